@@ -1,0 +1,1 @@
+"""The converter: from the files of LAION-fMRI to one Zarr store."""

@@ -1,0 +1,1 @@
+"""LAION-fMRI as one chunked, labelled Zarr store, read back as lazy xarray."""

@@ -1,0 +1,255 @@
+"""How the LAION-fMRI release names things: ids in, relative paths out, and back.
+
+Pure: nothing here looks at a disk, so the same names serve a local mirror and the bucket.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from laion_zarr.errors import SubjectNotFoundError
+
+BUCKET = "s3://laion-fmri"
+SUBJECTS = ("sub-01", "sub-03", "sub-05", "sub-06", "sub-07")
+
+GLM = PurePosixPath("derivatives/glmsingle-tedana")
+ROIS = PurePosixPath("derivatives/rois")
+ANATOMY = PurePosixPath("derivatives/anatomical")
+FREESURFER = PurePosixPath("derivatives/freesurfer")
+STIMULI = PurePosixPath("stimuli")
+STIMULUS_METADATA = STIMULI / "task-images_metadata.csv"
+
+FUNCTIONAL_RES = "1pt8"
+HEMIS = ("L", "R")
+SURFACE_FORMATS = ("func.gii", "label")
+ANATOMY_KINDS = {"t1w": "T1w", "t2w": "T2w", "brain_mask": "desc-brain_mask"}
+# Per-session maps: the store's name of each, and its entities in the file name.
+SESSION_MAPS = {
+    "session_noise_ceiling": "space-T1w_desc-Noiseceiling_statmap",
+    "r2": "space-T1w_stat-rsquare_desc-R2_statmap",
+    "hrf_index": "space-T1w_desc-HRFindex_dseg",
+    "fracridge": "space-T1w_desc-Fracridge_statmap",
+}
+
+# ses-31 and above are held out from the public: skipped on purpose.
+_PUBLIC_SESSION = re.compile(r"ses-(0[1-9]|[12]\d|30)")
+_ENTITY_VALUE = re.compile(r"[A-Za-z0-9]+")
+
+
+def _entity(value: object, entity: str) -> str | None:
+    """``"01"`` or ``"sub-01"`` -> ``"sub-01"``; None where it is no such id."""
+    if not isinstance(value, str):
+        return None
+    bare = value.removeprefix(f"{entity}-")
+    return f"{entity}-{bare}" if _ENTITY_VALUE.fullmatch(bare) else None
+
+
+def subject_id(value: object) -> str:
+    """``"01"`` or ``"sub-01"`` -> ``"sub-01"``."""
+    found = _entity(value, "sub")
+    if found is None:
+        raise SubjectNotFoundError(
+            f"{value!r} is no subject id. Expected a string such as 'sub-01' or '01'; "
+            f"the release has {', '.join(SUBJECTS)}."
+        )
+    return found
+
+
+def session_id(value: object) -> str:
+    """``"01"`` or ``"ses-01"`` -> ``"ses-01"``."""
+    found = _entity(value, "ses")
+    if found is None:
+        raise ValueError(f"{value!r} is no session id. Expected a string such as 'ses-01' or '01'.")
+    return found
+
+
+def is_public(session: str) -> bool:
+    """Whether the release publishes this session (``ses-01`` … ``ses-30``)."""
+    return _PUBLIC_SESSION.fullmatch(session) is not None
+
+
+def glm_dir(subject: str) -> PurePosixPath:
+    """Folder of a subject's betas."""
+    return GLM / subject
+
+
+def _session_file(subject: str, session: str, tail: str) -> PurePosixPath:
+    return glm_dir(subject) / session / "func" / f"{subject}_{session}_task-images_{tail}"
+
+
+def betas(subject: str, session: str) -> PurePosixPath:
+    """4-D single-trial betas of one session."""
+    return _session_file(
+        subject, session, "space-T1w_stat-effect_desc-SingletrialBetas_statmap.nii.gz"
+    )
+
+
+def trials(subject: str, session: str) -> PurePosixPath:
+    """Trial table of one session."""
+    return _session_file(subject, session, "desc-SingletrialBetas_trials.tsv")
+
+
+def session_map(subject: str, session: str, name: str) -> PurePosixPath:
+    """3-D per-session map; `name` is a key of `SESSION_MAPS`."""
+    return _session_file(subject, session, f"{SESSION_MAPS[name]}.nii.gz")
+
+
+def r2mean(subject: str) -> PurePosixPath:
+    """Mean R² map, whose non-zero voxels are the rsquare brain mask."""
+    return (
+        glm_dir(subject) / f"{subject}_task-images_space-T1w_stat-rsquare_desc-R2mean_statmap.nii.gz"
+    )
+
+
+def noise_ceiling(subject: str, desc: str) -> PurePosixPath:
+    """Cross-session noise ceiling, e.g. `desc` = ``"Noiseceiling12rep"``."""
+    return glm_dir(subject) / f"{subject}_task-images_space-T1w_desc-{desc}_statmap.nii.gz"
+
+
+def anatomy_dir(subject: str) -> PurePosixPath:
+    """Folder of a subject's anatomical images."""
+    return ANATOMY / subject / "ses-PrismaAnat" / "anat"
+
+
+def anatomy(subject: str, kind: str, res: str | None) -> PurePosixPath:
+    """Anatomical image; `kind` is a key of `ANATOMY_KINDS`, `res` None for full resolution."""
+    space = "space-T1w" if res is None else f"space-T1w_res-{res}"
+    return anatomy_dir(subject) / f"{subject}_ses-PrismaAnat_{space}_{ANATOMY_KINDS[kind]}.nii.gz"
+
+
+def freesurfer_dir(subject: str) -> PurePosixPath:
+    """FreeSurfer recon of a subject."""
+    return FREESURFER / subject
+
+
+def roi_volume(subject: str, category: str, roi: str) -> PurePosixPath:
+    """ROI mask on the functional grid."""
+    name = f"{subject}_space-T1w_res-{FUNCTIONAL_RES}_label-{roi}_mask.nii.gz"
+    return ROIS / subject / category / name
+
+
+def roi_surface(subject: str, category: str, roi: str, hemi: str, fmt: str) -> PurePosixPath:
+    """ROI on the subject's surface; `fmt` is one of `SURFACE_FORMATS`."""
+    name = f"{subject}_hemi-{hemi}_space-fsnative_label-{roi}_mask.{fmt}"
+    return ROIS / subject / category / name
+
+
+def sidecar(path: str) -> str:
+    """BIDS sidecar of a data file."""
+    for extension in (".nii.gz", ".nii", ".tsv", ".func.gii", ".csv"):
+        if path.endswith(extension):
+            return path.removesuffix(extension) + ".json"
+    return path + ".json"
+
+
+@dataclass(frozen=True)
+class SessionFiles:
+    """What a mirror holds of one session: relative paths, None where absent."""
+
+    betas: str | None
+    trials: str | None
+    maps: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class RoiFiles:
+    """What a mirror holds of one ROI."""
+
+    category: str
+    volume: str | None
+    surfaces: Mapping[tuple[str, str], str]  # (hemi, format) -> path
+
+
+@dataclass(frozen=True)
+class SubjectFiles:
+    """What a mirror holds of one subject: relative paths, None or missing where absent."""
+
+    subject: str
+    sessions: Mapping[str, SessionFiles]
+    r2mean: str | None
+    noise_ceilings: Mapping[str, str]
+    anatomy: Mapping[tuple[str, str | None], str]  # (kind, res) -> path
+    rois: Mapping[str, RoiFiles]
+
+
+def _present(path: PurePosixPath, names: Collection[str]) -> str | None:
+    """The path as it is there: ``.nii.gz`` as released, or unpacked as ``.nii``."""
+    for candidate in (str(path), str(path).removesuffix(".gz")):
+        if candidate in names:
+            return candidate
+    return None
+
+
+def _session_files(subject: str, session: str, names: Collection[str]) -> SessionFiles:
+    maps = {name: _present(session_map(subject, session, name), names) for name in SESSION_MAPS}
+    return SessionFiles(
+        betas=_present(betas(subject, session), names),
+        trials=_present(trials(subject, session), names),
+        maps={name: path for name, path in maps.items() if path is not None},
+    )
+
+
+def _rois(subject: str, names: Collection[str]) -> dict[str, RoiFiles]:
+    pattern = re.compile(
+        rf"{ROIS}/{subject}/(?P<category>[^/]+)/{subject}_.*label-(?P<roi>[A-Za-z0-9]+)_mask\."
+    )
+    categories = {
+        match["roi"]: match["category"] for match in map(pattern.match, sorted(names)) if match
+    }
+    found = {}
+    for roi, category in sorted(categories.items()):
+        surfaces = {
+            (hemi, fmt): str(roi_surface(subject, category, roi, hemi, fmt))
+            for hemi in HEMIS
+            for fmt in SURFACE_FORMATS
+        }
+        surfaces = {key: path for key, path in surfaces.items() if path in names}
+        volume = _present(roi_volume(subject, category, roi), names)
+        if volume is not None or surfaces:
+            found[roi] = RoiFiles(category, volume, surfaces)
+    return found
+
+
+def subject_files(subject: str, names: Collection[str]) -> SubjectFiles:
+    """Sort the file names of a mirror into what the converter reads of one subject.
+
+    Parameters
+    ----------
+    subject : str
+        Subject id, such as ``"sub-01"``.
+    names : collection of str
+        Paths relative to the mirror's root; whatever is not the converter's is ignored.
+    """
+    folders = re.compile(rf"{glm_dir(subject)}/(ses-[A-Za-z0-9]+)/func/")
+    sessions = sorted({match[1] for match in map(folders.match, names) if match})
+    descs = re.compile(
+        rf"{glm_dir(subject)}/{subject}_task-images_space-T1w_desc-(Noiseceiling\w+)_statmap\.nii"
+    )
+    noise_ceilings = {match[1] for match in map(descs.match, names) if match}
+    anatomical = {
+        (kind, res): _present(anatomy(subject, kind, res), names)
+        for kind in ANATOMY_KINDS
+        for res in (FUNCTIONAL_RES, None)
+    }
+    return SubjectFiles(
+        subject=subject,
+        sessions={
+            ses: _session_files(subject, ses, names) for ses in sessions if is_public(ses)
+        },
+        r2mean=_present(r2mean(subject), names),
+        noise_ceilings={
+            desc: path
+            for desc in sorted(noise_ceilings)
+            if (path := _present(noise_ceiling(subject, desc), names)) is not None
+        },
+        anatomy={key: path for key, path in anatomical.items() if path is not None},
+        rois=_rois(subject, names),
+    )
+
+
+def is_shared(label: str) -> bool:
+    """Whether an image was shown to every subject."""
+    return label.startswith("shared_")
