@@ -1,1 +1,33 @@
 """LAION-fMRI as one chunked, labelled Zarr store, read back as lazy xarray."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from laion_zarr.config import dataset_initialize, get_data_dir
+    from laion_zarr.conversion.pipeline import convert
+    from laion_zarr.conversion.verification import verify
+    from laion_zarr.subject import load_subject
+
+# Looked up on first use: importing xarray, dask and zarr takes most of a second.
+_HOMES = {
+    "convert": "laion_zarr.conversion",
+    "dataset_initialize": "laion_zarr.config",
+    "get_data_dir": "laion_zarr.config",
+    "load_subject": "laion_zarr.subject",
+    "verify": "laion_zarr.conversion",
+}
+
+__all__ = ["convert", "dataset_initialize", "get_data_dir", "load_subject", "verify"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,186 @@
+"""What will be done, before anything is: voxel order, memory, workers. Pure numpy."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from laion_zarr._schema import MASKS, SLAB_VOXELS
+
+PARTS = ("betas", "anatomy", "surfaces", "metadata")
+MASK_CHOICES = (*MASKS, "both")
+
+_GIB = 1 << 30
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+_BINARY_UNITS = {"ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30, "ti": 1 << 40}
+
+DEFAULT_MEMORY_PER_WORKER = 2 * _GIB
+# Interpreter and libraries, measured at 170 MB; and what the allocator keeps.
+_BASE_MEMORY = 320 * 10**6
+VOLUMES_AHEAD = 3
+# Below this, starting processes costs more than it saves.
+_SMALL_WORK = 10**9
+_BYTES = 4  # float32
+
+
+def parse_memory(text: str | int) -> int:
+    """``"4GiB"``, ``"500MB"``, ``"4G"`` or a number of bytes -> bytes."""
+    if isinstance(text, int):
+        return text
+    match = re.fullmatch(r"([0-9.]+)\s*([kmgt]i?|)b?", text.strip().lower())
+    try:
+        assert match is not None
+        return int(float(match[1]) * (_UNITS | _BINARY_UNITS)[match[2]])
+    except (AssertionError, ValueError):
+        raise ValueError(f"--memory takes a size such as 4GiB or 500MB, got {text!r}.") from None
+
+
+def _hilbert_index(ijk: np.ndarray, bits: int) -> np.ndarray:
+    """Position of grid points along a 3-D Hilbert curve.
+
+    Parameters
+    ----------
+    ijk : numpy.ndarray, (point, 3) int
+    bits : int
+        Each coordinate is below ``2**bits``.
+
+    Notes
+    -----
+    J. Skilling (2004), Programming the Hilbert curve, AIP Conf. Proc. 707, 381-387.
+    """
+    x = [ijk[:, axis].astype(np.int64) for axis in range(3)]
+    level = 1 << (bits - 1)
+    while level > 1:  # undo the rotations, from coarse to fine
+        low = level - 1
+        for axis in range(3):
+            inverted = (x[axis] & level) != 0
+            swapped = np.where(inverted, 0, (x[0] ^ x[axis]) & low)
+            x[0] = np.where(inverted, x[0] ^ low, x[0] ^ swapped)
+            x[axis] = x[axis] ^ swapped
+        level >>= 1
+    x[1] ^= x[0]
+    x[2] ^= x[1]
+    flip = np.zeros_like(x[0])
+    level = 1 << (bits - 1)
+    while level > 1:
+        flip = np.where((x[2] & level) != 0, flip ^ (level - 1), flip)
+        level >>= 1
+    index = np.zeros_like(flip)
+    for bit in reversed(range(bits)):
+        for axis in range(3):
+            index = (index << 1) | (((x[axis] ^ flip) >> bit) & 1)
+    return index
+
+
+def storage_order(
+    voxels: np.ndarray, shape: tuple[int, int, int], masks: np.ndarray, rois: np.ndarray
+) -> np.ndarray:
+    """Order in which voxels are stored, so that what is read together lies together.
+
+    Contiguous slabs of the canonical axis; inside a slab by mask membership, then by ROI
+    membership (small ROIs decide first), then along a Hilbert curve.
+
+    Parameters
+    ----------
+    voxels : numpy.ndarray, (voxel,) int
+        Flat C indices, ascending.
+    shape : tuple of int
+        Shape of the grid.
+    masks : numpy.ndarray, (2, voxel) bool
+        In the anatomical, in the rsquare mask.
+    rois : numpy.ndarray, (roi, voxel) bool
+        ROI membership, ROIs in alphabetical order.
+
+    Returns
+    -------
+    numpy.ndarray, (voxel,) int32
+        Flat C indices in storage order.
+    """
+    slab = np.arange(len(voxels)) // SLAB_VOXELS
+    group = np.select([masks[0] & masks[1], masks[0]], [0, 1], default=2)
+    # The last key counts most: rarest ROI first, so that each small ROI is nearly one run.
+    by_size = np.argsort(rois.sum(axis=1), kind="stable")
+    membership = [~rois[row] for row in reversed(by_size)]
+    ijk = np.stack(np.unravel_index(voxels, shape), axis=1)
+    curve = _hilbert_index(ijk, bits=max(1, int(max(shape) - 1).bit_length()))
+    order = np.lexsort([curve, *membership, group, slab])
+    return voxels[order].astype(np.int32)
+
+
+@dataclass(frozen=True)
+class SessionSize:
+    """What a session's conversion needs memory for.
+
+    Attributes
+    ----------
+    n_voxels : int
+        Voxels stored.
+    n_trials : int
+        Volumes.
+    volume_nbytes : int
+        One volume as it lies in the source, unpacked.
+    """
+
+    n_voxels: int
+    n_trials: int
+    volume_nbytes: int
+
+    @property
+    def matrix_nbytes(self) -> int:
+        """All betas of the session."""
+        return self.n_voxels * self.n_trials * _BYTES
+
+    @property
+    def least_nbytes(self) -> int:
+        """With the betas in a scratch file: buffers, and one slab beside its shard."""
+        slab = min(self.n_voxels, SLAB_VOXELS) * self.n_trials * _BYTES
+        # A slab of the scratch file, the shard's chunks, and the shard they are joined to.
+        return _BASE_MEMORY + (VOLUMES_AHEAD + 2) * self.volume_nbytes + 3 * slab
+
+    @property
+    def whole_nbytes(self) -> int:
+        """With the betas in memory."""
+        return self.least_nbytes + self.matrix_nbytes
+
+
+@dataclass(frozen=True)
+class WorkPlan:
+    """How many processes, and how much memory each may take."""
+
+    n_workers: int
+    memory_per_worker: int
+
+    def in_memory(self, size: SessionSize) -> bool:
+        """Whether a session's betas stay in memory, rather than in a scratch file."""
+        return size.whole_nbytes <= self.memory_per_worker
+
+
+def plan_work(
+    sizes: list[SessionSize], n_workers: int | None, memory: str | int | None
+) -> WorkPlan:
+    """Fit the workers to the sessions, the cores and the memory.
+
+    Raises
+    ------
+    ValueError
+        If not even one worker fits; names both sizes.
+    """
+    if n_workers is not None and n_workers < 1:
+        raise ValueError(f"--n-workers must be at least 1, got {n_workers}.")
+    small = sum(size.matrix_nbytes for size in sizes) < _SMALL_WORK
+    wanted = n_workers or (1 if small else os.cpu_count() or 1)
+    wanted = max(1, min(wanted, len(sizes)))
+    least = max((size.least_nbytes for size in sizes), default=0)
+    if memory is None:
+        return WorkPlan(wanted, max(DEFAULT_MEMORY_PER_WORKER, least))
+    budget = parse_memory(memory)
+    if sizes and budget < least:
+        raise ValueError(
+            f"--memory {budget / 1e9:.2f} GB is too little: one session needs {least / 1e9:.2f} GB "
+            "even with its betas in a scratch file."
+        )
+    fitting = min(wanted, budget // least) if least else wanted
+    return WorkPlan(fitting, budget // fitting)

@@ -1,0 +1,411 @@
+"""One subject's small parts: voxel axis and masks, per-session maps, trials, anatomy, surfaces."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from zarr.abc.store import Store
+
+from laion_zarr import _schema as schema
+from laion_zarr._layout import FUNCTIONAL_RES, HEMIS, RoiFiles, SubjectFiles, is_shared
+from laion_zarr._schema import MASKS, NC, ROI, TRIAL, VOXEL
+from laion_zarr._store import Part, StoredParts
+from laion_zarr.conversion.plan import storage_order
+from laion_zarr.conversion.session import column_spec
+from laion_zarr.conversion.sources import Grid, Identity, Source, damaged
+from laion_zarr.conversion.write import PartWriter
+from laion_zarr.errors import NotConvertedError, SourceError
+
+Sources = dict[str, Identity]
+
+
+def with_sidecar(source: Source, path: str, names: frozenset[str]) -> list[str]:
+    """A file, and its sidecar if there is one."""
+    sidecar = source.sidecar(path, names)
+    return [path] if sidecar is None else [path, sidecar]
+
+
+def attributes_of(source: Source, path: str, identities: Sources) -> dict[str, Any]:
+    """Where an array came from: file, identity, sidecar."""
+    sidecar = source.sidecar(path, frozenset(identities))
+    return {"source": {"file": path, **identities[path]}} | (
+        {"sidecar": source.json(sidecar)} if sidecar else {}
+    )
+
+
+# -- voxel axis
+
+
+@dataclass
+class VoxelAxis:
+    """The voxels of a subject that are stored, and what is known of each.
+
+    Attributes
+    ----------
+    grid : Grid
+        The functional grid.
+    voxels : numpy.ndarray, (voxel,) int32
+        Flat C indices in storage order.
+    masks : dict of str to numpy.ndarray
+        Brain masks, flat over the grid, bool.
+    rois : dict of str to (str, numpy.ndarray)
+        Category and mask (flat over the grid, bool) of each ROI.
+    ceilings : dict of str to numpy.ndarray
+        Cross-session noise ceilings, flat over the grid, float32.
+    attributes : dict of str to dict
+        Provenance of each of the three, by name.
+    sources : dict
+        Source files and their identities.
+    errors : list of Exception
+        Files that could not be used; the rest is whole without them.
+    """
+
+    grid: Grid
+    voxels: np.ndarray = field(default_factory=lambda: np.empty(0, np.int32))
+    masks: dict[str, np.ndarray] = field(default_factory=dict)
+    rois: dict[str, tuple[str, np.ndarray]] = field(default_factory=dict)
+    ceilings: dict[str, np.ndarray] = field(default_factory=dict)
+    attributes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    sources: Sources = field(default_factory=dict)
+    errors: list[Exception] = field(default_factory=list)
+
+
+def mask_files(files: SubjectFiles, mask: str) -> dict[str, str]:
+    """Brain masks to use, as far as the mirror has them; `mask` is the user's choice."""
+    found = {
+        "anatomical": files.anatomy.get(("brain_mask", FUNCTIONAL_RES)),
+        "rsquare": files.r2mean,
+    }
+    return {
+        name: path for name, path in found.items() if path is not None and mask in (name, "both")
+    }
+
+
+def _on_grid(files: SubjectFiles) -> dict[str, str]:
+    rois = {f"{ROI}:{roi}": its.volume for roi, its in files.rois.items() if its.volume}
+    return rois | {f"{NC}:{desc}": path for desc, path in files.noise_ceilings.items()}
+
+
+def voxel_files(files: SubjectFiles, mask: str) -> dict[str, str]:
+    """All files that the voxel part is made of, by what they are."""
+    return mask_files(files, mask) | _on_grid(files)
+
+
+def read_voxels(source: Source, files: SubjectFiles, mask: str, identities: Sources) -> VoxelAxis:
+    """Read masks, ROIs and ceilings of a mirror; the voxel order is not decided yet.
+
+    A damaged mask fails the subject: without it no voxel axis is right. A damaged ROI or ceiling
+    fails alone.
+    """
+    axis: VoxelAxis | None = None
+    for name, path in mask_files(files, mask).items():
+        values, grid = source.read_map(path, None if axis is None else axis.grid)
+        axis = axis or VoxelAxis(grid)
+        _add(axis, source, files, (name, path), values, identities)
+    assert axis is not None  # the caller made sure that there is a mask
+    read_into(axis, source, files, identities)
+    return axis
+
+
+def read_into(axis: VoxelAxis, source: Source, files: SubjectFiles, identities: Sources) -> None:
+    """Add a mirror's ROIs and ceilings to a voxel axis."""
+    for what, path in _on_grid(files).items():
+        try:
+            values, _ = source.read_map(path, axis.grid)
+            _add(axis, source, files, (what, path), values, identities)
+        except SourceError as error:
+            axis.errors.append(error)
+
+
+def _add(
+    axis: VoxelAxis,
+    source: Source,
+    files: SubjectFiles,
+    named: tuple[str, str],
+    values: np.ndarray,
+    identities: Sources,
+) -> None:
+    what, path = named
+    axis.attributes[what] = attributes_of(source, path, identities)
+    for name in with_sidecar(source, path, frozenset(identities)):
+        axis.sources[name] = identities[name]
+    kind, _, name = what.partition(":")
+    flat = values.ravel()  # C order of the grid, whatever the file's
+    if kind in MASKS:
+        axis.masks[kind] = flat != 0  # negative and NaN count as in
+    elif kind == ROI:
+        axis.rois[name] = (files.rois[name].category, flat != 0)
+    else:
+        axis.ceilings[name] = flat
+
+
+def restore_voxels(stored: StoredParts) -> VoxelAxis:
+    """The voxel axis as the store has it, spread over the grid again."""
+    found = stored.load(schema.VOXELS_PART)
+    (attributes,) = stored.attributes(schema.VOXELS_PART)
+    shape = tuple(attributes["shape"])
+    axis = VoxelAxis(
+        Grid(attributes["grid_file"], shape, np.array(attributes["affine"])), found[VOXEL]
+    )
+    axis.attributes = dict(attributes["sources"])
+    axis.sources = {k: dict(v) for k, v in stored.part(schema.VOXELS_PART).sources.items()}
+
+    def spread(values: np.ndarray) -> np.ndarray:
+        flat = np.zeros(int(np.prod(shape)), dtype=values.dtype)
+        flat[axis.voxels] = values
+        return flat
+
+    axis.masks = {name: spread(found[f"in_{name}"]) for name in MASKS if f"in_{name}" in found}
+    for row, roi in enumerate(found.get(ROI, ())):
+        axis.rois[roi] = (found["category"][row], spread(found["roi_mask"][row]))
+    for row, desc in enumerate(found.get(NC, ())):
+        axis.ceilings[desc] = spread(found["noise_ceiling"][row])
+    return axis
+
+
+def merge_voxels(old: VoxelAxis, new: VoxelAxis, subject: str) -> VoxelAxis:
+    """Add what a mirror brings to what the store has; the storage order stays.
+
+    Raises
+    ------
+    NotConvertedError
+        If the mirror's masks hold voxels that are not stored.
+    """
+    new.grid.check_same(old.grid)
+    stored = np.zeros(int(np.prod(old.grid.shape)), dtype=bool)
+    stored[old.voxels] = True
+    for name, mask in new.masks.items():
+        missing = int((mask & ~stored).sum())
+        if missing:
+            raise NotConvertedError(
+                f"{subject}: the {name} brain mask holds {missing:,} voxels that are not stored. "
+                f"Convert {subject} anew with 'laion-zarr convert --overwrite --subject {subject}';"
+                " what is stored stays readable until that is whole."
+            )
+    return VoxelAxis(
+        old.grid,
+        old.voxels,
+        old.masks | new.masks,
+        old.rois | new.rois,
+        old.ceilings | new.ceilings,
+        old.attributes | new.attributes,
+        old.sources | new.sources,
+        new.errors,
+    )
+
+
+def order_voxels(axis: VoxelAxis) -> np.ndarray:
+    """Storage order of all voxels that a mask holds."""
+    voxels = np.flatnonzero(np.logical_or.reduce(list(axis.masks.values())))
+    none = np.zeros(len(voxels), dtype=bool)
+    masks = np.stack([axis.masks[name][voxels] if name in axis.masks else none for name in MASKS])
+    rois = np.array([mask[voxels] for _, (_, mask) in sorted(axis.rois.items())], dtype=bool)
+    return storage_order(voxels, axis.grid.shape, masks, rois.reshape(-1, len(voxels)))
+
+
+def write_voxels(store: Store, path: str, axis: VoxelAxis) -> Part:
+    """Write ``voxels``: everything per voxel, in storage order."""
+    writer = PartWriter(store, path)
+    voxels, specs = axis.voxels, schema.VOXEL_ARRAYS
+    writer.group(
+        {
+            "shape": list(axis.grid.shape),
+            "affine": axis.grid.affine.tolist(),
+            "grid_file": axis.grid.path.rpartition("/")[2],
+            "masks": sorted(axis.masks),
+            "sources": dict(sorted(axis.attributes.items())),
+        }
+    )
+    ijk = np.stack(np.unravel_index(voxels, axis.grid.shape), axis=1)
+    xyz = ijk @ axis.grid.affine[:3, :3].T + axis.grid.affine[:3, 3]
+    columns: dict[str, np.ndarray] = {VOXEL: voxels}
+    columns |= {name: ijk[:, n] for n, name in enumerate("ijk")}
+    columns |= {name: xyz[:, n] for n, name in enumerate("xyz")}
+    columns |= {f"in_{name}": mask[voxels] for name, mask in axis.masks.items()}
+    if rois := sorted(axis.rois):
+        columns[ROI] = np.array(rois, dtype=object)
+        columns["category"] = np.array([axis.rois[roi][0] for roi in rois], dtype=object)
+        columns["roi_mask"] = np.stack([axis.rois[roi][1][voxels] for roi in rois])
+    if descs := sorted(axis.ceilings):
+        columns[NC] = np.array(descs, dtype=object)
+        columns["noise_ceiling"] = np.stack([axis.ceilings[desc][voxels] for desc in descs])
+    for name, values in columns.items():
+        writer.array(specs[name], values)
+    return writer.part(axis.sources)
+
+
+# -- maps, anatomy, surfaces
+
+
+def write_maps(
+    store: Store, path: str, source: Source, maps: Mapping[str, str], axis: VoxelAxis, ids: Sources
+) -> Part:
+    """Write the 3-D maps of one session, in storage order."""
+    writer = PartWriter(store, path)
+    writer.group({})
+    for name, file in maps.items():
+        values, _ = source.read_map(file, axis.grid)
+        flat = values.ravel()[axis.voxels].astype(np.float32, copy=False)
+        writer.array(schema.MAP_ARRAYS[name], flat, attributes_of(source, file, ids))
+    writer.array(schema.VOXEL_INDEX, axis.voxels)
+    return writer.part(ids)
+
+
+def anatomy_files(files: SubjectFiles) -> dict[str, str]:
+    """Anatomical images that are stored, by the array they become."""
+    wanted = {
+        "t1w": ("t1w", FUNCTIONAL_RES),
+        "t2w": ("t2w", FUNCTIONAL_RES),
+        "brain_mask": ("brain_mask", FUNCTIONAL_RES),
+        "brain_mask_full": ("brain_mask", None),
+    }
+    return {name: files.anatomy[key] for name, key in wanted.items() if key in files.anatomy}
+
+
+def write_anatomy(
+    store: Store, path: str, source: Source, images: Mapping[str, str], grid: Grid, ids: Sources
+) -> Part:
+    """Write T1w and T2w on the functional grid, and the brain mask at both resolutions."""
+    writer = PartWriter(store, path)
+    writer.group({})
+    for name, file in images.items():
+        values, own = source.read_map(file, None if name == "brain_mask_full" else grid)
+        spec = schema.ANATOMY_ARRAYS[name]
+        values = values != 0 if spec.dtype == "bool" else values.astype(np.float32, copy=False)
+        attributes = attributes_of(source, file, ids) | {"affine": own.affine.tolist()}
+        writer.array(spec, values, attributes)
+    return writer.part(ids)
+
+
+def write_surfaces(
+    store: Store, path: str, source: Source, rois: Mapping[str, RoiFiles], ids: Sources
+) -> Part:
+    """Write the ROIs on the subject's surface, one group per hemisphere."""
+    writer = PartWriter(store, path)
+    writer.group({})
+    for hemi in HEMIS:
+        here = {roi: its for roi, its in rois.items() if any(h == hemi for h, _ in its.surfaces)}
+        if here:
+            node = f"hemi-{hemi}"
+            writer.group({}, node)
+            for name, values in _surface_arrays(source, here, hemi).items():
+                writer.array(schema.SURFACE_ARRAYS[name], values, node=node)
+    return writer.part(ids)
+
+
+def _surface_arrays(
+    source: Source, rois: Mapping[str, RoiFiles], hemi: str
+) -> dict[str, np.ndarray]:
+    masks = _surface_masks(source, rois, hemi)
+    labels = {
+        roi: source.read_label(its.surfaces[hemi, "label"])
+        for roi, its in rois.items()
+        if (hemi, "label") in its.surfaces
+    }
+    names = sorted(rois)
+    n_vertices = len(next(iter(masks.values()))) if masks else 0
+    empty = np.zeros(n_vertices, dtype=bool)
+    rows = [np.full(len(labels[roi]), n, np.int32) for n, roi in enumerate(names) if roi in labels]
+    vertices = [labels[roi] for roi in names if roi in labels]
+    none = [np.empty(0, np.int32)]
+    return {
+        ROI: np.array(names, dtype=object),
+        "category": np.array([rois[roi].category for roi in names], dtype=object),
+        "has_func_gii": np.array([roi in masks for roi in names]),
+        "func_gii": np.stack([masks.get(roi, empty) for roi in names]),
+        "has_label": np.array([roi in labels for roi in names]),
+        "label_roi": np.concatenate(rows + none),
+        "label_vertex": np.concatenate(vertices + none),
+    }
+
+
+def _surface_masks(
+    source: Source, rois: Mapping[str, RoiFiles], hemi: str
+) -> dict[str, np.ndarray]:
+    masks: dict[str, np.ndarray] = {}
+    for roi, its in rois.items():
+        if path := its.surfaces.get((hemi, "func.gii")):
+            mask = source.read_surface_mask(path)
+            first = next(iter(masks.values()), mask)
+            if len(mask) != len(first):
+                raise damaged(source.full(path), f"{len(mask)} vertices", f"{len(first)} vertices")
+            masks[roi] = mask
+    return masks
+
+
+# -- trials
+
+
+def write_trials(
+    store: Store,
+    path: str,
+    tables: Mapping[str, pd.DataFrame],
+    stimuli: pd.DataFrame | None,
+    made_from: Sources,
+) -> Part:
+    """Write ``trials``: one array per column for all sessions.
+
+    Parameters
+    ----------
+    store, path
+        Where to write.
+    tables : mapping of str to pandas.DataFrame
+        Trial table of each session, in volume order.
+    stimuli : pandas.DataFrame or None
+        Stimulus metadata, joined by name.
+    made_from : dict
+        Fingerprints of the parts that the tables come from; names the sessions.
+    """
+    sessions = sorted(tables)
+    table = pd.concat([tables[session] for session in sessions], ignore_index=True)
+    table = table.rename(columns={"label": "image_name"})
+    for name in table.columns[table.isna().any()]:
+        if table[name].dtype == object:  # a column that only some sessions have
+            table[name] = table[name].fillna("")
+    table["session_trial"] = np.concatenate([np.arange(len(tables[ses])) for ses in sessions])
+    table["unique_or_shared"] = [
+        "shared" if is_shared(name) else "unique" for name in table["image_name"]
+    ]
+    table["repetition"] = table.groupby("image_name").cumcount()
+    if stimuli is not None:
+        table = _join_stimuli(table, stimuli)
+    writer = PartWriter(store, path)
+    writer.group({"sessions": sessions})
+    writer.array(schema.TRIAL_ARRAYS[TRIAL], np.arange(len(table)))
+    for name, column in table.items():
+        spec = schema.TRIAL_ARRAYS.get(str(name)) or column_spec(str(name), column, (TRIAL,))
+        writer.array(spec, column.to_numpy())
+    return writer.part(made_from)
+
+
+def _join_stimuli(table: pd.DataFrame, stimuli: pd.DataFrame) -> pd.DataFrame:
+    rows = pd.Index(stimuli["image_name"].to_numpy(dtype=object))
+    found = rows.get_indexer(table["image_name"].to_numpy(dtype=object))
+    joined = {"stim_idx": found}
+    for name in stimuli.columns:
+        if name not in table.columns:
+            values = stimuli[name].to_numpy()
+            missing = found < 0
+            if missing.any() and values.dtype.kind in "iub":
+                values = values.astype(np.float64)
+            column = values[found]
+            column[missing] = "" if values.dtype == object else np.nan
+            joined[name] = column
+    return table.assign(**joined)
+
+
+def write_metadata(store: Store, path: str, source: Source, file: str, ids: Sources) -> Part:
+    """Write the stimulus metadata, rows as in the source."""
+    table = source.read_metadata(file)
+    writer = PartWriter(store, path)
+    writer.group({"csv_columns": list(table.columns)} | attributes_of(source, file, ids))
+    for name, column in table.items():
+        spec = schema.METADATA_ARRAYS.get(str(name)) or column_spec(
+            str(name), column, (schema.IMAGE,)
+        )
+        writer.array(spec, column.to_numpy())
+    return writer.part(ids)

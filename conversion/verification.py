@@ -1,0 +1,459 @@
+"""Is the store whole, and is it what the source says?
+
+Reads with other code than converter and reader: zarr-python for the store, nibabel for the source.
+"""
+
+from __future__ import annotations
+
+import io
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import zarr
+from tqdm.auto import tqdm
+from zarr.abc.store import Store
+from zarr.core.sync import sync
+
+from laion_zarr import _codec, config
+from laion_zarr._layout import HEMIS
+from laion_zarr._schema import (
+    ANATOMY_PART,
+    MANIFEST,
+    METADATA_PART,
+    STAGING,
+    STIMULI_GROUP,
+    SURFACES_PART,
+    TRIALS_PART,
+    VOXELS_PART,
+    is_session_part,
+)
+from laion_zarr._store import (
+    Part,
+    StoreLike,
+    check,
+    fetch,
+    location,
+    open_store,
+    parse_manifest,
+    parse_root,
+)
+from laion_zarr.errors import DataNotDownloadedError, StoreError
+
+_VOLUMES_AT_ONCE = 16
+_FILES_AT_ONCE = 16
+
+
+@dataclass
+class VerifyReport:
+    """What `verify` looked at and found.
+
+    Attributes
+    ----------
+    problems : list of str
+        Everything that is wrong; empty if the store is whole.
+    notes : list of str
+        What could not be compared, because the source no longer has it.
+    n_files, n_bytes, n_values : int
+        Objects and bytes checked, values compared with the source.
+    """
+
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    n_files: int = 0
+    n_bytes: int = 0
+    n_values: int = 0
+
+
+def verify(
+    store: StoreLike | None = None,
+    source: str | Path | None = None,
+    deep: bool = False,
+    *,
+    storage_options: dict[str, Any] | None = None,
+    progress: bool = True,
+) -> VerifyReport:
+    """Check structure, completeness and every checksum of a store.
+
+    Parameters
+    ----------
+    store : str, Path or zarr.abc.store.Store, optional
+        If not provided, `laion_zarr.config.get_store`.
+    source : str or Path, optional
+        Data directory: also compare the recorded source files with it.
+    deep : bool
+        Read the source again and compare every value. If `source` is not provided,
+        `laion_zarr.config.get_data_dir`.
+    storage_options : dict, optional
+        For a store at an fsspec URL.
+    progress : bool
+        Whether to show a progress bar.
+
+    Returns
+    -------
+    VerifyReport
+        Without problems.
+
+    Raises
+    ------
+    StoreError
+        If anything is wrong; lists all of it, file by file, and says how to mend it.
+
+    Examples
+    --------
+    >>> from laion_zarr import verify
+    >>> verify(progress=False).problems
+    []
+    """
+    report = run_verification(store, source, deep, storage_options, progress)
+    if report.problems:
+        lines = "\n".join(f"- {problem}" for problem in report.problems)
+        raise StoreError(f"{len(report.problems)} problems:\n{lines}")
+    return report
+
+
+def run_verification(
+    store: StoreLike | None,
+    source: str | Path | None,
+    deep: bool,
+    storage_options: dict[str, Any] | None,
+    progress: bool,
+) -> VerifyReport:
+    """`verify` that reports problems instead of raising them."""
+    opened = open_store(config.get_store() if store is None else store, storage_options)
+    folder = Path(source) if source else config.get_data_dir() if deep else None
+    if folder is not None and not folder.is_dir():
+        raise DataNotDownloadedError(f"{folder} is not a folder; --source names the mirror.")
+    report = VerifyReport()
+    check_ = _Check(opened, report, folder, progress)
+    parse_root(opened, fetch(opened, ["zarr.json"])[0])
+    check_.files()
+    # Contents only where the bytes are right: else every error would be said twice.
+    if not report.problems:
+        check_.contents()
+        if folder is not None:
+            check_.sources()
+        if deep and not report.problems:
+            check_.values()
+    return report
+
+
+@dataclass
+class _Check:
+    store: Store
+    report: VerifyReport
+    folder: Path | None
+    progress: bool
+
+    def __post_init__(self) -> None:
+        self.groups: dict[str, dict[str, Part]] = {}
+        self._root = zarr.open_group(self.store, mode="r", zarr_format=3, use_consolidated=False)
+
+    def problem(self, text: str) -> None:
+        self.report.problems.append(text)
+
+    # -- bytes
+
+    def files(self) -> None:
+        """Every object that a manifest lists, and none that no manifest lists."""
+        expected: dict[str, tuple[int, int] | None] = {MANIFEST: None}
+        root = self._manifest(MANIFEST)
+        if root is not None:
+            expected |= {key: tuple(value) for key, value in root["files"].items()}
+            for group in root["groups"]:
+                expected |= self._listed(group)
+        here = set(self._keys())
+        for key in sorted(here - set(expected)):
+            where = "left by a killed run" if key.startswith(STAGING) else "listed by no manifest"
+            self.problem(
+                f"{location(self.store, key)} is {where}. The next 'laion-zarr convert' removes it."
+            )
+        self._check_files({key: value for key, value in expected.items() if value is not None})
+
+    def _keys(self) -> list[str]:
+        async def collect() -> list[str]:
+            return [key async for key in self.store.list()]
+
+        return sync(collect())
+
+    def _manifest(self, key: str) -> dict[str, Any] | None:
+        try:
+            (data,) = fetch(self.store, [key])
+            return parse_manifest(self.store, key, check_present(self.store, key, data))
+        except StoreError as error:
+            self.problem(str(error))
+            return None
+
+    def _listed(self, group: str) -> dict[str, tuple[int, int] | None]:
+        key = f"{group}/{MANIFEST}"
+        manifest = self._manifest(key)
+        if manifest is None:
+            # Its files cannot be told from strangers.
+            return {k: None for k in self._keys() if k.startswith(f"{group}/")}
+        parts = {name: Part.from_json(entry) for name, entry in manifest["parts"].items()}
+        self.groups[group] = parts
+        listed: dict[str, tuple[int, int] | None] = {key: None}
+        listed |= {f"{group}/{name}": tuple(v) for name, v in manifest["files"].items()}
+        for part in parts.values():
+            listed |= {f"{part.path}/{name}": value for name, value in part.files.items()}
+        return listed
+
+    def _check_files(self, expected: dict[str, tuple[int, int]]) -> None:
+        keys = sorted(expected)
+        total = sum(size for size, _ in expected.values())
+        with self._bar(total, "checksums") as bar:
+            for lo in range(0, len(keys), _FILES_AT_ONCE):
+                batch = keys[lo : lo + _FILES_AT_ONCE]
+                for key, data in zip(batch, self._fetch(batch), strict=True):
+                    try:
+                        check(self.store, key, data, expected[key])
+                    except StoreError as error:
+                        self.problem(str(error))
+                    self.report.n_files += 1
+                    self.report.n_bytes += expected[key][0]
+                    bar.update(expected[key][0])
+
+    def _fetch(self, keys: list[str]) -> list[bytes | None]:
+        try:
+            return fetch(self.store, keys)
+        except StoreError as error:  # one that cannot be read at all
+            if len(keys) == 1:
+                self.problem(str(error))
+                return [None]
+            return [data for key in keys for data in self._fetch([key])]
+
+    def _bar(self, total: int, what: str) -> Any:
+        return tqdm(
+            total=total, unit="B", unit_scale=True, desc=what, disable=not self.progress
+        )
+
+    # -- contents
+
+    def contents(self) -> None:
+        """Do the parts of each subject agree with one another?"""
+        for group, parts in self.groups.items():
+            for name in sorted(parts):
+                if is_session_part(name):
+                    self._session(group, name)
+            if TRIALS_PART in parts:
+                self._trials(group, parts)
+
+    def _array(self, path: str) -> np.ndarray:
+        return np.asarray(self._root[path][...])  # type: ignore[index]
+
+    def _session(self, group: str, session: str) -> None:
+        path = f"{group}/{session}"
+        betas = self._root[f"{path}/betas"]
+        voxels = self._array(f"{group}/{VOXELS_PART}/voxel")
+        if not np.array_equal(voxels, self._array(f"{path}/voxel")):
+            self.problem(f"{location(self.store, path)} has other voxels than {group}/voxels.")
+        n_trials = len(self._array(f"{path}/trial"))
+        if betas.shape != (len(voxels), n_trials):  # type: ignore[union-attr]
+            self.problem(
+                f"{location(self.store, path)}/betas has shape {betas.shape}, expected "  # type: ignore[union-attr]
+                f"{(len(voxels), n_trials)}: voxels, trials."
+            )
+        self._chunk_table(path)
+
+    def _chunk_table(self, path: str) -> None:
+        table = self._array(f"{path}/betas_chunks")
+        for shard in range(0, len(table), _codec.CHUNKS_PER_SHARD):
+            key = f"{path}/betas/c/{shard // _codec.CHUNKS_PER_SHARD}/0"
+            data = fetch(self.store, [key])[0] or b""
+            for offset, size, crc in table[shard : shard + _codec.CHUNKS_PER_SHARD].tolist():
+                if _codec.crc32c(data[offset : offset + size - _codec.CRC_BYTES]) != crc:
+                    self.problem(f"{location(self.store, key)}: a chunk is not as listed.")
+                    break
+
+    def _trials(self, group: str, parts: dict[str, Part]) -> None:
+        sessions = sorted(name for name in parts if is_session_part(name))
+        names = [self._array(f"{group}/{session}/image_name") for session in sessions]
+        if not np.array_equal(
+            np.concatenate(names), self._array(f"{group}/{TRIALS_PART}/image_name")
+        ):
+            self.problem(f"{location(self.store, group)}/trials does not match its sessions.")
+
+    # -- source files as recorded
+
+    def sources(self) -> None:
+        """Are the source files still those that were converted?"""
+        assert self.folder is not None
+        for group, parts in self.groups.items():
+            for name, part in parts.items():
+                for file, identity in part.sources.items():
+                    if "size" in identity:
+                        self._source(f"{group} {name}", self.folder / file, identity)
+
+    def _source(self, what: str, path: Path, identity: Any) -> None:
+        if not path.is_file():
+            self.report.notes.append(f"{what}: {path} is not there; not compared.")
+            return
+        found = {"size": path.stat().st_size, "crc32": _content_crc(path)}
+        if found != dict(identity):
+            self.problem(
+                f"{what}: {path} is not the file that was converted. Run 'laion-zarr convert' to "
+                "take the new one."
+            )
+
+    # -- values
+
+    def values(self) -> None:
+        """Read the source with nibabel and compare every value."""
+        for group, parts in self.groups.items():
+            if group == STIMULI_GROUP:
+                self._compare_table(f"{group}/{METADATA_PART}", parts.get(METADATA_PART), ",")
+                continue
+            shape = tuple(self._root[f"{group}/{VOXELS_PART}"].attrs["shape"])  # type: ignore[arg-type]
+            voxels = self._array(f"{group}/{VOXELS_PART}/voxel")
+            ijk = np.unravel_index(voxels, shape)
+            self._compare_voxels(group, ijk)
+            for name, part in sorted(parts.items()):
+                if is_session_part(name):
+                    self._compare_betas(f"{group}/{name}", ijk)
+                    self._compare_table(f"{group}/{name}", part, "\t")
+                elif name.startswith("maps/"):
+                    self._compare_maps(f"{group}/{name}", lambda volume: volume[ijk])
+                elif name == ANATOMY_PART:
+                    self._compare_maps(f"{group}/{name}", lambda volume: volume)
+                elif name == SURFACES_PART:
+                    self._compare_surfaces(f"{group}/{name}", part)
+
+    def _load(self, file: str) -> Any:
+        """A source image, or None where it is gone."""
+        assert self.folder is not None
+        path = self.folder / file
+        # Kept open, so that reading on inflates on, instead of from the start.
+        return nib.load(path, keep_file_open=True) if path.is_file() else None
+
+    def _same(self, where: str, stored: np.ndarray, source: np.ndarray) -> None:
+        """Compare values; NaN only equals NaN."""
+        source = source.astype(stored.dtype, copy=False)
+        equal = stored == source
+        if stored.dtype.kind == "f":
+            equal |= np.isnan(stored) & np.isnan(source)
+        self.report.n_values += stored.size
+        if not equal.all():
+            self.problem(
+                f"{where}: {int((~equal).sum()):,} of {stored.size:,} values differ from the "
+                "source. Convert it again with 'laion-zarr convert --overwrite'."
+            )
+
+    def _compare_betas(self, path: str, ijk: tuple[np.ndarray, ...]) -> None:
+        array = self._root[f"{path}/betas"]
+        image = self._load(array.attrs["source"]["file"])  # type: ignore[index, call-overload, arg-type]
+        if image is None:
+            return
+        stored = np.asarray(array[...])  # type: ignore[index]
+        n_trials = stored.shape[1]
+        with self._bar(stored.nbytes, path) as bar:
+            for lo in range(0, n_trials, _VOLUMES_AT_ONCE):
+                hi = min(lo + _VOLUMES_AT_ONCE, n_trials)
+                block = np.asanyarray(image.dataobj[..., lo:hi])[ijk]
+                self._same(f"{path}/betas, trials {lo}-{hi - 1}", stored[:, lo:hi], block)
+                bar.update(stored[:, lo:hi].nbytes)
+
+    def _compare_maps(self, path: str, pick: Callable[[np.ndarray], np.ndarray]) -> None:
+        for name, array in self._root[path].arrays():  # type: ignore[union-attr]
+            if "source" in array.attrs:
+                image = self._load(array.attrs["source"]["file"])  # type: ignore[index, call-overload, arg-type]
+                if image is not None:
+                    values = pick(np.asanyarray(image.dataobj))
+                    stored = np.asarray(array[...])
+                    self._same(f"{path}/{name}", stored, _as(values, stored.dtype))
+
+    def _compare_voxels(self, group: str, ijk: tuple[np.ndarray, ...]) -> None:
+        path = f"{group}/{VOXELS_PART}"
+        for what, entry in self._root[path].attrs["sources"].items():  # type: ignore[union-attr]
+            image = self._load(entry["source"]["file"])
+            if image is not None:
+                volume = np.asanyarray(image.dataobj)
+                stored = self._voxel_row(path, *what.partition(":")[::2])
+                self._same(f"{path} {what}", stored, _as(volume[ijk], stored.dtype))
+                if stored.dtype == bool and f"in_{what}" in self._root[path]:  # type: ignore[operator]
+                    # A mask must be stored whole.
+                    self._same(f"{path} {what} size", stored.sum(), (volume != 0).sum())
+
+    def _voxel_row(self, path: str, kind: str, name: str) -> np.ndarray:
+        if not name:
+            return self._array(f"{path}/in_{kind}")
+        names = self._array(f"{path}/{kind}").tolist()
+        values = "roi_mask" if kind == "roi" else "noise_ceiling"
+        return self._array(f"{path}/{values}")[names.index(name)]
+
+    def _compare_table(self, path: str, part: Part | None, separator: str) -> None:
+        for file in part.sources if part else ():
+            assert self.folder is not None
+            if file.endswith((".tsv", ".csv")) and (self.folder / file).is_file():
+                text = (self.folder / file).read_bytes()
+                table = pd.read_csv(io.BytesIO(text), sep=separator, keep_default_na=False)
+                if "beta_index" in table:
+                    table = table.set_index("beta_index", drop=False).sort_index()
+                for name in table:
+                    stored = self._array(f"{path}/{'image_name' if name == 'label' else name}")
+                    self._same_column(f"{path}/{name}", stored, table[name])
+
+    def _same_column(self, where: str, stored: np.ndarray, column: pd.Series) -> None:
+        if stored.dtype.kind in "iufb":
+            self._same(where, stored, pd.to_numeric(column, errors="coerce").to_numpy())
+        else:
+            self._same(where, stored.astype(object), column.astype(str).to_numpy(object))
+
+    def _compare_surfaces(self, path: str, part: Part) -> None:
+        for hemi in HEMIS:
+            node = f"{path}/hemi-{hemi}"
+            if node in self._root:
+                names = self._array(f"{node}/roi").tolist()
+                for row, roi in enumerate(names):
+                    for file in _surface_files(part, hemi, roi):
+                        self._compare_surface(node, row, file)
+
+    def _compare_surface(self, node: str, row: int, file: str) -> None:
+        assert self.folder is not None
+        path = self.folder / file
+        if not path.is_file():
+            return
+        if file.endswith(".func.gii"):
+            source = nib.load(path).darrays[0].data.ravel() != 0
+            self._same(f"{node} {file}", self._array(f"{node}/func_gii")[row], source)
+        else:
+            source = nib.freesurfer.read_label(path)
+            mine = self._array(f"{node}/label_roi") == row
+            stored = self._array(f"{node}/label_vertex")[mine]
+            self._same(f"{node} {file}", np.sort(stored), np.sort(source))
+
+
+def check_present(store: Store, key: str, data: bytes | None) -> bytes:
+    """Bytes of an object that must be there."""
+    if data is None:
+        raise StoreError(
+            f"{location(store, key)} is missing: the last conversion did not finish. Run the same "
+            "'laion-zarr convert' again."
+        )
+    return data
+
+
+def _as(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    return values != 0 if dtype == bool else values.astype(dtype)
+
+
+def _surface_files(part: Part, hemi: str, roi: str) -> Iterator[str]:
+    for file in part.sources:
+        name = file.rpartition("/")[2]
+        if f"_hemi-{hemi}_" in name and f"_label-{roi}_" in name and not name.endswith(".json"):
+            yield file
+
+
+def _content_crc(path: Path) -> int:
+    with path.open("rb") as file:
+        if path.suffix == ".gz":
+            file.seek(-8, io.SEEK_END)
+            return int.from_bytes(file.read(4), "little")
+        crc = 0
+        while block := file.read(1 << 22):
+            crc = zlib.crc32(block, crc)
+        return crc

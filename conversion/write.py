@@ -1,0 +1,382 @@
+"""The only writer of the store: parts first, then the manifest that makes them count.
+
+A part lies where it belongs as soon as it is written, and nobody reads it before the manifest
+lists it. A part that replaces a listed one waits in the staging group; the manifest then points
+there, until the part has been copied to its place. So at every moment the manifest names whole
+parts, on a disk and in a bucket alike.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from zarr.abc.store import Store
+from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
+from zarr.core.buffer import default_buffer_prototype
+from zarr.core.sync import sync
+from zarr.storage import LocalStore, MemoryStore
+
+from laion_zarr import _codec
+from laion_zarr._schema import (
+    BETAS,
+    CHUNK_VOXELS,
+    MANIFEST,
+    ROOT_ATTRIBUTE,
+    SCHEMA_VERSION,
+    SLAB_VOXELS,
+    STAGING,
+    ArraySpec,
+    is_session_part,
+)
+from laion_zarr._store import (
+    Part,
+    dump_manifest,
+    fetch,
+    location,
+    parse_manifest,
+    parse_root,
+)
+from laion_zarr.errors import NotConvertedError, StoreError
+
+_LEVEL = 3  # of zstd, for everything but betas
+
+
+def _bytes_of(store: MemoryStore, key: str) -> bytes:
+    value = sync(store.get(key, default_buffer_prototype()))
+    assert value is not None
+    return value.to_bytes()
+
+
+def put(store: Store, key: str, data: bytes) -> None:
+    """Write one object; on disk by a temporary file and a rename."""
+    try:
+        sync(store.set(key, default_buffer_prototype().buffer.from_bytes(data)))
+    except OSError as error:
+        raise StoreError(
+            f"{location(store, key)} cannot be written: {error.strerror or error}. Free space or "
+            "mend the permissions, then run the same command: what is whole is kept."
+        ) from error
+
+
+def _keys_below(store: Store, prefix: str) -> list[str]:
+    async def collect() -> list[str]:
+        return [key async for key in store.list_prefix(prefix)]
+
+    return sync(collect())
+
+
+def group_metadata(attributes: Mapping[str, Any]) -> bytes:
+    """``zarr.json`` of a group."""
+    node = {"attributes": dict(attributes), "zarr_format": 3, "node_type": "group"}
+    return json.dumps(node, indent=2).encode()
+
+
+def array_metadata(
+    spec: ArraySpec, shape: tuple[int, ...], attributes: Mapping[str, Any]
+) -> dict[str, Any]:
+    """``zarr.json`` of an array: one chunk, or slabs of chunks for betas."""
+    layout: dict[str, Any] = {"chunks": shape, "compressors": [ZstdCodec(level=_LEVEL)]}
+    if spec is BETAS:
+        layout = {
+            "chunks": (CHUNK_VOXELS, shape[1]),
+            "shards": (SLAB_VOXELS, shape[1]),
+            "compressors": [
+                BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle", typesize=4)
+            ],
+        }
+    layout["compressors"].append(Crc32cCodec())
+    memory = MemoryStore()
+    zarr.create_array(
+        memory,
+        shape=shape,
+        dtype=spec.dtype,
+        fill_value=np.nan if spec.dtype.startswith("float") else None,
+        dimension_names=spec.dims,
+        attributes=spec.attributes | dict(attributes),
+        zarr_format=3,
+        **layout,
+    )
+    return json.loads(_bytes_of(memory, "zarr.json"))
+
+
+class PartWriter:
+    """Writes one part and keeps the size and checksum of each object.
+
+    Parameters
+    ----------
+    store : zarr.abc.store.Store
+        Open for writing.
+    path : str
+        Group of the part.
+    """
+
+    def __init__(self, store: Store, path: str) -> None:
+        self._store = store
+        self.path = path
+        self.files: dict[str, tuple[int, int]] = {}
+
+    def put(self, key: str, data: bytes) -> None:
+        """Write one object below the part's group."""
+        put(self._store, f"{self.path}/{key}", data)
+        self.files[key] = (len(data), _codec.crc32c(data))
+
+    def group(self, attributes: Mapping[str, Any], node: str = "") -> None:
+        """Write a group's metadata."""
+        self.put(f"{node}/zarr.json".lstrip("/"), group_metadata(attributes))
+
+    def metadata(
+        self,
+        spec: ArraySpec,
+        shape: tuple[int, ...],
+        attributes: Mapping[str, Any] | None = None,
+        node: str = "",
+    ) -> dict[str, Any]:
+        """Write an array's metadata."""
+        metadata = array_metadata(spec, shape, attributes or {})
+        name = f"{node}/{spec.name}".lstrip("/")
+        self.put(f"{name}/zarr.json", json.dumps(metadata, indent=2).encode())
+        return metadata
+
+    def array(
+        self,
+        spec: ArraySpec,
+        values: np.ndarray,
+        attributes: Mapping[str, Any] | None = None,
+        node: str = "",
+    ) -> None:
+        """Write a small array as one chunk; an empty one is left out."""
+        if values.size:
+            metadata = self.metadata(spec, values.shape, attributes, node)
+            name = f"{node}/{spec.name}".lstrip("/")
+            chunk = "/".join(["c", *("0" for _ in spec.dims)])
+            self.put(f"{name}/{chunk}", _codec.encode_array(metadata, values))
+
+    def part(self, sources: Mapping[str, Mapping[str, int]]) -> Part:
+        """The part as the manifest lists it."""
+        return Part(self.path, dict(sorted(self.files.items())), dict(sorted(sources.items())))
+
+
+class Catalogue:
+    """What one manifest lists, and the only way to change it.
+
+    Parameters
+    ----------
+    store : zarr.abc.store.Store
+        Open for writing.
+    group : str
+        ``"sub-01"`` or ``"stimuli"``.
+    subgroups : tuple of str
+        Groups below it that hold nothing but parts.
+    ignore_manifest : bool
+        Start from an empty list: the manifest is damaged and everything is converted anew.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        group: str,
+        subgroups: tuple[str, ...] = (),
+        *,
+        ignore_manifest: bool = False,
+    ) -> None:
+        self.store = store
+        self.group = group
+        self._subgroups = subgroups
+        key = f"{group}/{MANIFEST}"
+        data = None if ignore_manifest else fetch(store, [key])[0]
+        manifest = {} if data is None else parse_manifest(store, key, data)
+        self.parts = {
+            name: Part.from_json(entry) for name, entry in manifest.get("parts", {}).items()
+        }
+
+    def sessions_on_disk(self) -> list[str]:
+        """Sessions with anything in the store, listed or not."""
+        folders = {key.removeprefix(f"{self.group}/") for key in _keys_below(self.store, self.group)}
+        return sorted({name.partition("/")[0] for name in folders if is_session_part(name)})
+
+    def place(self, name: str) -> str:
+        """Where to write a part: its place, or the staging group if that is taken."""
+        final = f"{self.group}/{name}"
+        return f"{STAGING}/{final}" if name in self.parts else final
+
+    def recover(self) -> None:
+        """Finish what a killed run had committed, and remove what no manifest lists."""
+        if any(part.path.startswith(STAGING) for part in self.parts.values()):
+            self._settle()
+        listed = {f"{part.path}/{key}" for part in self.parts.values() for key in part.files}
+        if self.parts:
+            listed |= {f"{self.group}/{key}" for key in (MANIFEST, *self._group_files())}
+        for prefix in (self.group, f"{STAGING}/{self.group}"):
+            for key in _keys_below(self.store, prefix):
+                if key not in listed:
+                    sync(self.store.delete(key))
+        self._remove_staging()
+
+    def commit(self, parts: Mapping[str, Part]) -> None:
+        """Make written parts count, all at once."""
+        if not parts:
+            return
+        self.parts |= parts
+        for key, data in self._group_files().items():
+            put(self.store, f"{self.group}/{key}", data)
+        self._write_manifest()
+        self._settle()
+
+    def _group_files(self) -> dict[str, bytes]:
+        nodes = {"zarr.json": {"description": f"LAION-fMRI, {self.group}"}}
+        nodes |= {
+            f"{name}/zarr.json": {"description": f"LAION-fMRI, {self.group}, {name}"}
+            for name in self._subgroups
+        }
+        return {key: group_metadata(attributes) for key, attributes in nodes.items()}
+
+    def _write_manifest(self) -> None:
+        manifest = {
+            "schema_version": SCHEMA_VERSION,
+            "group": self.group,
+            "files": {
+                key: [len(data), _codec.crc32c(data)] for key, data in self._group_files().items()
+            },
+            "parts": {name: part.to_json() for name, part in self.parts.items()},
+        }
+        put(self.store, f"{self.group}/{MANIFEST}", dump_manifest(manifest))
+
+    def _settle(self) -> None:
+        """Copy committed parts from the staging group to their places."""
+        staged = {n: part for n, part in self.parts.items() if part.path.startswith(STAGING)}
+        if not staged:
+            return
+        for name, part in staged.items():
+            final = f"{self.group}/{name}"
+            for key in part.files:
+                _copy(self.store, f"{part.path}/{key}", f"{final}/{key}")
+            for key in _keys_below(self.store, final):
+                if key.removeprefix(f"{final}/") not in part.files:
+                    sync(self.store.delete(key))
+            self.parts[name] = Part(final, part.files, part.sources)
+        self._write_manifest()
+        self._remove_staging()
+
+    def _remove_staging(self) -> None:
+        sync(self.store.delete_dir(f"{STAGING}/{self.group}"))
+        if isinstance(self.store, LocalStore):
+            _prune(self.store.root / self.group)
+            with _missing_ok():
+                (self.store.root / STAGING).rmdir()
+
+
+@contextmanager
+def _missing_ok() -> Iterator[None]:
+    try:
+        yield
+    except OSError:
+        return
+
+
+def _prune(folder: Path) -> None:
+    """Remove folders that hold nothing: the same content is then the same tree."""
+    for path, _, _ in sorted(os.walk(folder), reverse=True):
+        with _missing_ok():
+            Path(path).rmdir()
+
+
+def _copy(store: Store, source: str, target: str) -> None:
+    if isinstance(store, LocalStore):
+        target_path = store.root / target
+        target_path.parent.mkdir(parents=True, exist_ok=True)
+        partial = target_path.with_name(f".{target_path.name}.partial")
+        partial.unlink(missing_ok=True)
+        try:
+            os.link(store.root / source, partial)  # no second copy on disk
+        except OSError:
+            shutil.copyfile(store.root / source, partial)
+        partial.replace(target_path)
+        return
+    (data,) = fetch(store, [source])
+    assert data is not None
+    put(store, target, data)
+
+
+def prepare_root(store: Store) -> None:
+    """Create the root group, or check that what is there is a store of this schema."""
+    try:
+        parse_root(store, fetch(store, ["zarr.json"])[0])
+    except NotConvertedError:
+        put(store, "zarr.json", group_metadata({ROOT_ATTRIBUTE: {"schema_version": SCHEMA_VERSION}}))
+
+
+def finish_root(store: Store, groups: list[str]) -> None:
+    """Consolidate the metadata of all listed parts, and record the checksum of that."""
+    memory = MemoryStore()
+    keys = ["zarr.json"]
+    for group in groups:
+        catalogue = Catalogue(store, group)
+        (manifest,) = fetch(store, [f"{group}/{MANIFEST}"])
+        assert manifest is not None
+        keys += [f"{group}/{key}" for key in json.loads(manifest)["files"]]
+        for part in catalogue.parts.values():
+            keys += [f"{part.path}/{key}" for key in part.files if key.endswith("zarr.json")]
+    for key, data in zip(keys, fetch(store, keys), strict=True):
+        if data is None:
+            raise StoreError(f"{location(store, key)} vanished. Run 'laion-zarr verify'.")
+        put(memory, key, data)
+    put(memory, "zarr.json", group_metadata({ROOT_ATTRIBUTE: {"schema_version": SCHEMA_VERSION}}))
+    with warnings.catch_warnings():
+        # Consolidation is not yet in the Zarr v3 text; every reader can do without it.
+        warnings.filterwarnings("ignore", message="Consolidated metadata", category=UserWarning)
+        zarr.consolidate_metadata(memory, zarr_format=3)
+    data = _bytes_of(memory, "zarr.json")
+    root = {
+        "schema_version": SCHEMA_VERSION,
+        "groups": groups,
+        "files": {"zarr.json": [len(data), _codec.crc32c(data)]},
+    }
+    put(store, MANIFEST, dump_manifest(root))
+    put(store, "zarr.json", data)
+
+
+def groups_in(store: Store) -> list[str]:
+    """Groups of the store that have a manifest."""
+
+    async def collect() -> list[str]:
+        return [name async for name in store.list_dir("")]
+
+    names = sorted(name.strip("/").rpartition("/")[2] for name in sync(collect()))
+    keys = [f"{name}/{MANIFEST}" for name in names]
+    return [
+        name for name, data in zip(names, fetch(store, keys), strict=True) if data is not None
+    ]
+
+
+@contextmanager
+def locked(store: Store, waiting: Any) -> Iterator[int | None]:
+    """Hold a local store against other converters; `waiting` is called if one is at work.
+
+    The lock is the kernel's, on the folder itself: it leaves no file, and dies with its holder
+    and the workers that inherited it. A bucket has no such thing; there, one converter at a time.
+    """
+    if not isinstance(store, LocalStore):
+        yield None
+        return
+    import fcntl
+
+    store.root.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(store.root, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waiting()
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield descriptor
+    finally:
+        os.close(descriptor)

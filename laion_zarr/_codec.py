@@ -1,0 +1,121 @@
+"""Bytes of the store <-> numpy: the checksums, the shards of the betas, the small arrays.
+
+The format is plain Zarr v3 and any Zarr library reads it. The reader decodes it here instead,
+because a Zarr library takes a missing or swapped shard for data; here every chunk is compared
+with the checksum that the converter recorded for just that chunk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import google_crc32c
+import numpy as np
+from numcodecs import blosc, zstd
+from numcodecs.vlen import VLenUTF8
+
+from laion_zarr._schema import CHUNK_VOXELS, SLAB_VOXELS
+
+CRC_BYTES = 4
+CHUNKS_PER_SHARD = SLAB_VOXELS // CHUNK_VOXELS
+_ABSENT = np.uint64(2**64 - 1)  # Zarr's mark for a chunk that a shard does not hold
+
+
+class ChecksumError(ValueError):
+    """Bytes that are not the ones that were written."""
+
+
+def crc32c(data: bytes | bytearray | memoryview) -> int:
+    """CRC-32C (Castagnoli), the checksum of Zarr's ``crc32c`` codec."""
+    return google_crc32c.value(bytes(data) if not isinstance(data, bytes) else data)
+
+
+def _strip_crc(payload: bytes) -> bytes:
+    data, stored = payload[:-CRC_BYTES], payload[-CRC_BYTES:]
+    if crc32c(data) != int.from_bytes(stored, "little"):
+        raise ChecksumError("checksum differs")
+    return data
+
+
+def decode_array(metadata: dict[str, Any], payload: bytes) -> np.ndarray:
+    """Decode an array of one chunk from its ``zarr.json`` and its chunk's bytes.
+
+    Strings come back as an object array of `str`.
+    """
+    data: Any = payload
+    shape = tuple(metadata["shape"])
+    for codec in reversed(metadata["codecs"]):
+        match codec["name"]:
+            case "crc32c":
+                data = _strip_crc(data)
+            case "zstd":
+                data = zstd.decompress(data)
+            case "vlen-utf8":
+                data = VLenUTF8().decode(data)
+            case "bytes":
+                dtype = np.dtype(metadata["data_type"]).newbyteorder("<")
+                data = np.frombuffer(data, dtype)
+            case name:
+                raise ChecksumError(f"codec {name!r} is not of this schema")
+    return data.reshape(shape)
+
+
+def encode_array(metadata: dict[str, Any], values: np.ndarray) -> bytes:
+    """Encode an array as one chunk; the inverse of `decode_array`."""
+    data: Any = values
+    for codec in metadata["codecs"]:
+        match codec["name"]:
+            case "bytes":
+                dtype = np.dtype(metadata["data_type"]).newbyteorder("<")
+                data = np.ascontiguousarray(values, dtype).tobytes()
+            case "vlen-utf8":
+                data = VLenUTF8().encode(values.astype(object).ravel())
+            case "zstd":
+                data = zstd.compress(data, codec["configuration"]["level"])
+            case "crc32c":
+                data = bytes(data)
+                data += crc32c(data).to_bytes(CRC_BYTES, "little")
+            case name:
+                raise ValueError(f"codec {name!r} is not of this schema")
+    return data
+
+
+def encode_chunk(block: np.ndarray) -> bytes:
+    """Encode one chunk of betas, (voxel, trial) float32, as the array's codecs say."""
+    packed = blosc.compress(np.ascontiguousarray(block), b"lz4", 5, blosc.BITSHUFFLE)
+    return packed + crc32c(packed).to_bytes(CRC_BYTES, "little")
+
+
+def decode_chunk(payload: bytes, expected_crc: int, n_trials: int) -> np.ndarray:
+    """Decode one chunk of betas -> (256, trial) float32, proven to be the one expected."""
+    data = payload[:-CRC_BYTES]
+    if crc32c(data) != expected_crc:
+        raise ChecksumError("checksum differs")
+    return np.frombuffer(blosc.decompress(data), "<f4").reshape(CHUNK_VOXELS, n_trials)
+
+
+def encode_shard(blocks: Iterable[np.ndarray]) -> tuple[bytes, np.ndarray]:
+    """Encode one slab of betas as a Zarr shard.
+
+    Parameters
+    ----------
+    blocks : iterable of numpy.ndarray, (256, trial) float32
+        The chunks of the slab, in order.
+
+    Returns
+    -------
+    shard : bytes
+        Chunks, then Zarr's index of them.
+    table : numpy.ndarray, (chunk, 3) uint64
+        Offset, bytes, CRC-32C of each chunk.
+    """
+    chunks = [encode_chunk(block) for block in blocks]
+    sizes = np.array([len(chunk) for chunk in chunks], dtype="<u8")
+    offsets = np.cumsum(sizes, dtype="<u8") - sizes
+    index = np.full((CHUNKS_PER_SHARD, 2), _ABSENT, dtype="<u8")
+    index[: len(chunks)] = np.column_stack([offsets, sizes])
+    tail = index.tobytes()
+    tail += crc32c(tail).to_bytes(CRC_BYTES, "little")
+    crcs = [int.from_bytes(chunk[-CRC_BYTES:], "little") for chunk in chunks]
+    return b"".join([*chunks, tail]), np.column_stack([offsets, sizes, np.array(crcs, "<u8")])

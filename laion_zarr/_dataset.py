@@ -1,0 +1,141 @@
+"""One subject of the store as an `xarray.Dataset`: labels in memory, betas lazy."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from xarray.core import indexing
+
+from laion_zarr import _schema as schema
+from laion_zarr._lazy import LazyBetas, LazyMap, SubjectHandle
+from laion_zarr._schema import NC, ROI, SESSION, TRIAL, TRIALS_PART, VOXEL, VOXELS_PART
+from laion_zarr._select import trial_blocks, voxel_blocks
+from laion_zarr.errors import NotConvertedError
+
+
+def _lazy(array: LazyBetas | LazyMap) -> indexing.LazilyIndexedArray:
+    return indexing.LazilyIndexedArray(array)
+
+
+def _cached(array: LazyMap) -> indexing.MemoryCachedArray:
+    # Read when first looked at, then kept: 30 sessions of maps nobody asks for cost nothing.
+    return indexing.MemoryCachedArray(indexing.CopyOnWriteArray(_lazy(array)))
+
+
+def voxel_positions(voxels: np.ndarray, shape: tuple[int, ...], affine: np.ndarray) -> xr.Dataset:
+    """Grid indices and mm of flat C indices, as coordinates along ``voxel``."""
+    ijk = np.stack(np.unravel_index(voxels, shape), axis=1)
+    xyz = ijk @ affine[:3, :3].T + affine[:3, 3]
+    specs = schema.VOXEL_ARRAYS
+    values = {"i": ijk[:, 0], "j": ijk[:, 1], "k": ijk[:, 2]}
+    values |= {"x": xyz[:, 0], "y": xyz[:, 1], "z": xyz[:, 2]}
+    coords = {
+        name: (VOXEL, column.astype(specs[name].dtype), specs[name].attributes)
+        for name, column in values.items()
+    }
+    return xr.Dataset(coords=coords)
+
+
+def _voxel_side(handle: SubjectHandle) -> xr.Dataset:
+    """Everything along ``voxel``, in canonical order."""
+    names = [VOXEL, "in_anatomical", "in_rsquare", ROI, "category", "roi_mask", NC, "noise_ceiling"]
+    found = handle.stored.load(VOXELS_PART, names)
+    (attributes,) = handle.stored.attributes(VOXELS_PART)
+    handle.set_storage_order(found[VOXEL])
+    order = handle.storage_order()
+    specs = schema.VOXEL_ARRAYS
+    shape, affine = tuple(attributes["shape"]), np.array(attributes["affine"])
+    voxels = found[VOXEL][order].astype(np.int64)
+    side = voxel_positions(voxels, shape, affine).assign_coords({VOXEL: voxels})
+    for name in ("in_anatomical", "in_rsquare"):
+        if name in found:
+            side = side.assign_coords({name: (VOXEL, found[name][order], specs[name].attributes)})
+    if ROI in found:
+        side = side.assign_coords({ROI: found[ROI], "category": (ROI, found["category"])})
+    if NC in found:
+        side = side.assign_coords({NC: found[NC]})
+    for name, spec in specs.items():
+        if name in found and len(spec.dims) == 2:
+            side[name] = (spec.dims, found[name][:, order], spec.attributes)
+    return side.assign_attrs(subject=handle.subject, shape=list(shape), affine=affine.tolist())
+
+
+def _trial_side(handle: SubjectHandle) -> xr.Dataset:
+    """Everything along ``trial``."""
+    found = handle.stored.load(TRIALS_PART)
+    n_trials = len(found["session"])
+    coords = {
+        name: (TRIAL, values, spec.attributes if (spec := schema.TRIAL_ARRAYS.get(name)) else {})
+        for name, values in found.items()
+        if name != TRIAL
+    }
+    return xr.Dataset(coords={TRIAL: np.arange(n_trials), **coords})
+
+
+def _sources(handle: SubjectHandle) -> list[str]:
+    parts = handle.stored.parts.values()
+    return sorted({file for part in parts for file in part.sources if "/" in file})
+
+
+def build_dataset(handle: SubjectHandle) -> xr.Dataset:
+    """Assemble the whole subject; reads labels only.
+
+    Returns
+    -------
+    xarray.Dataset
+        With xarray's own lazy indexing: not Dask-backed.
+    """
+    if not (sessions := handle.stored.sessions):
+        raise NotConvertedError(
+            f"{handle.subject} has no session in the store yet. Run 'laion-zarr convert --subject "
+            f"{handle.subject}'; 'laion-zarr info' shows what is there."
+        )
+    dataset = _trial_side(handle).merge(_voxel_side(handle), combine_attrs="no_conflicts")
+    counts = dataset["session"].to_series().value_counts()
+    n_trials = {session: int(counts[session]) for session in sessions}
+    n_voxels = dataset.sizes[VOXEL]
+    betas = LazyBetas(handle, n_trials, n_voxels)
+    dataset["betas"] = xr.Variable((TRIAL, VOXEL), _lazy(betas), schema.BETAS.attributes)
+    dataset = dataset.assign_coords({SESSION: np.array(sessions, dtype=object)})
+    maps = [handle.stored.parts.get(schema.maps_part(session)) for session in sessions]
+    present = {name for part in maps if part is not None for name in part.arrays()}
+    for name, spec in schema.MAP_ARRAYS.items():
+        if name in present:
+            lazy = LazyMap(handle, name, sessions, n_voxels)
+            dataset[name] = xr.Variable((SESSION, VOXEL), _cached(lazy), spec.attributes)
+    dataset.attrs |= {
+        "sources": _sources(handle),
+        "schema_version": schema.SCHEMA_VERSION,
+        "laion_zarr_version": version("laion-zarr"),
+    }
+    return dataset
+
+
+def chunked(
+    dataset: xr.Dataset, handle: SubjectHandle, union: np.ndarray, chunks: dict[str, Any]
+) -> xr.Dataset:
+    """Make the betas of a selection Dask-backed, in blocks that read just what they need.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+        A selection of `build_dataset`, with lazily indexed betas.
+    handle : SubjectHandle
+        Where it comes from.
+    union : numpy.ndarray, (voxel,) int
+        Position of each selected voxel in the stored union.
+    chunks : dict
+        Block sizes by dim; what is not named follows sessions and slabs.
+    """
+    from dask.base import tokenize
+
+    blocks = {
+        TRIAL: trial_blocks(dataset["session"].values),
+        VOXEL: voxel_blocks(union),
+    } | chunks
+    token = tokenize(handle, union, dataset[TRIAL].values, str(blocks))
+    betas = dataset["betas"].variable.chunk(blocks, name=f"betas-{token}")
+    return dataset.assign(betas=betas)

@@ -1,0 +1,75 @@
+"""How a subject shows itself, as text and in a notebook."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+import xarray as xr
+
+from laion_zarr._schema import MASKS, NC, ROI, SESSION, TRIAL, VOXEL
+
+
+def _rois_by_category(dataset: xr.Dataset) -> dict[str, list[str]]:
+    if "roi_mask" not in dataset:
+        return {}
+    found: dict[str, list[str]] = {}
+    pairs = zip(dataset["category"].values, dataset[ROI].values, strict=True)
+    for category, roi in sorted(pairs):
+        found.setdefault(category, []).append(roi)
+    return found
+
+
+def facts(subject: str, where: str, dataset: xr.Dataset) -> dict[str, Any]:
+    """What a user wants to see first of a subject, label by label."""
+    sessions = dataset[SESSION].values.tolist()
+    masks = {
+        name: int(dataset[f"in_{name}"].sum()) for name in MASKS if f"in_{name}" in dataset.coords
+    }
+    ceilings = dataset[NC].values.tolist() if NC in dataset.coords else []
+    rois = _rois_by_category(dataset)
+    gigabytes = dataset.sizes[TRIAL] * dataset.sizes[VOXEL] * 4 / 1e9
+    span = sessions[0] if len(sessions) == 1 else f"{sessions[0]} … {sessions[-1]}"
+    return {
+        "Subject": subject,
+        "Store": where,
+        "Sessions": f"{len(sessions)} ({span})",
+        "Trials": f"{dataset.sizes[TRIAL]:,}",
+        "Images": f"{len(set(dataset['image_name'].values.tolist())):,}",
+        "Voxels": ", ".join(f"{count:,} {name}" for name, count in masks.items())
+        + f" ({dataset.sizes[VOXEL]:,} stored)",
+        "Betas": f"{gigabytes:.3g} GB, lazy",
+        "Noise ceilings": ", ".join(ceilings) or "none",
+        "ROIs": {category: ", ".join(names) for category, names in rois.items()} or "none",
+    }
+
+
+def as_text(found: dict[str, Any]) -> str:
+    """Plain text, one fact a line."""
+    lines = [f"<laion_zarr.Subject {found['Subject']}>"]
+    for name, value in found.items():
+        if isinstance(value, dict):
+            lines.append(f"  {name}:")
+            lines += [f"    {category}: {rois}" for category, rois in value.items()]
+        elif name != "Subject":
+            lines.append(f"  {name + ':':<16}{value}")
+    return "\n".join(lines)
+
+
+def as_html(found: dict[str, Any]) -> str:
+    """The same as a small table."""
+    rows = []
+    for name, value in found.items():
+        if isinstance(value, dict):
+            inner = "".join(
+                f"<div><b>{escape(category)}</b> {escape(rois)}</div>"
+                for category, rois in value.items()
+            )
+            cell = f"<details><summary>{len(value)} categories</summary>{inner}</details>"
+        else:
+            cell = escape(str(value))
+        rows.append(
+            f"<tr><th style='text-align:left;padding-right:1em'>{escape(name)}</th>"
+            f"<td style='text-align:left'>{cell}</td></tr>"
+        )
+    return f"<table>{''.join(rows)}</table>"

@@ -1,0 +1,178 @@
+"""The store's schema, version 1: groups, arrays, dims, units. Converter and reader both read it here.
+
+``docs/store.md`` explains the same for readers in other languages.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+SCHEMA_VERSION = 1
+ROOT_ATTRIBUTE = "laion_zarr"  # {"schema_version": 1} in the root group's attributes
+MANIFEST = "manifest.json"
+STAGING = ".staging"  # where a part waits that replaces one already listed
+DEFAULT_STORE = "laion-fmri.zarr"
+
+TRIAL = "trial"
+VOXEL = "voxel"
+ROI = "roi"
+NC = "nc"
+SESSION = "session_id"
+GRID = "grid"
+IMAGE = "image"
+
+# Measured: 256 voxels x all trials of a session is ~1 MB, and 135 of those make one ~143 MB shard.
+CHUNK_VOXELS = 256
+SLAB_VOXELS = 135 * CHUNK_VOXELS
+
+MASKS = ("anatomical", "rsquare")
+DEFAULT_MASK = "anatomical"
+ALL_SESSIONS_NC = "NoiseceilingAllrep"  # the ceiling for thresholds that span sessions
+
+PERCENT = "percent"
+MM = "mm"
+T1W_SPACE = "subject's T1w space"
+
+
+@dataclass(frozen=True)
+class ArraySpec:
+    """One array of the store.
+
+    Attributes
+    ----------
+    name : str
+        Name of the array, also of the xarray variable.
+    dims : tuple of str
+        Names of its axes, outermost first.
+    dtype : str
+        Zarr data type.
+    description : str
+        One sentence for people; stored in the array's attributes.
+    units : str, optional
+        Stored in the array's attributes.
+    """
+
+    name: str
+    dims: tuple[str, ...]
+    dtype: str
+    description: str
+    units: str | None = None
+
+    @property
+    def attributes(self) -> dict[str, str]:
+        """What every array of this kind carries in its attributes."""
+        units = {} if self.units is None else {"units": self.units}
+        return {"description": self.description, **units}
+
+
+def _specs(*specs: ArraySpec) -> dict[str, ArraySpec]:
+    return {spec.name: spec for spec in specs}
+
+
+_PER_VOXEL = (VOXEL,)
+_PER_TRIAL = (TRIAL,)
+_GRID_DIMS = ("x", "y", "z")
+
+VOXEL_INDEX = ArraySpec(
+    VOXEL, _PER_VOXEL, "int32", "flat C-order index into the functional grid, in storage order"
+)
+
+VOXEL_ARRAYS = _specs(
+    VOXEL_INDEX,
+    ArraySpec("i", _PER_VOXEL, "int16", "first grid index"),
+    ArraySpec("j", _PER_VOXEL, "int16", "second grid index"),
+    ArraySpec("k", _PER_VOXEL, "int16", "third grid index"),
+    ArraySpec("x", _PER_VOXEL, "float64", f"position in the {T1W_SPACE}", MM),
+    ArraySpec("y", _PER_VOXEL, "float64", f"position in the {T1W_SPACE}", MM),
+    ArraySpec("z", _PER_VOXEL, "float64", f"position in the {T1W_SPACE}", MM),
+    ArraySpec("in_anatomical", _PER_VOXEL, "bool", "voxel is in the anatomical brain mask"),
+    ArraySpec("in_rsquare", _PER_VOXEL, "bool", "voxel is in the rsquare brain mask"),
+    ArraySpec(ROI, (ROI,), "string", "name of the region of interest"),
+    ArraySpec("category", (ROI,), "string", "category of the region of interest"),
+    ArraySpec("roi_mask", (ROI, VOXEL), "bool", "voxel is in the region of interest"),
+    ArraySpec(NC, (NC,), "string", "which cross-session noise ceiling"),
+    ArraySpec("noise_ceiling", (NC, VOXEL), "float32", "cross-session noise ceiling", PERCENT),
+)
+
+BETAS = ArraySpec(
+    "betas", (VOXEL, TRIAL), "float32", "single-trial GLMsingle betas (TYPED)", PERCENT
+)
+CHUNK_TABLE = ArraySpec(
+    "betas_chunks",
+    ("chunk", "field"),
+    "uint64",
+    "for each chunk of betas, in order: offset in its shard, bytes, CRC-32C of its data",
+)
+SESSION_ARRAYS = _specs(
+    BETAS,
+    CHUNK_TABLE,
+    VOXEL_INDEX,
+    ArraySpec(TRIAL, _PER_TRIAL, "int32", "0-based trial of this session, as in the volumes"),
+    ArraySpec("session", _PER_TRIAL, "string", "session of the trial"),
+    ArraySpec("run", _PER_TRIAL, "int64", "run of the trial, 1-12"),
+    ArraySpec("beta_index", _PER_TRIAL, "int64", "0-based volume of the source file"),
+    ArraySpec("image_name", _PER_TRIAL, "string", "file name of the stimulus (`label`)"),
+)
+
+MAP_ARRAYS = _specs(
+    ArraySpec("session_noise_ceiling", _PER_VOXEL, "float32", "noise ceiling", PERCENT),
+    ArraySpec("r2", _PER_VOXEL, "float32", "GLMsingle R²", PERCENT),
+    ArraySpec("hrf_index", _PER_VOXEL, "float32", "GLMsingle HRF of the library, 0-19"),
+    ArraySpec("fracridge", _PER_VOXEL, "float32", "GLMsingle ridge fraction"),
+)
+
+TRIAL_ARRAYS = _specs(
+    ArraySpec(TRIAL, _PER_TRIAL, "int32", "global trial index: sessions in order, then volumes"),
+    SESSION_ARRAYS["session"],
+    SESSION_ARRAYS["run"],
+    SESSION_ARRAYS["beta_index"],
+    ArraySpec("session_trial", _PER_TRIAL, "int32", "0-based trial of the session"),
+    SESSION_ARRAYS["image_name"],
+    ArraySpec("unique_or_shared", _PER_TRIAL, "string", "whether every subject saw the image"),
+    ArraySpec("repetition", _PER_TRIAL, "int32", "0-based count of this image so far"),
+    ArraySpec("stim_idx", _PER_TRIAL, "int32", "0-based row of the stimulus metadata, -1 if none"),
+)
+
+ANATOMY_ARRAYS = _specs(
+    ArraySpec("t1w", _GRID_DIMS, "float32", "T1-weighted image on the functional grid"),
+    ArraySpec("t2w", _GRID_DIMS, "float32", "T2-weighted image on the functional grid"),
+    ArraySpec("brain_mask", _GRID_DIMS, "bool", "anatomical brain mask on the functional grid"),
+    ArraySpec(
+        "brain_mask_full",
+        ("x_full", "y_full", "z_full"),
+        "bool",
+        "anatomical brain mask at full resolution; affine in the attributes",
+    ),
+)
+
+# One group per hemisphere, hemi-L and hemi-R, below sub-XX/surfaces.
+SURFACE_ARRAYS = _specs(
+    ArraySpec(ROI, (ROI,), "string", "name of the region of interest"),
+    ArraySpec("category", (ROI,), "string", "category of the region of interest"),
+    ArraySpec("has_func_gii", (ROI,), "bool", "the source has this region as func.gii"),
+    ArraySpec("func_gii", (ROI, "vertex"), "bool", "vertex is in the region (func.gii)"),
+    ArraySpec("has_label", (ROI,), "bool", "the source has this region as FreeSurfer label"),
+    ArraySpec("label_roi", ("entry",), "int32", "row of `roi` that the label entry belongs to"),
+    ArraySpec("label_vertex", ("entry",), "int32", "vertex of the label entry, in file order"),
+)
+
+METADATA_ARRAYS = _specs(
+    ArraySpec("image_name", (IMAGE,), "string", "file name of the stimulus"),
+)
+
+VOXELS_PART = "voxels"
+TRIALS_PART = "trials"
+ANATOMY_PART = "anatomy"
+SURFACES_PART = "surfaces"
+METADATA_PART = "metadata"
+STIMULI_GROUP = "stimuli"
+
+
+def maps_part(session: str) -> str:
+    """Part that holds the 3-D maps of one session."""
+    return f"maps/{session}"
+
+
+def is_session_part(part: str) -> bool:
+    """Whether a part of a subject's manifest is a session's betas."""
+    return part.startswith("ses-")

@@ -1,0 +1,235 @@
+"""Selection by label: names in, positions out. Pure; reads nothing."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import xarray as xr
+
+from laion_zarr._schema import (
+    CHUNK_VOXELS,
+    DEFAULT_MASK,
+    MASKS,
+    ROI,
+    SLAB_VOXELS,
+    TRIAL,
+    VOXEL,
+)
+from laion_zarr.errors import NotConvertedError
+
+# Beyond this many alternations between sessions, blocks by session would be crumbs.
+_MAX_RUNS_PER_SESSION = 4
+_TRIALS_PER_BLOCK = 1024
+
+
+def as_list(value: object) -> list:
+    """A label or a list of labels -> a list."""
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        return [value]
+    return list(value)
+
+
+def mask_coordinate(mask_source: str) -> str:
+    """``"anatomical"`` -> ``"in_anatomical"``."""
+    if mask_source not in MASKS:
+        raise ValueError(f"mask_source must be one of {list(MASKS)}, got {mask_source!r}.")
+    return f"in_{mask_source}"
+
+
+def in_mask(dataset: xr.Dataset, mask_source: str) -> np.ndarray:
+    """Which voxels of the stored union one brain mask holds, (voxel,) bool."""
+    name = mask_coordinate(mask_source)
+    if name not in dataset.coords:
+        other = next(mask for mask in MASKS if mask != mask_source)
+        instead = f" Or pass mask_source={other!r}." if f"in_{other}" in dataset.coords else ""
+        file = {
+            DEFAULT_MASK: "the functional-grid brain mask (derivatives/anatomical)",
+            "rsquare": "the R2mean map (derivatives/glmsingle-tedana)",
+        }[mask_source]
+        raise NotConvertedError(
+            f"The store does not hold the {mask_source} brain mask of "
+            f"{dataset.attrs.get('subject')}. Download {file} and run 'laion-zarr convert --mask "
+            f"both --overwrite --subject {dataset.attrs.get('subject')}'.{instead}"
+        )
+    return dataset[name].values
+
+
+def resolve_rois(roi_table: xr.DataArray, query: object) -> list[str]:
+    """ROI grammar: an ROI, a category, ``"all"``, or a list mixing them -> ROI names.
+
+    Parameters
+    ----------
+    roi_table : xarray.DataArray, (roi,)
+        Anything along ``roi`` with its ``category`` coordinate.
+    query : str or list of str
+        What the user asked for.
+
+    Raises
+    ------
+    ValueError
+        If an entry is neither; lists what is there.
+    """
+    names = roi_table[ROI].values.tolist()
+    categories = roi_table["category"].values.tolist()
+    by_category: dict[str, list[str]] = {}
+    for name, category in zip(names, categories, strict=True):
+        by_category.setdefault(category, []).append(name)
+    found: list[str] = []
+    for item in as_list(query):
+        if item == "all":
+            found += names
+        elif item in by_category:
+            found += by_category[item]
+        elif item in names:
+            found.append(item)
+        else:
+            raise ValueError(
+                f"Unknown ROI or category {item!r}. Categories: {sorted(by_category)}. "
+                f"ROIs: {sorted(names)}. 'all' means every ROI."
+            )
+    return list(dict.fromkeys(found))
+
+
+def in_rois(dataset: xr.Dataset, query: object) -> np.ndarray:
+    """Union of the ROIs asked for, (voxel,) bool."""
+    if "roi_mask" not in dataset:
+        raise NotConvertedError(
+            f"The store holds no ROIs of {dataset.attrs.get('subject')}. Download them "
+            "(derivatives/rois) and run 'laion-zarr convert' again; betas are not touched."
+        )
+    names = resolve_rois(dataset["roi_mask"], query)
+    rows = np.isin(dataset[ROI].values, names)
+    return dataset["roi_mask"].values[rows].any(axis=0)
+
+
+def above_threshold(ceiling: xr.DataArray, nc_threshold: float) -> np.ndarray:
+    """Voxels whose noise ceiling is at least the threshold (percent); NaN never is."""
+    if 0 < nc_threshold < 1:
+        warnings.warn(
+            f"nc_threshold is in percent, 0-100: {nc_threshold} keeps nearly every voxel. "
+            f"For {nc_threshold:.0%} pass {100 * nc_threshold:g}.",
+            stacklevel=4,
+        )
+    return ceiling.values >= nc_threshold
+
+
+def by_stimuli(dataset: xr.Dataset, stimuli: str) -> np.ndarray:
+    """Trials of shared or of unique images, (trial,) bool."""
+    if stimuli not in ("shared", "unique"):
+        raise ValueError(f"stimuli must be 'shared', 'unique' or None, got {stimuli!r}.")
+    return dataset["unique_or_shared"].values == stimuli
+
+
+def among(dataset: xr.Dataset, name: str, wanted: object, what: str) -> np.ndarray:
+    """Trials whose coordinate is one of the labels, (trial,) bool; every label must occur."""
+    labels = as_list(wanted)
+    values = dataset[name].values
+    there = set(values.tolist())
+    missing = [label for label in labels if label not in there]
+    if missing:
+        some = sorted(there)[:5]
+        raise ValueError(
+            f"{what} {missing[0]!r} is not among the {len(there):,} of "
+            f"{dataset.attrs.get('subject')}, such as {', '.join(map(repr, some))}."
+        )
+    return np.isin(values, np.array(labels, dtype=object))
+
+
+def positions(dataset: xr.Dataset, dim: str, labels: object) -> np.ndarray:
+    """Positions of index labels along a dim; slices are label slices, as in `xarray`."""
+    index = dataset.indexes[dim]
+    if isinstance(labels, slice):
+        return np.arange(len(index))[index.slice_indexer(labels.start, labels.stop, labels.step)]
+    wanted = np.asarray(as_list(labels))
+    if wanted.dtype == bool:
+        raise ValueError(f"{dim}= takes labels, not booleans; for positions use .isel.")
+    found = index.get_indexer(wanted)
+    if (found < 0).any():
+        raise ValueError(
+            f"{dim} {wanted[found < 0][0]!r} is not in the {dim} axis of "
+            f"{dataset.attrs.get('subject')} ({len(index):,} labels, {index.min()} to "
+            f"{index.max()})."
+        )
+    return found
+
+
+def compact(keep: np.ndarray) -> slice | np.ndarray:
+    """Positions as a slice where they are one run: small to send, and nothing to gather."""
+    if keep.size and keep[-1] - keep[0] + 1 == keep.size and (np.diff(keep) == 1).all():
+        return slice(int(keep[0]), int(keep[-1]) + 1)
+    return keep
+
+
+def _run_lengths(values: np.ndarray) -> tuple[int, ...]:
+    cuts = np.flatnonzero(values[1:] != values[:-1]) + 1
+    return tuple(np.diff(np.concatenate([[0], cuts, [len(values)]])).tolist())
+
+
+def trial_blocks(sessions: np.ndarray) -> tuple[int, ...]:
+    """Dask block sizes along trials: one block per session, as the shards lie."""
+    if not len(sessions):
+        return (0,)
+    runs = _run_lengths(sessions)
+    if len(runs) <= _MAX_RUNS_PER_SESSION * len(set(sessions.tolist())):
+        return runs
+    whole, rest = divmod(len(sessions), _TRIALS_PER_BLOCK)
+    return (_TRIALS_PER_BLOCK,) * whole + ((rest,) if rest else ())
+
+
+def voxel_blocks(positions_in_union: np.ndarray) -> tuple[int, ...]:
+    """Dask block sizes along voxels: one block per slab, or one for a small selection."""
+    if len(positions_in_union) <= SLAB_VOXELS:
+        return (len(positions_in_union),)
+    slabs = positions_in_union // SLAB_VOXELS
+    if (np.diff(slabs) >= 0).all():
+        return _run_lengths(slabs)
+    whole, rest = divmod(len(slabs), SLAB_VOXELS)
+    return (SLAB_VOXELS,) * whole + ((rest,) if rest else ())
+
+
+def check_chunks(chunks: object) -> dict[str, object]:
+    """Block sizes by dim, as the user gave them."""
+    if chunks is None:
+        return {}
+    if not isinstance(chunks, dict) or not set(chunks) <= {TRIAL, VOXEL}:
+        raise ValueError(
+            f"chunks must be a dict of block sizes by dim, such as "
+            f"{{'{TRIAL}': -1, '{VOXEL}': {8 * CHUNK_VOXELS}}}; got {chunks!r}."
+        )
+    return dict(chunks)
+
+
+def voxel_mask(mask: object, axis: xr.Dataset) -> np.ndarray:
+    """A user's boolean mask -> (voxel,) bool over the axis.
+
+    A numpy mask is positional; a DataArray is aligned by its ``voxel`` labels, and voxels that it
+    does not name are out.
+    """
+    voxels = axis[VOXEL].values
+    if isinstance(mask, xr.DataArray) and VOXEL in mask.coords:
+        labels = mask[VOXEL].values[np.asarray(mask.values, dtype=bool)]
+        unknown = np.setdiff1d(labels, voxels)
+        if unknown.size:
+            raise ValueError(
+                f"mask marks {unknown.size:,} voxels that are not on this voxel axis (the first: "
+                f"{unknown[0]}). Was it made with another mask_source?"
+            )
+        return np.isin(voxels, labels)
+    values = np.asarray(mask)
+    if values.dtype != bool:
+        raise ValueError(f"mask must be boolean, got {values.dtype}. For labels use sel(voxel=…).")
+    if values.shape != voxels.shape:
+        raise ValueError(
+            f"mask has shape {values.shape}, expected {voxels.shape}: one value per voxel of the "
+            "axis. A grid volume becomes one by volume.ravel()[get_brain_mask().values]."
+        )
+    return values
+
+
+def restrict(keep: Sequence[np.ndarray], size: int) -> np.ndarray:
+    """Positions where all boolean masks hold."""
+    if not keep:
+        return np.arange(size)
+    return np.flatnonzero(np.logical_and.reduce(keep))

@@ -1,0 +1,375 @@
+"""The one reader of the store's bytes: fetch, prove against the manifest, decode."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from laion_zarr import _codec
+from laion_zarr._layout import BUCKET
+from laion_zarr._schema import (
+    BETAS,
+    CHUNK_TABLE,
+    MANIFEST,
+    ROOT_ATTRIBUTE,
+    SCHEMA_VERSION,
+    TRIALS_PART,
+    is_session_part,
+)
+from laion_zarr.errors import NotConvertedError, StoreError
+
+from zarr.abc.store import RangeByteRequest, Store
+from zarr.core.buffer import default_buffer_prototype
+from zarr.core.sync import sync
+from zarr.storage import FsspecStore, LocalStore
+
+StoreLike = str | Path | Store
+Files = Mapping[str, tuple[int, int]]  # key -> (bytes, CRC-32C)
+
+
+def open_store(
+    store: StoreLike, storage_options: dict[str, Any] | None = None, read_only: bool = True
+) -> Store:
+    """Open a local path, an fsspec URL or a Zarr store; nothing is read."""
+    if isinstance(store, Store):
+        return store
+    if isinstance(store, str) and "://" in store and not store.startswith("file://"):
+        options = dict(storage_options or {})
+        if store.startswith(BUCKET):
+            options = {"anon": True, **options}
+        return FsspecStore.from_url(store, storage_options=options, read_only=read_only)
+    path = Path(str(store).removeprefix("file://")).expanduser()
+    return LocalStore(path.absolute(), read_only=read_only)
+
+
+def location(store: Store, key: str = "") -> str:
+    """Where a key lies, as a user would write it."""
+    if isinstance(store, LocalStore):
+        return str(store.root / key)
+    if isinstance(store, FsspecStore):
+        protocol = store.fs.protocol
+        name = protocol if isinstance(protocol, str) else protocol[0]
+        return f"{name}://{store.path.lstrip('/')}/{key}".rstrip("/")
+    return f"{store}/{key}".rstrip("/")
+
+
+async def _get(store: Store, key: str, span: tuple[int, int] | None) -> bytes | None:
+    request = None if span is None else RangeByteRequest(*span)
+    try:
+        value = await store.get(key, default_buffer_prototype(), request)
+    except FileNotFoundError:  # a local root that does not exist
+        return None
+    except Exception as error:
+        raise StoreError(f"{location(store, key)} cannot be read: {error}") from error
+    return None if value is None else value.to_bytes()
+
+
+async def _get_all(
+    store: Store, requests: Sequence[tuple[str, tuple[int, int] | None]]
+) -> list[bytes | None]:
+    return await asyncio.gather(*(_get(store, key, span) for key, span in requests))
+
+
+def fetch(store: Store, keys: Sequence[str]) -> list[bytes | None]:
+    """Read whole objects, all at once; None for one that is not there."""
+    return sync(_get_all(store, [(key, None) for key in keys]))
+
+
+def fetch_spans(
+    store: Store, requests: Sequence[tuple[str, tuple[int, int]]]
+) -> list[bytes | None]:
+    """Read byte ranges, (start, end) within a key, all at once."""
+    return sync(_get_all(store, list(requests)))
+
+
+def damaged(store: Store, key: str, what: str) -> StoreError:
+    """The error for an object that is not what the manifest says."""
+    return StoreError(
+        f"{location(store, key)} {what}. It is damaged, or the store was rewritten since it was "
+        f"opened: open it again; if that does not help, 'laion-zarr verify --store "
+        f"{location(store)}' lists what is damaged, and 'laion-zarr convert --overwrite' mends it."
+    )
+
+
+def check(store: Store, key: str, data: bytes | None, expected: tuple[int, int]) -> bytes:
+    """Return `data` if it has the size and checksum that the manifest recorded."""
+    size, crc = expected
+    if data is None:
+        raise damaged(store, key, "is missing")
+    if len(data) != size:
+        raise damaged(store, key, f"has {len(data):,} bytes, expected {size:,}")
+    if _codec.crc32c(data) != crc:
+        raise damaged(store, key, "does not match its checksum")
+    return data
+
+
+def dump_manifest(manifest: dict[str, Any]) -> bytes:
+    """Serialise a manifest, with the checksum of itself as its last entry."""
+    body = {key: value for key, value in manifest.items() if key != "crc32c"}
+    text = json.dumps(body, indent=1, sort_keys=True, ensure_ascii=False)
+    checksum = _codec.crc32c(text.encode())
+    return f'{text[:-2]},\n "crc32c": {checksum}\n}}\n'.encode()
+
+
+def parse_manifest(store: Store, key: str, data: bytes) -> dict[str, Any]:
+    """Parse a manifest and prove that not a byte of it differs from what was written."""
+    try:
+        manifest = json.loads(data)
+    except ValueError as error:
+        raise damaged(store, key, "is not readable as JSON") from error
+    version = manifest.get("schema_version") if isinstance(manifest, dict) else None
+    check_version(store, version)
+    if dump_manifest(manifest) != data:
+        raise damaged(store, key, "does not match its checksum")
+    return manifest
+
+
+def check_version(store: Store, version: object) -> None:
+    """Refuse a store of another schema version."""
+    if version != SCHEMA_VERSION:
+        raise StoreError(
+            f"{location(store)} has schema version {version!r}, and this laion_zarr reads "
+            f"version {SCHEMA_VERSION}. Update with 'pip install --upgrade laion-zarr', or convert "
+            "the data again."
+        )
+
+
+def parse_root(store: Store, data: bytes | None) -> dict[str, Any]:
+    """Parse the root group's ``zarr.json`` and check the schema version."""
+    if data is None:
+        raise NotConvertedError(
+            f"There is no laion_zarr store at {location(store)}. Make one with 'laion-zarr convert "
+            f"--source DATA_DIR --store {location(store)}', or name another with store= or "
+            "LAION_ZARR_STORE."
+        )
+    try:
+        root = json.loads(data)
+        version = root["attributes"][ROOT_ATTRIBUTE]["schema_version"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise damaged(store, "zarr.json", "is not the root of a laion_zarr store") from error
+    check_version(store, version)
+    return root
+
+
+@dataclass(frozen=True)
+class Part:
+    """One whole part of a subject, as its manifest lists it.
+
+    Attributes
+    ----------
+    path : str
+        Group in the store that holds it.
+    files : mapping of str to (int, int)
+        Every object below `path`, with its bytes and CRC-32C.
+    sources : mapping of str to dict
+        Source files it was made from, with size and CRC-32.
+    """
+
+    path: str
+    files: Files
+    sources: Mapping[str, Mapping[str, int]]
+
+    @classmethod
+    def from_json(cls, entry: Mapping[str, Any]) -> Part:
+        """Read the manifest's form."""
+        files = {key: (size, crc) for key, (size, crc) in entry["files"].items()}
+        return cls(entry["path"], files, entry["sources"])
+
+    def to_json(self) -> dict[str, Any]:
+        """The manifest's form."""
+        return {
+            "path": self.path,
+            "files": {key: list(value) for key, value in self.files.items()},
+            "sources": dict(self.sources),
+        }
+
+    def arrays(self) -> list[str]:
+        """Names of the arrays, relative to `path`."""
+        chunks = (key.partition("/c/") for key in self.files)
+        return sorted({name for name, found, _ in chunks if found})
+
+    def array_files(self, name: str) -> list[str]:
+        """``zarr.json`` and chunks of one array."""
+        prefix = f"{name}/"
+        return [
+            key for key in self.files if key == f"{name}/zarr.json" or key.startswith(f"{prefix}c/")
+        ]
+
+
+def _node_bytes(node: dict[str, Any]) -> bytes:
+    """A node of the consolidated metadata as its own ``zarr.json`` has it."""
+    node = {key: value for key, value in node.items() if key != "consolidated_metadata"}
+    return json.dumps(node, indent=2).encode()
+
+
+class StoredParts:
+    """The parts that one manifest lists, read with proof.
+
+    Parameters
+    ----------
+    store : zarr.abc.store.Store
+        An open store.
+    group : str
+        Group whose manifest counts: ``"sub-01"`` or ``"stimuli"``.
+
+    Raises
+    ------
+    NotConvertedError
+        If there is no store, or it does not hold the group.
+    StoreError
+        If the manifest is damaged, or of another schema version.
+    """
+
+    def __init__(self, store: Store, group: str) -> None:
+        self.store = store
+        self.group = group
+        key = f"{group}/{MANIFEST}"
+        root, manifest = fetch(store, ["zarr.json", key])
+        self._root = parse_root(store, root)
+        if manifest is None:
+            raise NotConvertedError(
+                f"{group} is not in the store {location(store)}. Add it with 'laion-zarr convert "
+                f"--store {location(store)}'; 'laion-zarr info' shows what is there."
+            )
+        self.manifest = parse_manifest(store, key, manifest)
+        self.parts = {
+            name: Part.from_json(entry) for name, entry in self.manifest["parts"].items()
+        }
+
+    @property
+    def checksum(self) -> int:
+        """Checksum of the manifest: the same for the same content."""
+        return self.manifest["crc32c"]
+
+    def part(self, name: str) -> Part:
+        """One part, or the error that says how to get it."""
+        if name not in self.parts:
+            raise NotConvertedError(
+                f"{self.group} has no part {name!r} in the store {location(self.store)}. Parts "
+                f"there: {', '.join(sorted(self.parts))}. Download its files and run 'laion-zarr "
+                "convert' again."
+            )
+        return self.parts[name]
+
+    @cached_property
+    def _consolidated(self) -> dict[str, Any]:
+        # One object instead of dozens where a request is dear; on disk the small files are nearer.
+        if isinstance(self.store, LocalStore):
+            return {}
+        return (self._root.get("consolidated_metadata") or {}).get("metadata", {})
+
+    def read(self, part: Part, keys: Iterable[str]) -> dict[str, bytes]:
+        """Read objects of a part, proven against the manifest, in one round of requests."""
+        found: dict[str, bytes] = {}
+        for key in (keys := list(keys)):
+            node = self._consolidated.get(f"{part.path}/{key}".removesuffix("/zarr.json"))
+            if node is not None and key.endswith("zarr.json"):
+                data = _node_bytes(node)
+                # Stale while a converter is at work: then the node's own file counts.
+                if (len(data), _codec.crc32c(data)) == part.files[key]:
+                    found[key] = data
+        missing = [key for key in keys if key not in found]
+        paths = [f"{part.path}/{key}" for key in missing]
+        for key, path, data in zip(missing, paths, fetch(self.store, paths), strict=True):
+            found[key] = check(self.store, path, data, part.files[key])
+        return found
+
+    def load(self, part_name: str, names: Iterable[str] | None = None) -> dict[str, np.ndarray]:
+        """Load small arrays of a part into memory; None for all, absent ones are left out."""
+        part = self.part(part_name)
+        wanted = part.arrays() if names is None else [n for n in names if n in part.arrays()]
+        found = self.read(part, [key for name in wanted for key in part.array_files(name)])
+        return {name: self._decode(part, name, found) for name in wanted}
+
+    def _decode(self, part: Part, name: str, found: Mapping[str, bytes]) -> np.ndarray:
+        (chunk,) = (key for key in part.array_files(name) if not key.endswith("zarr.json"))
+        try:
+            return _codec.decode_array(json.loads(found[f"{name}/zarr.json"]), found[chunk])
+        except (ValueError, RuntimeError) as error:
+            raise damaged(self.store, f"{part.path}/{chunk}", f"cannot be decoded: {error}") from (
+                error
+            )
+
+    def attributes(self, part_name: str, nodes: Sequence[str] = ("",)) -> list[dict[str, Any]]:
+        """Attributes of a part's group (``""``) or of its arrays."""
+        part = self.part(part_name)
+        keys = [f"{node}/zarr.json".lstrip("/") for node in nodes]
+        found = self.read(part, keys)
+        return [json.loads(found[key])["attributes"] for key in keys]
+
+    @property
+    def sessions(self) -> list[str]:
+        """Sessions whose betas are whole and in the trial table."""
+        if TRIALS_PART not in self.parts:
+            return []
+        listed = self.parts[TRIALS_PART].sources
+        return sorted(name for name in self.parts if is_session_part(name) and name in listed)
+
+
+@dataclass
+class SessionBetas:
+    """Where the betas of one session lie: (voxel, trial) in storage order, chunk by chunk."""
+
+    stored: StoredParts
+    session: str
+
+    @cached_property
+    def _table(self) -> np.ndarray:
+        return self.stored.load(self.session, [CHUNK_TABLE.name])[CHUNK_TABLE.name]
+
+    def chunks(self, ids: Sequence[int], n_trials: int) -> list[np.ndarray]:
+        """Read chunks, each proven to be the one meant -> (256, trial) float32 each.
+
+        Chunks that lie side by side in a shard come in one request.
+        """
+        spans = _spans(np.asarray(ids), self._table)
+        path = f"{self.stored.part(self.session).path}/{BETAS.name}"
+        requests = [(f"{path}/c/{span.shard}/0", (span.start, span.end)) for span in spans]
+        answers = fetch_spans(self.stored.store, requests)
+        decoded = []
+        for span, (key, _), data in zip(spans, requests, answers, strict=True):
+            if data is None or len(data) != span.end - span.start:
+                raise damaged(self.stored.store, key, "is missing" if data is None else "is cut")
+            decoded += self._decode(key, span, data, n_trials)
+        return decoded
+
+    def _decode(self, key: str, span: _Span, data: bytes, n_trials: int) -> list[np.ndarray]:
+        try:
+            return [
+                _codec.decode_chunk(
+                    data[offset - span.start : offset - span.start + size], crc, n_trials
+                )
+                for offset, size, crc in self._table[span.chunks].tolist()
+            ]
+        except (ValueError, RuntimeError) as error:
+            raise damaged(self.stored.store, key, f"cannot be decoded: {error}") from error
+
+
+@dataclass(frozen=True)
+class _Span:
+    """Adjacent chunks of one shard: one byte range."""
+
+    shard: int
+    chunks: slice
+    start: int
+    end: int
+
+
+def _spans(ids: np.ndarray, table: np.ndarray) -> list[_Span]:
+    """Group ascending chunk ids into runs that one request each can read."""
+    shards = ids // _codec.CHUNKS_PER_SHARD
+    cuts = np.flatnonzero((np.diff(ids) != 1) | (np.diff(shards) != 0)) + 1
+    spans = []
+    for run in np.split(ids, cuts):
+        lo, hi = int(run[0]), int(run[-1])
+        start = int(table[lo, 0])
+        end = int(table[hi, 0] + table[hi, 1])
+        spans.append(_Span(lo // _codec.CHUNKS_PER_SHARD, slice(lo, hi + 1), start, end))
+    return spans

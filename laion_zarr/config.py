@@ -1,0 +1,128 @@
+"""Where the data and the store are: argument, then environment, then the user's settings.
+
+``LAION_ZARR_DATA_DIR`` and ``LAION_ZARR_STORE`` win over what `dataset_initialize` kept.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import platformdirs
+
+from laion_zarr._schema import DEFAULT_STORE
+from laion_zarr.errors import DataDirNotSetError, LaionZarrError
+
+_HOW = (
+    "Set it with 'laion-zarr config --data-dir DIR', "
+    "laion_zarr.config.dataset_initialize(DIR) or the environment variable LAION_ZARR_DATA_DIR"
+)
+
+
+def config_file() -> Path:
+    """File that keeps the settings, in the user's config directory."""
+    return Path(platformdirs.user_config_dir("laion_zarr")) / "config.json"
+
+
+def _settings() -> dict[str, str]:
+    path = config_file()
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise LaionZarrError(
+            f"{path} is not readable as JSON ({error}). Delete it, then run "
+            "'laion-zarr config --data-dir DIR' again."
+        ) from error
+
+
+def _keep(key: str, value: str) -> None:
+    path = config_file()
+    settings = _settings() | {key: value}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(json.dumps(settings, indent=2), encoding="utf-8")
+    partial.replace(path)
+
+
+def dataset_initialize(path: str | os.PathLike[str]) -> None:
+    """Remember the data directory, the root of the local mirror.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+        An existing folder.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such folder.
+
+    Examples
+    --------
+    >>> import laion_zarr
+    >>> laion_zarr.dataset_initialize("/data/laion-fmri")  # doctest: +SKIP
+    """
+    folder = Path(path).expanduser()
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"{folder} is not a folder. Create it first (mkdir), or name the folder that holds "
+            "'derivatives/'."
+        )
+    _keep("data_dir", str(folder.absolute()))
+
+
+def store_initialize(store: str) -> None:
+    """Remember the store, a local path or an fsspec URL, for when none is given."""
+    is_url = "://" in store
+    _keep("store", store if is_url else str(Path(store).expanduser().absolute()))
+
+
+def get_data_dir() -> Path:
+    """Root of the local mirror.
+
+    Returns
+    -------
+    pathlib.Path
+        From ``LAION_ZARR_DATA_DIR``, else as `dataset_initialize` kept it.
+
+    Raises
+    ------
+    DataDirNotSetError
+        If neither names one.
+    """
+    found = os.environ.get("LAION_ZARR_DATA_DIR") or _settings().get("data_dir")
+    if not found:
+        raise DataDirNotSetError(f"The data directory is not set. {_HOW}.")
+    return Path(found).expanduser()
+
+
+def get_store() -> str:
+    """Path or URL of the default store.
+
+    Returns
+    -------
+    str
+        From ``LAION_ZARR_STORE``, else the one set by ``laion-zarr config --store``, else
+        ``laion-fmri.zarr`` in the data directory.
+
+    Raises
+    ------
+    DataDirNotSetError
+        If neither a store nor a data directory is known.
+    """
+    found = os.environ.get("LAION_ZARR_STORE")
+    # The environment's data directory wins over a store kept in the settings.
+    if not found and not os.environ.get("LAION_ZARR_DATA_DIR"):
+        found = _settings().get("store")
+    if found:
+        return found
+    try:
+        return str(get_data_dir() / DEFAULT_STORE)
+    except DataDirNotSetError:
+        raise DataDirNotSetError(
+            f"No store is known. Pass store=, set LAION_ZARR_STORE, or name the data directory. "
+            f"{_HOW}."
+        ) from None

@@ -1,0 +1,61 @@
+"""The xarray engine: ``xr.open_dataset(store, engine="laion_zarr", group="sub-01")``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from xarray.backends import BackendEntrypoint
+
+from laion_zarr._dataset import build_dataset
+from laion_zarr._layout import subject_id
+from laion_zarr._lazy import SubjectHandle
+from laion_zarr._schema import TRIAL, VOXEL
+from laion_zarr._select import trial_blocks, voxel_blocks
+
+
+class LaionZarrBackend(BackendEntrypoint):
+    """Opens one subject of a laion_zarr store, labelled, voxels in C order of the grid."""
+
+    description = "Open a subject of a laion_zarr store (LAION-fMRI betas)"
+    url = "https://laion-fmri.hebartlab.com"
+    open_dataset_parameters = ("filename_or_obj", "drop_variables", "group", "storage_options")
+
+    def open_dataset(  # type: ignore[override]
+        self,
+        filename_or_obj: Any,
+        *,
+        drop_variables: str | Iterable[str] | None = None,
+        group: str | None = None,
+        storage_options: dict[str, Any] | None = None,
+    ) -> xr.Dataset:
+        """Open one subject.
+
+        Parameters
+        ----------
+        filename_or_obj : str, Path or zarr.abc.store.Store
+            The store.
+        drop_variables : str or iterable of str, optional
+            Variables to leave out.
+        group : str
+            Subject id, such as ``"sub-01"``.
+        storage_options : dict, optional
+            For fsspec URLs.
+
+        Returns
+        -------
+        xarray.Dataset
+            As `laion_zarr.subject.Subject.dataset`, with xarray's own lazy indexing.
+        """
+        if group is None:
+            raise ValueError("group= names the subject, such as group='sub-01'.")
+        handle = SubjectHandle(filename_or_obj, storage_options, subject_id(group))
+        dataset = build_dataset(handle)
+        dataset["betas"].encoding["preferred_chunks"] = {
+            TRIAL: trial_blocks(dataset["session"].values),
+            VOXEL: voxel_blocks(np.arange(dataset.sizes[VOXEL])),
+        }
+        dropped = [drop_variables] if isinstance(drop_variables, str) else drop_variables or []
+        return dataset.drop_vars(dropped)

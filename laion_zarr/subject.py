@@ -1,0 +1,680 @@
+"""One subject: betas, masks, ROIs, noise ceilings and trials as labelled, lazy arrays."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from laion_zarr import _layout as layout
+from laion_zarr import _repr, _rois, _select, templates
+from laion_zarr._dataset import build_dataset, chunked
+from laion_zarr._layout import session_id, subject_id
+from laion_zarr._lazy import SubjectHandle
+from laion_zarr._schema import (
+    ALL_SESSIONS_NC,
+    ANATOMY_PART,
+    DEFAULT_MASK,
+    GRID,
+    METADATA_PART,
+    NC,
+    ROI,
+    SESSION,
+    STIMULI_GROUP,
+    TRIAL,
+    VOXEL,
+    maps_part,
+)
+from laion_zarr._store import StoredParts, StoreLike, location
+from laion_zarr.config import get_data_dir, get_store
+from laion_zarr.errors import (
+    DataDirNotSetError,
+    DataNotDownloadedError,
+    NotConvertedError,
+    StimuliNotDownloadedError,
+)
+
+
+def load_subject(
+    subject: str,
+    store: StoreLike | None = None,
+    storage_options: dict[str, Any] | None = None,
+) -> Subject:
+    """Open a subject of the store; reads metadata and labels only.
+
+    Parameters
+    ----------
+    subject : str
+        Subject id, ``"sub-01"`` or ``"01"``.
+    store : str, Path or zarr.abc.store.Store, optional
+        Local path, fsspec URL or Zarr store. If not provided, `laion_zarr.config.get_store`.
+    storage_options : dict, optional
+        For fsspec URLs.
+
+    Returns
+    -------
+    Subject
+
+    Raises
+    ------
+    SubjectNotFoundError
+        If `subject` is no subject id.
+    NotConvertedError
+        If there is no such store, or it does not hold the subject.
+    StoreError
+        If the store is damaged or of another schema version.
+
+    Examples
+    --------
+    >>> from laion_zarr import load_subject
+    >>> sub = load_subject("01")
+    >>> ffa = sub.get_betas(roi="FFA1")
+    >>> ffa.dims
+    ('trial', 'voxel')
+    """
+    found = subject_id(subject)
+    return Subject(SubjectHandle(get_store() if store is None else store, storage_options, found))
+
+
+class Subject:
+    """One subject of the store; made by `load_subject`.
+
+    Arrays come back as lazy, labelled `xarray` objects. Voxels are in ascending C order of the
+    functional grid in every one of them, so that ``volume[mask] = values`` is right.
+    """
+
+    def __init__(self, handle: SubjectHandle) -> None:
+        self._handle = handle
+        _ = handle.stored.part("voxels")
+
+    # -- what is there
+
+    @property
+    def subject_id(self) -> str:
+        """Id of the subject, such as ``"sub-01"``."""
+        return self._handle.subject
+
+    def get_sessions(self) -> list[str]:
+        """Sessions in the store, sorted."""
+        return self._handle.stored.sessions
+
+    def get_n_voxels(self, source: str = DEFAULT_MASK, res: str | None = "1pt8") -> int:
+        """Voxels of a brain mask; see `get_brain_mask`."""
+        return int(self.get_brain_mask(source, res).sum())
+
+    def get_available_rois(self, category: str | None = None) -> list[str]:
+        """ROI names, sorted; those of one category if named."""
+        table = _rois.catalogue(self._lazy)
+        if category is not None and category not in table.values():
+            raise ValueError(
+                f"Unknown category {category!r}. Categories: {self.get_available_categories()}."
+            )
+        return sorted(roi for roi, its in table.items() if category in (None, its))
+
+    def get_available_categories(self) -> list[str]:
+        """ROI categories, sorted."""
+        return sorted(set(_rois.catalogue(self._lazy).values()))
+
+    # -- everything at once
+
+    @cached_property
+    def _lazy(self) -> xr.Dataset:
+        """The subject with xarray's lazy indexing, before any Dask."""
+        return build_dataset(self._handle)
+
+    @cached_property
+    def dataset(self) -> xr.Dataset:
+        """The whole subject, (trial, voxel) over the stored union of voxels, lazy.
+
+        Labels, masks, ROI table and maps are in memory; ``betas`` is Dask-backed in blocks of one
+        session and one slab of voxels. Cheap: ``isel``/``sel`` of sessions or of neighbouring
+        voxels. Dear: a few voxels here and there, which read whole slabs. `sel` is cheap for both,
+        since it selects before it makes blocks.
+
+        Examples
+        --------
+        >>> from laion_zarr import load_subject
+        >>> load_subject("01").dataset["betas"].dtype
+        dtype('float32')
+        """
+        return chunked(self._lazy, self._handle, np.arange(self._lazy.sizes[VOXEL]), {})
+
+    @property
+    def metadata(self) -> pd.DataFrame:
+        """One row per trial of all sessions, sessions in order; RangeIndex = global trial index."""
+        columns = {
+            name: coord.values
+            for name, coord in self._lazy.coords.items()
+            if coord.dims == (TRIAL,) and name != TRIAL
+        }
+        return pd.DataFrame(columns | {"label": columns["image_name"]})
+
+    def sel(
+        self,
+        roi: str | Sequence[str] | None = None,
+        session: str | Sequence[str] | None = None,
+        image_name: str | Sequence[str] | None = None,
+        stimuli: str | None = None,
+        trial: Any = None,
+        voxel: Any = None,
+        mask_source: str | None = None,
+        nc_threshold: float | None = None,
+        chunks: dict[str, Any] | None = None,
+    ) -> xr.Dataset:
+        """Select by label, before anything is read.
+
+        Parameters
+        ----------
+        roi : str or list of str, optional
+            ROI, category, ``"all"``, or a list mixing them: their union.
+        session, image_name, trial, voxel : label or list of labels, optional
+            Labels along trials and voxels; all conditions hold together.
+        stimuli : {"shared", "unique"}, optional
+            Images that every subject saw, or only this one.
+        mask_source : {"anatomical", "rsquare"}, optional
+            Brain mask that is the voxel axis. If not provided, the stored union of both.
+        nc_threshold : float, optional
+            Keep voxels with a noise ceiling (percent) of at least this: the session's own map if
+            one session is named, else `NoiseceilingAllrep`.
+        chunks : dict, optional
+            Dask block sizes by dim, read directly. If not provided, one session × one slab, or
+            × the selection.
+
+        Returns
+        -------
+        xarray.Dataset
+            As `dataset`, with ``betas`` (trial, voxel) float32 Dask-backed.
+
+        Examples
+        --------
+        >>> from laion_zarr import load_subject
+        >>> faces = load_subject("01").sel(roi="face", stimuli="shared")
+        >>> faces["betas"].mean("trial").dims
+        ('voxel',)
+        """
+        ids = None if session is None else self._session_ids(session)
+        keep_voxels = self._voxel_conditions(roi, None, mask_source, nc_threshold, ids)
+        return self._select(
+            self._trials(ids, image_name, stimuli, trial), keep_voxels, voxel, chunks
+        )
+
+    # -- betas
+
+    def get_betas(
+        self,
+        session: str | Sequence[str] | None = None,
+        roi: str | Sequence[str] | None = None,
+        mask: Any = None,
+        nc_threshold: float | None = None,
+        stimuli: str | None = None,
+        streaming: bool | None = None,
+        mask_source: str = DEFAULT_MASK,
+        chunks: dict[str, Any] | None = None,
+    ) -> Any:
+        """Single-trial betas, lazy.
+
+        Parameters
+        ----------
+        session : str or list of str, optional
+            One session, or a list, which gives a dict by id. If not provided, all sessions in one
+            array.
+        roi : str or list of str, optional
+            ROI, category, ``"all"``, or a list mixing them: their union. Excludes `mask`.
+        mask : array-like of bool or xarray.DataArray, optional
+            Over the voxel axis; a DataArray is aligned by its ``voxel`` labels.
+        nc_threshold : float, optional
+            Keep voxels with a noise ceiling (percent) of at least this: the session's own map, or
+            for all sessions `NoiseceilingAllrep`.
+        stimuli : {"shared", "unique"}, optional
+            Images that every subject saw, or only this one.
+        streaming : bool, optional
+            Without effect: every read streams.
+        mask_source : {"anatomical", "rsquare"}
+            Brain mask that is the voxel axis.
+        chunks : dict, optional
+            Dask block sizes by dim, such as ``{"trial": -1, "voxel": 2048}``.
+
+        Returns
+        -------
+        xarray.DataArray, (trial, voxel) float32, percent signal change, Dask-backed
+            With the trial and voxel labels; a dict of them by session id for a list.
+
+        Raises
+        ------
+        NotConvertedError
+            If the store lacks the session, the mask or the noise ceiling.
+        ValueError
+            If an ROI is unknown, or `roi` and `mask` are both given.
+
+        Examples
+        --------
+        >>> from laion_zarr import load_subject
+        >>> sub = load_subject("01")
+        >>> strong = sub.get_betas(session="ses-01", roi="face", nc_threshold=10)
+        >>> mean = strong.groupby("image_name").mean()
+        """
+        if session is not None and not isinstance(session, str):
+            options = (roi, mask, nc_threshold, stimuli, streaming, mask_source, chunks)
+            return {ses: self.get_betas(ses, *options) for ses in self._session_ids(session)}
+        ids = None if session is None else self._session_ids(session)
+        keep_voxels = self._voxel_conditions(roi, mask, mask_source, nc_threshold, ids)
+        return self._select(self._trials(ids, None, stimuli, None), keep_voxels, None, chunks)[
+            "betas"
+        ]
+
+    def _session_ids(self, session: str | Sequence[str]) -> list[str]:
+        there = self.get_sessions()
+        ids = [session_id(item) for item in _select.as_list(session)]
+        for ses in ids:
+            if ses not in there:
+                raise NotConvertedError(
+                    f"{self.subject_id} has no {ses} in the store; there are {', '.join(there)}. "
+                    f"Download it, then run 'laion-zarr convert --subject {self.subject_id} --ses "
+                    f"{ses}'."
+                )
+        return ids
+
+    def _trials(
+        self, ids: list[str] | None, image_name: Any, stimuli: str | None, trial: Any
+    ) -> np.ndarray:
+        """Positions of the trials that meet all conditions."""
+        keep = []
+        if ids is not None:
+            keep.append(np.isin(self._lazy["session"].values, np.array(ids, dtype=object)))
+        if image_name is not None:
+            keep.append(_select.among(self._lazy, "image_name", image_name, "Image"))
+        if stimuli is not None:
+            keep.append(_select.by_stimuli(self._lazy, stimuli))
+        found = _select.restrict(keep, self._lazy.sizes[TRIAL])
+        if trial is not None:
+            wanted = _select.positions(self._lazy, TRIAL, trial)
+            found = wanted[np.isin(wanted, found)]
+        return found
+
+    def _voxel_conditions(
+        self,
+        roi: Any,
+        mask: Any,
+        mask_source: str | None,
+        nc_threshold: float | None,
+        ids: list[str] | None,
+    ) -> np.ndarray:
+        """Positions in the stored union of the voxels that meet all conditions."""
+        if roi is not None and mask is not None:
+            raise ValueError("roi and mask exclude each other: pass one of them.")
+        keep = []
+        if mask_source is not None:
+            keep.append(_select.in_mask(self._lazy, mask_source))
+        if roi is not None:
+            keep.append(_select.in_rois(self._lazy, roi))
+        if nc_threshold is not None:
+            ceiling = (
+                self._ceiling(ids[0], None)
+                if ids is not None and len(ids) == 1
+                else self._ceiling(None, ALL_SESSIONS_NC)
+            )
+            keep.append(_select.above_threshold(ceiling, nc_threshold))
+        if mask is not None:
+            inside = _select.restrict(keep[:1], self._lazy.sizes[VOXEL])
+            marked = inside[_select.voxel_mask(mask, self._voxel_axis(inside))]
+            keep.append(np.isin(np.arange(self._lazy.sizes[VOXEL]), marked))
+        return _select.restrict(keep, self._lazy.sizes[VOXEL])
+
+    def _voxel_axis(self, union: np.ndarray) -> xr.Dataset:
+        """Voxel labels at positions of the stored union."""
+        return self._lazy[[VOXEL]].isel({VOXEL: _select.compact(union)})
+
+    def _select(
+        self, trials: np.ndarray, voxels: np.ndarray, voxel: Any, chunks: dict[str, Any] | None
+    ) -> xr.Dataset:
+        blocks = _select.check_chunks(chunks)
+        if voxel is not None:
+            wanted = _select.positions(self._lazy, VOXEL, voxel)
+            voxels = wanted[np.isin(wanted, voxels)]
+        picked = self._lazy.isel({TRIAL: _select.compact(trials), VOXEL: _select.compact(voxels)})
+        return chunked(picked, self._handle, voxels, blocks)
+
+    # -- noise ceilings
+
+    def get_noise_ceiling(
+        self,
+        session: str | Sequence[str] | None = None,
+        desc: str | Sequence[str] | None = None,
+        roi: str | Sequence[str] | None = None,
+        mask: Any = None,
+        mask_source: str = DEFAULT_MASK,
+    ) -> Any:
+        """Noise ceiling per voxel, of one session or across sessions.
+
+        Parameters
+        ----------
+        session : str or list of str, optional
+            Session whose own map is meant. Exactly one of `session` and `desc` is given; a list
+            gives a dict.
+        desc : str or list of str, optional
+            Cross-session map, such as ``"Noiseceiling12rep"``.
+        roi, mask, mask_source
+            Voxels, as in `get_betas`.
+
+        Returns
+        -------
+        xarray.DataArray, (voxel,) float32, percent
+
+        Notes
+        -----
+        Made by the release after Allen et al. (2022), Nat. Neurosci. 25, 116-126.
+
+        Examples
+        --------
+        >>> from laion_zarr import load_subject
+        >>> ceiling = load_subject("01").get_noise_ceiling(desc="NoiseceilingAllrep", roi="face")
+        >>> ceiling.attrs["units"]
+        'percent'
+        """
+        if (session is None) == (desc is None):
+            raise ValueError("Pass exactly one of session= and desc=.")
+        given = session if desc is None else desc
+        if not isinstance(given, str):
+            assert given is not None
+            keys = self._session_ids(given) if desc is None else list(given)
+            return {
+                key: self.get_noise_ceiling(
+                    *((key, None) if desc is None else (None, key)), roi, mask, mask_source
+                )
+                for key in keys
+            }
+        ids = None if session is None else self._session_ids(session)
+        voxels = self._voxel_conditions(roi, mask, mask_source, None, None)
+        assert desc is None or isinstance(desc, str)
+        ceiling = self._ceiling(None if ids is None else ids[0], desc)
+        return ceiling.isel({VOXEL: _select.compact(voxels)})
+
+    def _ceiling(self, session: str | None, desc: str | None) -> xr.DataArray:
+        """A noise-ceiling map over the stored union."""
+        if session is not None:
+            part = self._handle.stored.parts.get(maps_part(session))
+            if part is None or "session_noise_ceiling" not in part.arrays():
+                raise self._no_ceiling(f"of {session}")
+            return self._lazy["session_noise_ceiling"].sel({SESSION: session})
+        there = self._lazy[NC].values.tolist() if NC in self._lazy.coords else []
+        if desc not in there:
+            raise self._no_ceiling(f"{desc!r} (there are: {', '.join(there) or 'none'})")
+        return self._lazy["noise_ceiling"].sel({NC: desc})
+
+    def _no_ceiling(self, which: str) -> NotConvertedError:
+        return NotConvertedError(
+            f"The store holds no noise ceiling {which} for {self.subject_id}. Download its map and "
+            "run 'laion-zarr convert' again; betas are not touched."
+        )
+
+    # -- trials
+
+    def get_trial_info(self, session: str | Sequence[str]) -> Any:
+        """Trial table of a session, as in the release's TSV.
+
+        Parameters
+        ----------
+        session : str or list of str
+            A list gives a dict by id.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row per trial in volume order (by ``beta_index``), with the TSV's columns.
+        """
+        if not isinstance(session, str):
+            return {ses: self.get_trial_info(ses) for ses in self._session_ids(session)}
+        (ses,) = self._session_ids(session)
+        stored = self._handle.stored
+        (attributes,) = stored.attributes(ses)
+        names = {"label": "image_name"}
+        columns = attributes["tsv_columns"]
+        found = stored.load(ses, [names.get(column, column) for column in columns])
+        return pd.DataFrame({column: found[names.get(column, column)] for column in columns})
+
+    # -- masks and ROIs
+
+    def get_brain_mask(self, source: str = DEFAULT_MASK, res: str | None = "1pt8") -> xr.DataArray:
+        """Brain mask over the whole grid, flat in C order.
+
+        Parameters
+        ----------
+        source : {"anatomical", "rsquare"}
+            The anatomical mask, or the voxels with a mean R².
+        res : {"1pt8", None}
+            Functional grid, or full resolution (anatomical only).
+
+        Returns
+        -------
+        xarray.DataArray, (grid,) bool
+            ``attrs``: ``shape`` and ``affine`` of the grid.
+        """
+        _select.mask_coordinate(source)
+        if res not in ("1pt8", None):
+            raise ValueError(f"res must be '1pt8' or None (full resolution), got {res!r}.")
+        if source == DEFAULT_MASK and res is None:
+            return self._full_brain_mask()
+        shape, affine = self._grid
+        inside = np.zeros(int(np.prod(shape)), dtype=bool)
+        inside[self._lazy[VOXEL].values[_select.in_mask(self._lazy, source)]] = True
+        return xr.DataArray(inside, dims=GRID, attrs={"shape": shape, "affine": affine.tolist()})
+
+    def _full_brain_mask(self) -> xr.DataArray:
+        stored = self._handle.stored
+        found = stored.load(ANATOMY_PART, ["brain_mask_full"])
+        if not found:
+            raise NotConvertedError(
+                f"The store holds no full-resolution brain mask of {self.subject_id}. Download "
+                "derivatives/anatomical and run 'laion-zarr convert' again."
+            )
+        (attributes,) = stored.attributes(ANATOMY_PART, ["brain_mask_full"])
+        mask = found["brain_mask_full"]
+        attrs = {"shape": mask.shape, "affine": attributes["affine"]}
+        return xr.DataArray(mask.ravel(), dims=GRID, attrs=attrs)
+
+    @property
+    def _grid(self) -> tuple[tuple[int, ...], np.ndarray]:
+        attrs = self._lazy.attrs
+        return tuple(attrs["shape"]), np.array(attrs["affine"])
+
+    def get_roi_mask(self, query: Any, mask_source: str = DEFAULT_MASK) -> xr.DataArray:
+        """Union of ROIs on the voxel axis.
+
+        Parameters
+        ----------
+        query : str or list of str
+            ROI, category, ``"all"``, or a list mixing them.
+        mask_source : {"anatomical", "rsquare"}
+            Brain mask that is the voxel axis.
+
+        Returns
+        -------
+        xarray.DataArray, (voxel,) bool
+        """
+        axis = self._voxel_axis(self._voxel_conditions(None, None, mask_source, None, None))
+        inside = self._lazy[[]].assign(mask=(VOXEL, _select.in_rois(self._lazy, query)))
+        return inside["mask"].sel({VOXEL: axis[VOXEL]}).rename(None)
+
+    def get_roi_masks(
+        self, queries: Any, mask_source: str = DEFAULT_MASK
+    ) -> dict[str, xr.DataArray]:
+        """`get_roi_mask` of several queries, a dict by query."""
+        return {
+            query: self.get_roi_mask(query, mask_source) for query in _select.as_list(queries)
+        }
+
+    def get_roi_data(
+        self, query: Any, format: str = "all", hemi: str = "all", mask_source: str = DEFAULT_MASK
+    ) -> dict[str, dict[str, Any]]:
+        """ROIs in every form: volume, surface mask, FreeSurfer label.
+
+        Parameters
+        ----------
+        query : str or list of str
+            ROI, category, ``"all"``, or a list mixing them.
+        format : {"all", "volume", "nii.gz", "gii", "func.gii", "label"}
+            Forms to keep; ``"nii.gz"`` means ``"volume"``, ``"gii"`` both surface forms.
+        hemi : {"all", "L", "R"}
+            Hemispheres to keep.
+        mask_source : {"anatomical", "rsquare"}
+            Brain mask that is the voxel axis of the volume.
+
+        Returns
+        -------
+        dict
+            ``{roi: {"volume": bool (voxel), "gii": {"hemi-L": {"func.gii": bool per vertex,
+            "label": vertex indices}, "hemi-R": …}}}``
+        """
+        forms, hemis = _rois.forms(format), _rois.hemispheres(hemi)
+        names = _rois.resolve(self._lazy, query)
+        data: dict[str, dict[str, Any]] = {name: {} for name in names}
+        if "volume" in forms:
+            for name in names:
+                data[name]["volume"] = self.get_roi_mask(name, mask_source)
+        if surface_forms := [form for form in forms if form != "volume"]:
+            surfaces = _rois.surfaces(self._handle.stored, names, surface_forms, hemis)
+            for name in names:
+                data[name]["gii"] = surfaces[name]
+        return data
+
+    # -- brain space
+
+    def get_voxel_coordinates(
+        self, roi: Any = None, mask: Any = None, mask_source: str = DEFAULT_MASK
+    ) -> xr.DataArray:
+        """Positions of the voxels in the subject's T1w space.
+
+        Returns
+        -------
+        xarray.DataArray, (voxel, axis) float64, mm
+            ``axis`` is x, y, z.
+        """
+        voxels = self._voxel_conditions(roi, mask, mask_source, None, None)
+        axis = self._voxel_axis(voxels)
+        values = np.stack([axis[name].values for name in "xyz"], axis=1)
+        coords = {**axis.coords, "axis": list("xyz")}
+        # x, y and z are the values here.
+        return xr.DataArray(
+            values, coords=coords, dims=(VOXEL, "axis"), attrs={"units": "mm"}
+        ).drop_vars(list("xyz"))
+
+    def to_nifti(
+        self,
+        values: Any,
+        path: str | os.PathLike[str],
+        roi: Any = None,
+        mask: Any = None,
+        mask_source: str = DEFAULT_MASK,
+    ) -> Path:
+        """Write values as a NIfTI on the functional grid, 0 outside.
+
+        Parameters
+        ----------
+        values : xarray.DataArray or array-like, (voxel,) or (trial, voxel)
+            A DataArray is placed by its ``voxel`` labels, whatever their order; an array follows
+            the axis that `roi`, `mask` and `mask_source` select.
+        path : str or os.PathLike
+            Ends in ``.nii`` or ``.nii.gz``.
+        roi, mask, mask_source
+            Voxels, as in `get_betas`.
+
+        Returns
+        -------
+        pathlib.Path
+            The file: float32, 4-D for (trial, voxel).
+        """
+        if isinstance(values, xr.DataArray) and VOXEL in values.coords:
+            axis = self._lazy[[VOXEL]]
+        else:
+            axis = self._voxel_axis(self._voxel_conditions(roi, mask, mask_source, None, None))
+        shape, affine = self._grid
+        placed, voxels = templates.place(values, axis, int(np.prod(shape)))
+        return templates.write_nifti(placed, voxels, shape, affine, path)
+
+    # -- anatomy, in the local mirror
+
+    def _in_mirror(self, path: Any) -> Path:
+        found = get_data_dir() / path
+        for candidate in (found, Path(str(found).removesuffix(".gz"))):
+            if candidate.exists():
+                return candidate
+        raise DataNotDownloadedError(
+            f"{found} is not there. Download the anatomy of {self.subject_id}: "
+            f"laion_zarr.download.download({self.subject_id!r}, include_anatomical=True, "
+            "include_freesurfer=True)."
+        )
+
+    def _has_in_mirror(self, path: Any) -> bool:
+        try:
+            return self._in_mirror(path).is_dir()
+        except (DataNotDownloadedError, DataDirNotSetError):
+            return False
+
+    def has_anatomical(self) -> bool:
+        """Whether the local mirror has the subject's anatomical images."""
+        return self._has_in_mirror(layout.anatomy_dir(self.subject_id))
+
+    def get_anatomical_dir(self) -> Path:
+        """Folder of the anatomical images in the local mirror."""
+        return self._in_mirror(layout.anatomy_dir(self.subject_id))
+
+    def get_t1w(self, res: str | None = None) -> Path:
+        """T1w image in the local mirror; `res` None for full resolution, ``"1pt8"``."""
+        return self._in_mirror(layout.anatomy(self.subject_id, "t1w", res))
+
+    def get_t2w(self, res: str | None = None) -> Path:
+        """T2w image in the local mirror; `res` None for full resolution, ``"1pt8"``."""
+        return self._in_mirror(layout.anatomy(self.subject_id, "t2w", res))
+
+    def get_anatomical_brain_mask(self, res: str | None = None) -> Path:
+        """Anatomical brain mask in the local mirror; `res` None for full resolution, ``"1pt8"``."""
+        return self._in_mirror(layout.anatomy(self.subject_id, "brain_mask", res))
+
+    def has_freesurfer(self) -> bool:
+        """Whether the local mirror has the subject's FreeSurfer recon."""
+        return self._has_in_mirror(layout.freesurfer_dir(self.subject_id))
+
+    def get_freesurfer_dir(self) -> Path:
+        """FreeSurfer recon in the local mirror."""
+        return self._in_mirror(layout.freesurfer_dir(self.subject_id))
+
+    # -- stimuli
+
+    def get_stimulus_metadata(self) -> pd.DataFrame:
+        """Table of all stimuli of the dataset, one row per image, as in the release's CSV."""
+        try:
+            stored = StoredParts(self._handle.stored.store, STIMULI_GROUP)
+            part = stored.part(METADATA_PART)
+        except NotConvertedError as error:
+            raise StimuliNotDownloadedError(
+                f"The store {location(self._handle.stored.store)} holds no stimulus metadata. "
+                "Download stimuli/task-images_metadata.csv and run 'laion-zarr convert' again."
+            ) from error
+        (attributes,) = stored.attributes(METADATA_PART)
+        found = stored.load(METADATA_PART, part.arrays())
+        return pd.DataFrame({name: found[name] for name in attributes["csv_columns"]})
+
+    def get_n_stimuli(self, stimuli: str | None = None) -> int:
+        """Number of stimuli in the metadata; ``"shared"`` or ``"unique"`` ones if named."""
+        table = self.get_stimulus_metadata()
+        if stimuli is None:
+            return len(table)
+        if stimuli not in ("shared", "unique"):
+            raise ValueError(f"stimuli must be 'shared', 'unique' or None, got {stimuli!r}.")
+        return int((table["unique_or_shared"] == stimuli).sum())
+
+    def _facts(self) -> dict[str, Any]:
+        where = location(self._handle.stored.store)
+        return _repr.facts(self.subject_id, where, self._lazy)
+
+    def __repr__(self) -> str:
+        return _repr.as_text(self._facts())
+
+    def _repr_html_(self) -> str:
+        return _repr.as_html(self._facts())
