@@ -30,6 +30,7 @@ DEFAULT_MASK = "anatomical"
 ALL_SESSIONS_NC = "NoiseceilingAllrep"  # the ceiling for thresholds that span sessions
 
 PERCENT = "percent"
+SIGNAL_CHANGE = "percent signal change"
 MM = "mm"
 T1W_SPACE = "subject's T1w space"
 
@@ -95,7 +96,7 @@ VOXEL_ARRAYS = _specs(
 )
 
 BETAS = ArraySpec(
-    "betas", (VOXEL, TRIAL), "float32", "single-trial GLMsingle betas (TYPED)", PERCENT
+    "betas", (VOXEL, TRIAL), "float32", "single-trial GLMsingle betas (TYPED)", SIGNAL_CHANGE
 )
 CHUNK_TABLE = ArraySpec(
     "betas_chunks",

@@ -497,9 +497,9 @@ class Subject:
         -------
         xarray.DataArray, (voxel,) bool
         """
-        axis = self._voxel_axis(self._voxel_conditions(None, None, mask_source, None, None))
-        inside = self._lazy[[]].assign(mask=(VOXEL, _select.in_rois(self._lazy, query)))
-        return inside["mask"].sel({VOXEL: axis[VOXEL]}).rename(None)
+        inside = self._voxel_conditions(None, None, mask_source, None, None)
+        values = _select.in_rois(self._lazy, query)[inside]
+        return xr.DataArray(values, coords=self._voxel_axis(inside).coords, dims=VOXEL)
 
     def get_roi_masks(
         self, queries: Any, mask_source: str = DEFAULT_MASK
