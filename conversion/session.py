@@ -162,8 +162,9 @@ def _slabs(task: SessionTask, volume: Volume, store: Any) -> Iterator[Slabs]:
     folder = store.root / Path(task.path).parent if isinstance(store, LocalStore) else None
     with tempfile.TemporaryFile(dir=folder) as file:
         file.truncate(len(fortran) * n_trials * 4)
-        with mmap.mmap(file.fileno(), 0) as scratch:
-            yield Slabs(_map_slabs(scratch, parts, n_trials), scratch)
+        # Not closed by hand: arrays point into it, and it goes with the last of them.
+        scratch = mmap.mmap(file.fileno(), 0)
+        yield Slabs(_map_slabs(scratch, parts, n_trials), scratch)
 
 
 def _map_slabs(scratch: mmap.mmap, parts: list[np.ndarray], n_trials: int) -> list[Slab]:

@@ -5,6 +5,7 @@ Every problem with a file is a `SourceError` that names it.
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import zlib
@@ -58,7 +59,7 @@ def _reading(path: str) -> Iterator[None]:
         raise SourceError(f"{path} cannot be read: {error.strerror}. Mend its permissions.") from (
             error
         )
-    except (EOFError, igzip.BadGzipFile, isal_zlib.error, zlib.error) as error:
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:  # igzip raises the same
         raise damaged(path, f"a damaged or cut-off one ({error})", "a whole gzip file") from error
     except (HeaderDataError, WrapStructError, ImageFileError) as error:
         raise damaged(path, f"another header ({error})", "a NIfTI file") from error
@@ -148,7 +149,7 @@ class Source:
         return parsed
 
     @contextmanager
-    def unpacked(self, path: str) -> Iterator[BinaryIO]:
+    def unpacked(self, path: str) -> Iterator[BinaryIO | igzip.IGzipFile]:
         """Open a file, inflating a gzip on the way."""
         with self.open(path) as raw:
             if not path.endswith(".gz"):
@@ -270,7 +271,9 @@ def _in_volume_order(table: pd.DataFrame, path: str, session: str) -> pd.DataFra
     if not np.array_equal(np.sort(index), np.arange(len(table))):
         values, counts = np.unique(index, return_counts=True)
         repeated = values[counts > 1][:3].tolist()
-        found = f"{repeated} repeated" if repeated else f"values from {index.min()} to {index.max()}"
+        found = (
+            f"{repeated} repeated" if repeated else f"values from {index.min()} to {index.max()}"
+        )
         raise damaged(path, found, f"a beta_index that is 0 … {len(table) - 1} in some order")
     others = set(table["session"].tolist()) - {session}
     if others:
@@ -324,7 +327,7 @@ class Volume:
         Unpacked content, at its start.
     """
 
-    def __init__(self, path: str, file: BinaryIO) -> None:
+    def __init__(self, path: str, file: BinaryIO | igzip.IGzipFile) -> None:
         self.path = path
         self._file = file
         header = self._read_header()

@@ -60,8 +60,8 @@ class VoxelAxis:
         Provenance of each of the three, by name.
     sources : dict
         Source files and their identities.
-    errors : list of Exception
-        Files that could not be used; the rest is whole without them.
+    errors : dict of str to Exception
+        What could not be used, and why; the rest is whole without it.
     """
 
     grid: Grid
@@ -71,7 +71,7 @@ class VoxelAxis:
     ceilings: dict[str, np.ndarray] = field(default_factory=dict)
     attributes: dict[str, dict[str, Any]] = field(default_factory=dict)
     sources: Sources = field(default_factory=dict)
-    errors: list[Exception] = field(default_factory=list)
+    errors: dict[str, Exception] = field(default_factory=dict)
 
 
 def mask_files(files: SubjectFiles, mask: str) -> dict[str, str]:
@@ -118,7 +118,7 @@ def read_into(axis: VoxelAxis, source: Source, files: SubjectFiles, identities: 
             values, _ = source.read_map(path, axis.grid)
             _add(axis, source, files, (what, path), values, identities)
         except SourceError as error:
-            axis.errors.append(error)
+            axis.errors[what] = error
 
 
 def _add(
@@ -183,8 +183,9 @@ def merge_voxels(old: VoxelAxis, new: VoxelAxis, subject: str) -> VoxelAxis:
         if missing:
             raise NotConvertedError(
                 f"{subject}: the {name} brain mask holds {missing:,} voxels that are not stored. "
-                f"Convert {subject} anew with 'laion-zarr convert --overwrite --subject {subject}';"
-                " what is stored stays readable until that is whole."
+                f"Convert {subject} anew with 'laion-zarr convert --overwrite --subject {subject}' "
+                "(what is stored stays readable until that is whole), or keep to the stored ones "
+                "with --mask."
             )
     return VoxelAxis(
         old.grid,
@@ -403,7 +404,8 @@ def write_metadata(store: Store, path: str, source: Source, file: str, ids: Sour
     table = source.read_metadata(file)
     writer = PartWriter(store, path)
     writer.group({"csv_columns": list(table.columns)} | attributes_of(source, file, ids))
-    for name, column in table.items():
+    for column_name, column in table.items():
+        name = str(column_name)
         spec = schema.METADATA_ARRAYS.get(str(name)) or column_spec(
             str(name), column, (schema.IMAGE,)
         )

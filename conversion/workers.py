@@ -13,9 +13,11 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from typing import BinaryIO
+from functools import partial
+from typing import IO
 
 from laion_zarr._store import Part
+from laion_zarr.conversion.options import PROBLEMS
 from laion_zarr.conversion.session import Progress, SessionTask, convert_session
 from laion_zarr.errors import LaionZarrError
 
@@ -33,12 +35,12 @@ def run(
     """
     if n_workers == 1:
         for task in tasks:
-            yield task, _guarded(lambda task=task: convert_session(task, progress))
+            yield task, _guarded(partial(convert_session, task, progress))
         return
     running: set[subprocess.Popen[bytes]] = set()
     with ThreadPoolExecutor(n_workers) as pool:
         futures = {
-            pool.submit(_guarded, lambda task=task: _in_process(task, progress, lock, running)): task
+            pool.submit(_guarded, partial(_in_process, task, progress, lock, running)): task
             for task in tasks
         }
         try:
@@ -46,14 +48,14 @@ def run(
                 yield futures[future], future.result()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-            for process in running:
+            for process in list(running):
                 process.kill()
 
 
 def _guarded(work: Callable[[], Part]) -> Outcome:
     try:
         return work()
-    except (LaionZarrError, OSError, MemoryError) as error:
+    except PROBLEMS as error:
         return error
 
 
@@ -72,10 +74,13 @@ def _in_process(
     )
     running.add(process)
     with process:
-        assert process.stdin and process.stdout and process.stderr
+        assert process.stdin
+        assert process.stdout
+        assert process.stderr
         # Drained at the same time as stdout: a full pipe would stop the worker.
         complaints: list[bytes] = []
-        drain = threading.Thread(target=lambda err: complaints.append(err.read()), args=[process.stderr])
+        stderr = process.stderr
+        drain = threading.Thread(target=lambda: complaints.append(stderr.read()))
         drain.start()
         try:
             with process.stdin:
@@ -101,7 +106,7 @@ def _reason(status: int) -> str:
     return f"signal {-status}" if status < 0 else f"exit code {status}"
 
 
-def _listen(stream: BinaryIO, progress: Progress) -> Outcome | None:
+def _listen(stream: IO[bytes], progress: Progress) -> Outcome | None:
     """Read a worker's messages: bytes done, then its outcome; None if it died before that."""
     while True:
         try:

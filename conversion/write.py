@@ -60,10 +60,11 @@ def put(store: Store, key: str, data: bytes) -> None:
     """Write one object; on disk by a temporary file and a rename."""
     try:
         sync(store.set(key, default_buffer_prototype().buffer.from_bytes(data)))
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a store opened read-only
+        reason = getattr(error, "strerror", None) or error
         raise StoreError(
-            f"{location(store, key)} cannot be written: {error.strerror or error}. Free space or "
-            "mend the permissions, then run the same command: what is whole is kept."
+            f"{location(store, key)} cannot be written: {reason}. Free space or mend the "
+            "permissions, then run the same command: what is whole is kept."
         ) from error
 
 
@@ -89,9 +90,7 @@ def array_metadata(
         layout = {
             "chunks": (CHUNK_VOXELS, shape[1]),
             "shards": (SLAB_VOXELS, shape[1]),
-            "compressors": [
-                BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle", typesize=4)
-            ],
+            "compressors": [BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle", typesize=4)],
         }
     layout["compressors"].append(Crc32cCodec())
     memory = MemoryStore()
@@ -200,7 +199,9 @@ class Catalogue:
 
     def sessions_on_disk(self) -> list[str]:
         """Sessions with anything in the store, listed or not."""
-        folders = {key.removeprefix(f"{self.group}/") for key in _keys_below(self.store, self.group)}
+        folders = {
+            key.removeprefix(f"{self.group}/") for key in _keys_below(self.store, self.group)
+        }
         return sorted({name.partition("/")[0] for name in folders if is_session_part(name)})
 
     def place(self, name: str) -> str:
@@ -307,11 +308,36 @@ def _copy(store: Store, source: str, target: str) -> None:
 
 
 def prepare_root(store: Store) -> None:
-    """Create the root group, or check that what is there is a store of this schema."""
+    """Create the root group, or check that what is there is a store of this schema.
+
+    Raises
+    ------
+    StoreError
+        If the folder holds anything else: nothing that is not ours is ever removed.
+    """
+    empty = group_metadata({ROOT_ATTRIBUTE: {"schema_version": SCHEMA_VERSION}})
+    root, manifest = fetch(store, ["zarr.json", MANIFEST])
     try:
-        parse_root(store, fetch(store, ["zarr.json"])[0])
+        parse_root(store, root)
     except NotConvertedError:
-        put(store, "zarr.json", group_metadata({ROOT_ATTRIBUTE: {"schema_version": SCHEMA_VERSION}}))
+        if others := [name for name in _names_in(store) if not name.endswith(".partial")]:
+            raise StoreError(
+                f"{location(store)} holds {', '.join(others[:3])} and is no laion_zarr store. Name "
+                "a new folder with --store."
+            ) from None
+        put(store, "zarr.json", empty)
+    except StoreError:
+        if manifest is None:
+            raise
+        parse_manifest(store, MANIFEST, manifest)  # of this schema: only the root is damaged
+        put(store, "zarr.json", empty)
+
+
+def _names_in(store: Store) -> list[str]:
+    async def collect() -> list[str]:
+        return [name async for name in store.list_dir("")]
+
+    return sorted(name.strip("/").rpartition("/")[2] for name in sync(collect()))
 
 
 def finish_root(store: Store, groups: list[str]) -> None:
@@ -345,16 +371,10 @@ def finish_root(store: Store, groups: list[str]) -> None:
 
 
 def groups_in(store: Store) -> list[str]:
-    """Groups of the store that have a manifest."""
-
-    async def collect() -> list[str]:
-        return [name async for name in store.list_dir("")]
-
-    names = sorted(name.strip("/").rpartition("/")[2] for name in sync(collect()))
+    """Names of the groups that have a manifest."""
+    names = _names_in(store)
     keys = [f"{name}/{MANIFEST}" for name in names]
-    return [
-        name for name, data in zip(names, fetch(store, keys), strict=True) if data is not None
-    ]
+    return [name for name, data in zip(names, fetch(store, keys), strict=True) if data is not None]
 
 
 @contextmanager

@@ -22,7 +22,7 @@ def _lazy(array: LazyBetas | LazyMap) -> indexing.LazilyIndexedArray:
 
 def _cached(array: LazyMap) -> indexing.MemoryCachedArray:
     # Read when first looked at, then kept: 30 sessions of maps nobody asks for cost nothing.
-    return indexing.MemoryCachedArray(indexing.CopyOnWriteArray(_lazy(array)))
+    return indexing.MemoryCachedArray(indexing.CopyOnWriteArray(_lazy(array)))  # type: ignore[arg-type]
 
 
 def voxel_positions(voxels: np.ndarray, shape: tuple[int, ...], affine: np.ndarray) -> xr.Dataset:

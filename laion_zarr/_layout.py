@@ -100,7 +100,8 @@ def session_map(subject: str, session: str, name: str) -> PurePosixPath:
 def r2mean(subject: str) -> PurePosixPath:
     """Mean R² map, whose non-zero voxels are the rsquare brain mask."""
     return (
-        glm_dir(subject) / f"{subject}_task-images_space-T1w_stat-rsquare_desc-R2mean_statmap.nii.gz"
+        glm_dir(subject)
+        / f"{subject}_task-images_space-T1w_stat-rsquare_desc-R2mean_statmap.nii.gz"
     )
 
 
@@ -236,9 +237,7 @@ def subject_files(subject: str, names: Collection[str]) -> SubjectFiles:
     }
     return SubjectFiles(
         subject=subject,
-        sessions={
-            ses: _session_files(subject, ses, names) for ses in sessions if is_public(ses)
-        },
+        sessions={ses: _session_files(subject, ses, names) for ses in sessions if is_public(ses)},
         r2mean=_present(r2mean(subject), names),
         noise_ceilings={
             desc: path

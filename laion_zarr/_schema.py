@@ -1,4 +1,4 @@
-"""The store's schema, version 1: groups, arrays, dims, units. Converter and reader both read it here.
+"""The store's schema, version 1: groups, arrays, dims, units; for converter and reader alike.
 
 ``docs/store.md`` explains the same for readers in other languages.
 """
@@ -166,6 +166,7 @@ TRIALS_PART = "trials"
 ANATOMY_PART = "anatomy"
 SURFACES_PART = "surfaces"
 METADATA_PART = "metadata"
+IMAGES_PART = "images"
 STIMULI_GROUP = "stimuli"
 
 

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from laion_zarr._schema import (
@@ -101,7 +102,7 @@ def in_rois(dataset: xr.Dataset, query: object) -> np.ndarray:
         )
     names = resolve_rois(dataset["roi_mask"], query)
     rows = np.isin(dataset[ROI].values, names)
-    return dataset["roi_mask"].values[rows].any(axis=0)
+    return np.asarray(dataset["roi_mask"].values[rows].any(axis=0))
 
 
 def above_threshold(ceiling: xr.DataArray, nc_threshold: float) -> np.ndarray:
@@ -134,7 +135,7 @@ def among(dataset: xr.Dataset, name: str, wanted: object, what: str) -> np.ndarr
             f"{what} {missing[0]!r} is not among the {len(there):,} of "
             f"{dataset.attrs.get('subject')}, such as {', '.join(map(repr, some))}."
         )
-    return np.isin(values, np.array(labels, dtype=object))
+    return dataset[name].to_series().isin(labels).to_numpy()
 
 
 def positions(dataset: xr.Dataset, dim: str, labels: object) -> np.ndarray:
@@ -145,7 +146,7 @@ def positions(dataset: xr.Dataset, dim: str, labels: object) -> np.ndarray:
     wanted = np.asarray(as_list(labels))
     if wanted.dtype == bool:
         raise ValueError(f"{dim}= takes labels, not booleans; for positions use .isel.")
-    found = index.get_indexer(wanted)
+    found = index.get_indexer(pd.Index(wanted))
     if (found < 0).any():
         raise ValueError(
             f"{dim} {wanted[found < 0][0]!r} is not in the {dim} axis of "

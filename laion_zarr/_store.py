@@ -11,6 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from zarr.abc.store import RangeByteRequest, Store
+from zarr.core.buffer import default_buffer_prototype
+from zarr.core.sync import sync
+from zarr.storage import FsspecStore, LocalStore
 
 from laion_zarr import _codec
 from laion_zarr._layout import BUCKET
@@ -24,11 +28,6 @@ from laion_zarr._schema import (
     is_session_part,
 )
 from laion_zarr.errors import NotConvertedError, StoreError
-
-from zarr.abc.store import RangeByteRequest, Store
-from zarr.core.buffer import default_buffer_prototype
-from zarr.core.sync import sync
-from zarr.storage import FsspecStore, LocalStore
 
 StoreLike = str | Path | Store
 Files = Mapping[str, tuple[int, int]]  # key -> (bytes, CRC-32C)
@@ -239,9 +238,7 @@ class StoredParts:
                 f"--store {location(store)}'; 'laion-zarr info' shows what is there."
             )
         self.manifest = parse_manifest(store, key, manifest)
-        self.parts = {
-            name: Part.from_json(entry) for name, entry in self.manifest["parts"].items()
-        }
+        self.parts = {name: Part.from_json(entry) for name, entry in self.manifest["parts"].items()}
 
     @property
     def checksum(self) -> int:
@@ -277,8 +274,8 @@ class StoredParts:
                     found[key] = data
         missing = [key for key in keys if key not in found]
         paths = [f"{part.path}/{key}" for key in missing]
-        for key, path, data in zip(missing, paths, fetch(self.store, paths), strict=True):
-            found[key] = check(self.store, path, data, part.files[key])
+        for key, path, fetched in zip(missing, paths, fetch(self.store, paths), strict=True):
+            found[key] = check(self.store, path, fetched, part.files[key])
         return found
 
     def load(self, part_name: str, names: Iterable[str] | None = None) -> dict[str, np.ndarray]:
@@ -324,12 +321,12 @@ class SessionBetas:
     def _table(self) -> np.ndarray:
         return self.stored.load(self.session, [CHUNK_TABLE.name])[CHUNK_TABLE.name]
 
-    def chunks(self, ids: Sequence[int], n_trials: int) -> list[np.ndarray]:
+    def chunks(self, ids: np.ndarray, n_trials: int) -> list[np.ndarray]:
         """Read chunks, each proven to be the one meant -> (256, trial) float32 each.
 
         Chunks that lie side by side in a shard come in one request.
         """
-        spans = _spans(np.asarray(ids), self._table)
+        spans = _spans(ids, self._table)
         path = f"{self.stored.part(self.session).path}/{BETAS.name}"
         requests = [(f"{path}/c/{span.shard}/0", (span.start, span.end)) for span in spans]
         answers = fetch_spans(self.stored.store, requests)

@@ -23,7 +23,7 @@ class LaionZarrBackend(BackendEntrypoint):
     url = "https://laion-fmri.hebartlab.com"
     open_dataset_parameters = ("filename_or_obj", "drop_variables", "group", "storage_options")
 
-    def open_dataset(  # type: ignore[override]
+    def open_dataset(
         self,
         filename_or_obj: Any,
         *,

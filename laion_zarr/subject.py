@@ -12,33 +12,24 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from laion_zarr import _layout as layout
 from laion_zarr import _repr, _rois, _select, templates
-from laion_zarr._dataset import build_dataset, chunked
-from laion_zarr._layout import session_id, subject_id
+from laion_zarr._anatomy import MirrorAnatomy
+from laion_zarr._layout import subject_id
 from laion_zarr._lazy import SubjectHandle
+from laion_zarr._query import Query
 from laion_zarr._schema import (
-    ALL_SESSIONS_NC,
     ANATOMY_PART,
     DEFAULT_MASK,
     GRID,
+    IMAGES_PART,
     METADATA_PART,
-    NC,
-    ROI,
-    SESSION,
     STIMULI_GROUP,
     TRIAL,
     VOXEL,
-    maps_part,
 )
 from laion_zarr._store import StoredParts, StoreLike, location
-from laion_zarr.config import get_data_dir, get_store
-from laion_zarr.errors import (
-    DataDirNotSetError,
-    DataNotDownloadedError,
-    NotConvertedError,
-    StimuliNotDownloadedError,
-)
+from laion_zarr.config import get_store
+from laion_zarr.errors import NotConvertedError, StimuliNotDownloadedError
 
 
 def load_subject(
@@ -82,7 +73,7 @@ def load_subject(
     return Subject(SubjectHandle(get_store() if store is None else store, storage_options, found))
 
 
-class Subject:
+class Subject(MirrorAnatomy):
     """One subject of the store; made by `load_subject`.
 
     Arrays come back as lazy, labelled `xarray` objects. Voxels are in ascending C order of the
@@ -110,7 +101,7 @@ class Subject:
 
     def get_available_rois(self, category: str | None = None) -> list[str]:
         """ROI names, sorted; those of one category if named."""
-        table = _rois.catalogue(self._lazy)
+        table = _rois.catalogue(self._query.lazy)
         if category is not None and category not in table.values():
             raise ValueError(
                 f"Unknown category {category!r}. Categories: {self.get_available_categories()}."
@@ -119,14 +110,14 @@ class Subject:
 
     def get_available_categories(self) -> list[str]:
         """ROI categories, sorted."""
-        return sorted(set(_rois.catalogue(self._lazy).values()))
+        return sorted(set(_rois.catalogue(self._query.lazy).values()))
 
     # -- everything at once
 
     @cached_property
-    def _lazy(self) -> xr.Dataset:
-        """The subject with xarray's lazy indexing, before any Dask."""
-        return build_dataset(self._handle)
+    def _query(self) -> Query:
+        # On first use: a subject that is only asked for its sessions reads no labels.
+        return Query(self._handle)
 
     @cached_property
     def dataset(self) -> xr.Dataset:
@@ -143,14 +134,15 @@ class Subject:
         >>> load_subject("01").dataset["betas"].dtype
         dtype('float32')
         """
-        return chunked(self._lazy, self._handle, np.arange(self._lazy.sizes[VOXEL]), {})
+        sizes = self._query.lazy.sizes
+        return self._query.select(np.arange(sizes[TRIAL]), np.arange(sizes[VOXEL]), None, None)
 
     @property
     def metadata(self) -> pd.DataFrame:
         """One row per trial of all sessions, sessions in order; RangeIndex = global trial index."""
         columns = {
             name: coord.values
-            for name, coord in self._lazy.coords.items()
+            for name, coord in self._query.lazy.coords.items()
             if coord.dims == (TRIAL,) and name != TRIAL
         }
         return pd.DataFrame(columns | {"label": columns["image_name"]})
@@ -198,10 +190,10 @@ class Subject:
         >>> faces["betas"].mean("trial").dims
         ('voxel',)
         """
-        ids = None if session is None else self._session_ids(session)
-        keep_voxels = self._voxel_conditions(roi, None, mask_source, nc_threshold, ids)
-        return self._select(
-            self._trials(ids, image_name, stimuli, trial), keep_voxels, voxel, chunks
+        ids = None if session is None else self._query.session_ids(session)
+        keep_voxels = self._query.voxels(roi, None, mask_source, nc_threshold, ids)
+        return self._query.select(
+            self._query.trials(ids, image_name, stimuli, trial), keep_voxels, voxel, chunks
         )
 
     # -- betas
@@ -261,84 +253,11 @@ class Subject:
         """
         if session is not None and not isinstance(session, str):
             options = (roi, mask, nc_threshold, stimuli, streaming, mask_source, chunks)
-            return {ses: self.get_betas(ses, *options) for ses in self._session_ids(session)}
-        ids = None if session is None else self._session_ids(session)
-        keep_voxels = self._voxel_conditions(roi, mask, mask_source, nc_threshold, ids)
-        return self._select(self._trials(ids, None, stimuli, None), keep_voxels, None, chunks)[
-            "betas"
-        ]
-
-    def _session_ids(self, session: str | Sequence[str]) -> list[str]:
-        there = self.get_sessions()
-        ids = [session_id(item) for item in _select.as_list(session)]
-        for ses in ids:
-            if ses not in there:
-                raise NotConvertedError(
-                    f"{self.subject_id} has no {ses} in the store; there are {', '.join(there)}. "
-                    f"Download it, then run 'laion-zarr convert --subject {self.subject_id} --ses "
-                    f"{ses}'."
-                )
-        return ids
-
-    def _trials(
-        self, ids: list[str] | None, image_name: Any, stimuli: str | None, trial: Any
-    ) -> np.ndarray:
-        """Positions of the trials that meet all conditions."""
-        keep = []
-        if ids is not None:
-            keep.append(np.isin(self._lazy["session"].values, np.array(ids, dtype=object)))
-        if image_name is not None:
-            keep.append(_select.among(self._lazy, "image_name", image_name, "Image"))
-        if stimuli is not None:
-            keep.append(_select.by_stimuli(self._lazy, stimuli))
-        found = _select.restrict(keep, self._lazy.sizes[TRIAL])
-        if trial is not None:
-            wanted = _select.positions(self._lazy, TRIAL, trial)
-            found = wanted[np.isin(wanted, found)]
-        return found
-
-    def _voxel_conditions(
-        self,
-        roi: Any,
-        mask: Any,
-        mask_source: str | None,
-        nc_threshold: float | None,
-        ids: list[str] | None,
-    ) -> np.ndarray:
-        """Positions in the stored union of the voxels that meet all conditions."""
-        if roi is not None and mask is not None:
-            raise ValueError("roi and mask exclude each other: pass one of them.")
-        keep = []
-        if mask_source is not None:
-            keep.append(_select.in_mask(self._lazy, mask_source))
-        if roi is not None:
-            keep.append(_select.in_rois(self._lazy, roi))
-        if nc_threshold is not None:
-            ceiling = (
-                self._ceiling(ids[0], None)
-                if ids is not None and len(ids) == 1
-                else self._ceiling(None, ALL_SESSIONS_NC)
-            )
-            keep.append(_select.above_threshold(ceiling, nc_threshold))
-        if mask is not None:
-            inside = _select.restrict(keep[:1], self._lazy.sizes[VOXEL])
-            marked = inside[_select.voxel_mask(mask, self._voxel_axis(inside))]
-            keep.append(np.isin(np.arange(self._lazy.sizes[VOXEL]), marked))
-        return _select.restrict(keep, self._lazy.sizes[VOXEL])
-
-    def _voxel_axis(self, union: np.ndarray) -> xr.Dataset:
-        """Voxel labels at positions of the stored union."""
-        return self._lazy[[VOXEL]].isel({VOXEL: _select.compact(union)})
-
-    def _select(
-        self, trials: np.ndarray, voxels: np.ndarray, voxel: Any, chunks: dict[str, Any] | None
-    ) -> xr.Dataset:
-        blocks = _select.check_chunks(chunks)
-        if voxel is not None:
-            wanted = _select.positions(self._lazy, VOXEL, voxel)
-            voxels = wanted[np.isin(wanted, voxels)]
-        picked = self._lazy.isel({TRIAL: _select.compact(trials), VOXEL: _select.compact(voxels)})
-        return chunked(picked, self._handle, voxels, blocks)
+            return {ses: self.get_betas(ses, *options) for ses in self._query.session_ids(session)}
+        ids = None if session is None else self._query.session_ids(session)
+        keep_voxels = self._query.voxels(roi, mask, mask_source, nc_threshold, ids)
+        keep_trials = self._query.trials(ids, None, stimuli, None)
+        return self._query.select(keep_trials, keep_voxels, None, chunks)["betas"]
 
     # -- noise ceilings
 
@@ -382,36 +301,15 @@ class Subject:
         given = session if desc is None else desc
         if not isinstance(given, str):
             assert given is not None
-            keys = self._session_ids(given) if desc is None else list(given)
-            return {
-                key: self.get_noise_ceiling(
-                    *((key, None) if desc is None else (None, key)), roi, mask, mask_source
-                )
-                for key in keys
-            }
-        ids = None if session is None else self._session_ids(session)
-        voxels = self._voxel_conditions(roi, mask, mask_source, None, None)
+            keys = self._query.session_ids(given) if desc is None else list(given)
+            name = "session" if desc is None else "desc"
+            options = {"roi": roi, "mask": mask, "mask_source": mask_source}
+            return {key: self.get_noise_ceiling(**{name: key}, **options) for key in keys}
+        ids = None if session is None else self._query.session_ids(session)
+        voxels = self._query.voxels(roi, mask, mask_source, None, None)
         assert desc is None or isinstance(desc, str)
-        ceiling = self._ceiling(None if ids is None else ids[0], desc)
+        ceiling = self._query.ceiling(None if ids is None else ids[0], desc)
         return ceiling.isel({VOXEL: _select.compact(voxels)})
-
-    def _ceiling(self, session: str | None, desc: str | None) -> xr.DataArray:
-        """A noise-ceiling map over the stored union."""
-        if session is not None:
-            part = self._handle.stored.parts.get(maps_part(session))
-            if part is None or "session_noise_ceiling" not in part.arrays():
-                raise self._no_ceiling(f"of {session}")
-            return self._lazy["session_noise_ceiling"].sel({SESSION: session})
-        there = self._lazy[NC].values.tolist() if NC in self._lazy.coords else []
-        if desc not in there:
-            raise self._no_ceiling(f"{desc!r} (there are: {', '.join(there) or 'none'})")
-        return self._lazy["noise_ceiling"].sel({NC: desc})
-
-    def _no_ceiling(self, which: str) -> NotConvertedError:
-        return NotConvertedError(
-            f"The store holds no noise ceiling {which} for {self.subject_id}. Download its map and "
-            "run 'laion-zarr convert' again; betas are not touched."
-        )
 
     # -- trials
 
@@ -429,8 +327,8 @@ class Subject:
             One row per trial in volume order (by ``beta_index``), with the TSV's columns.
         """
         if not isinstance(session, str):
-            return {ses: self.get_trial_info(ses) for ses in self._session_ids(session)}
-        (ses,) = self._session_ids(session)
+            return {ses: self.get_trial_info(ses) for ses in self._query.session_ids(session)}
+        (ses,) = self._query.session_ids(session)
         stored = self._handle.stored
         (attributes,) = stored.attributes(ses)
         names = {"label": "image_name"}
@@ -462,7 +360,7 @@ class Subject:
             return self._full_brain_mask()
         shape, affine = self._grid
         inside = np.zeros(int(np.prod(shape)), dtype=bool)
-        inside[self._lazy[VOXEL].values[_select.in_mask(self._lazy, source)]] = True
+        inside[self._query.lazy[VOXEL].values[_select.in_mask(self._query.lazy, source)]] = True
         return xr.DataArray(inside, dims=GRID, attrs={"shape": shape, "affine": affine.tolist()})
 
     def _full_brain_mask(self) -> xr.DataArray:
@@ -480,7 +378,7 @@ class Subject:
 
     @property
     def _grid(self) -> tuple[tuple[int, ...], np.ndarray]:
-        attrs = self._lazy.attrs
+        attrs = self._query.lazy.attrs
         return tuple(attrs["shape"]), np.array(attrs["affine"])
 
     def get_roi_mask(self, query: Any, mask_source: str = DEFAULT_MASK) -> xr.DataArray:
@@ -497,17 +395,15 @@ class Subject:
         -------
         xarray.DataArray, (voxel,) bool
         """
-        inside = self._voxel_conditions(None, None, mask_source, None, None)
-        values = _select.in_rois(self._lazy, query)[inside]
-        return xr.DataArray(values, coords=self._voxel_axis(inside).coords, dims=VOXEL)
+        inside = self._query.voxels(None, None, mask_source, None, None)
+        values = _select.in_rois(self._query.lazy, query)[inside]
+        return xr.DataArray(values, coords=self._query.axis(inside).coords, dims=VOXEL)
 
     def get_roi_masks(
         self, queries: Any, mask_source: str = DEFAULT_MASK
     ) -> dict[str, xr.DataArray]:
         """`get_roi_mask` of several queries, a dict by query."""
-        return {
-            query: self.get_roi_mask(query, mask_source) for query in _select.as_list(queries)
-        }
+        return {query: self.get_roi_mask(query, mask_source) for query in _select.as_list(queries)}
 
     def get_roi_data(
         self, query: Any, format: str = "all", hemi: str = "all", mask_source: str = DEFAULT_MASK
@@ -532,7 +428,7 @@ class Subject:
             "label": vertex indices}, "hemi-R": …}}}``
         """
         forms, hemis = _rois.forms(format), _rois.hemispheres(hemi)
-        names = _rois.resolve(self._lazy, query)
+        names = _rois.resolve(self._query.lazy, query)
         data: dict[str, dict[str, Any]] = {name: {} for name in names}
         if "volume" in forms:
             for name in names:
@@ -555,8 +451,8 @@ class Subject:
         xarray.DataArray, (voxel, axis) float64, mm
             ``axis`` is x, y, z.
         """
-        voxels = self._voxel_conditions(roi, mask, mask_source, None, None)
-        axis = self._voxel_axis(voxels)
+        voxels = self._query.voxels(roi, mask, mask_source, None, None)
+        axis = self._query.axis(voxels)
         values = np.stack([axis[name].values for name in "xyz"], axis=1)
         coords = {**axis.coords, "axis": list("xyz")}
         # x, y and z are the values here.
@@ -590,61 +486,22 @@ class Subject:
             The file: float32, 4-D for (trial, voxel).
         """
         if isinstance(values, xr.DataArray) and VOXEL in values.coords:
-            axis = self._lazy[[VOXEL]]
+            axis = self._query.lazy[[VOXEL]]
         else:
-            axis = self._voxel_axis(self._voxel_conditions(roi, mask, mask_source, None, None))
+            axis = self._query.axis(self._query.voxels(roi, mask, mask_source, None, None))
         shape, affine = self._grid
         placed, voxels = templates.place(values, axis, int(np.prod(shape)))
         return templates.write_nifti(placed, voxels, shape, affine, path)
 
-    # -- anatomy, in the local mirror
-
-    def _in_mirror(self, path: Any) -> Path:
-        found = get_data_dir() / path
-        for candidate in (found, Path(str(found).removesuffix(".gz"))):
-            if candidate.exists():
-                return candidate
-        raise DataNotDownloadedError(
-            f"{found} is not there. Download the anatomy of {self.subject_id}: "
-            f"laion_zarr.download.download({self.subject_id!r}, include_anatomical=True, "
-            "include_freesurfer=True)."
-        )
-
-    def _has_in_mirror(self, path: Any) -> bool:
-        try:
-            return self._in_mirror(path).is_dir()
-        except (DataNotDownloadedError, DataDirNotSetError):
-            return False
-
-    def has_anatomical(self) -> bool:
-        """Whether the local mirror has the subject's anatomical images."""
-        return self._has_in_mirror(layout.anatomy_dir(self.subject_id))
-
-    def get_anatomical_dir(self) -> Path:
-        """Folder of the anatomical images in the local mirror."""
-        return self._in_mirror(layout.anatomy_dir(self.subject_id))
-
-    def get_t1w(self, res: str | None = None) -> Path:
-        """T1w image in the local mirror; `res` None for full resolution, ``"1pt8"``."""
-        return self._in_mirror(layout.anatomy(self.subject_id, "t1w", res))
-
-    def get_t2w(self, res: str | None = None) -> Path:
-        """T2w image in the local mirror; `res` None for full resolution, ``"1pt8"``."""
-        return self._in_mirror(layout.anatomy(self.subject_id, "t2w", res))
-
-    def get_anatomical_brain_mask(self, res: str | None = None) -> Path:
-        """Anatomical brain mask in the local mirror; `res` None for full resolution, ``"1pt8"``."""
-        return self._in_mirror(layout.anatomy(self.subject_id, "brain_mask", res))
-
-    def has_freesurfer(self) -> bool:
-        """Whether the local mirror has the subject's FreeSurfer recon."""
-        return self._has_in_mirror(layout.freesurfer_dir(self.subject_id))
-
-    def get_freesurfer_dir(self) -> Path:
-        """FreeSurfer recon in the local mirror."""
-        return self._in_mirror(layout.freesurfer_dir(self.subject_id))
-
     # -- stimuli
+
+    def has_stimuli(self) -> bool:
+        """Whether the store holds the pictures and their metadata."""
+        try:
+            parts = StoredParts(self._handle.stored.store, STIMULI_GROUP).parts
+        except NotConvertedError:
+            return False
+        return {METADATA_PART, IMAGES_PART} <= set(parts)
 
     def get_stimulus_metadata(self) -> pd.DataFrame:
         """Table of all stimuli of the dataset, one row per image, as in the release's CSV."""
@@ -671,7 +528,7 @@ class Subject:
 
     def _facts(self) -> dict[str, Any]:
         where = location(self._handle.stored.store)
-        return _repr.facts(self.subject_id, where, self._lazy)
+        return _repr.facts(self.subject_id, where, self._query.lazy)
 
     def __repr__(self) -> str:
         return _repr.as_text(self._facts())

@@ -52,7 +52,7 @@ def place(values: object, axis: xr.Dataset, n_grid: int) -> tuple[xr.DataArray, 
                 "Pass the roi=, mask= and mask_source= they were selected with, or a DataArray "
                 "with its voxel labels."
             )
-        array = xr.DataArray(plain, dims=("trial", VOXEL)[-plain.ndim :] if plain.ndim < 3 else None)
+        array = xr.DataArray(plain, dims=(*map(str, range(plain.ndim - 1)), VOXEL))
     if array.ndim > 2:
         raise ValueError(f"values must be (voxel,) or (trial, voxel), got {array.ndim} axes.")
     return array, voxels
@@ -73,7 +73,7 @@ def _header(shape: tuple[int, ...], affine: np.ndarray) -> bytes:
 
 
 def _volumes(values: xr.DataArray, voxels: np.ndarray, shape: tuple[int, ...]) -> Iterator[bytes]:
-    rows = values if values.ndim == 2 else values.expand_dims("trial")
+    rows = values if values.ndim == 2 else values.expand_dims("volume")
     volume = np.zeros(shape, dtype="<f4")
     for lo in range(0, rows.shape[0], _TRIALS_AT_ONCE):
         for row in rows[lo : lo + _TRIALS_AT_ONCE].values:

@@ -17,9 +17,7 @@ import xarray as xr
 from laion_zarr import convert, load_subject, verify
 from laion_zarr.subject import Subject
 
-SAMPLE = Path(
-    os.environ.get("LAION_ZARR_SAMPLE", Path(__file__).parents[2] / "shared" / "sample")
-)
+SAMPLE = Path(os.environ.get("LAION_ZARR_SAMPLE", Path(__file__).parents[2] / "shared" / "sample"))
 EXPECTED = SAMPLE / "expected"
 pytestmark = pytest.mark.skipif(not EXPECTED.is_dir(), reason="the sample dataset is not here")
 

@@ -1,0 +1,17 @@
+.PHONY: fmt lint types test
+
+fmt:
+	ruff check --fix .
+	ruff format .
+
+lint:
+	ruff check .
+	ruff format --check .
+
+# conversion/ is the package laion_zarr.conversion: mypy gets the tree as it is installed.
+types:
+	tree=$$(mktemp -d) && cp -r laion_zarr $$tree/ && cp -r conversion $$tree/laion_zarr/ && \
+	cp pyproject.toml $$tree/ && cd $$tree && mypy && rm -r $$tree
+
+test:
+	pytest -n auto

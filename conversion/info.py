@@ -1,0 +1,90 @@
+"""What is downloaded and what is converted, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from laion_zarr import _layout as layout
+from laion_zarr import config
+from laion_zarr._schema import TRIALS_PART, VOXELS_PART, is_session_part
+from laion_zarr._store import StoredParts, StoreLike, location, open_store
+from laion_zarr.conversion.sources import open_source
+from laion_zarr.conversion.write import groups_in
+from laion_zarr.errors import DataDirNotSetError, LaionZarrError
+
+
+def describe(
+    store: StoreLike | None, storage_options: dict[str, Any] | None, subject: str | None
+) -> str:
+    """Text for ``laion-zarr info``."""
+    wanted = None if subject is None else layout.subject_id(subject)
+    return "\n".join([*_mirror_lines(wanted), *_store_lines(store, storage_options, wanted)])
+
+
+def _mirror_lines(wanted: str | None) -> Iterator[str]:
+    try:
+        source = open_source(config.get_data_dir())
+        names = frozenset(source.listing())
+    except (DataDirNotSetError, FileNotFoundError) as error:
+        yield f"Mirror: none ({error})"
+        return
+    yield f"Mirror: {source.root}"
+    subjects = sorted({n.split("/")[2] for n in names if n.startswith(f"{layout.GLM}/sub-")})
+    for subject in subjects:
+        if wanted in (None, subject):
+            files = layout.subject_files(subject, names)
+            betas = {ses: its.betas for ses, its in files.sessions.items() if its.betas}
+            size = sum(source.size(path) for path in betas.values())
+            span, rois = _span(list(betas)), len(files.rois)
+            yield f"  {subject}: {span}, betas {_gigabytes(size)}, {rois} ROIs"
+    metadata = str(layout.STIMULUS_METADATA) in names
+    yield f"  stimulus metadata: {'there' if metadata else 'not there'}"
+
+
+def _store_lines(
+    store: StoreLike | None, storage_options: dict[str, Any] | None, wanted: str | None
+) -> Iterator[str]:
+    try:
+        opened = open_store(config.get_store() if store is None else store, storage_options)
+        groups = groups_in(opened)
+    except (LaionZarrError, FileNotFoundError) as error:
+        yield f"Store: none ({error})"
+        return
+    yield f"Store: {location(opened)}"
+    if wanted is not None and wanted not in groups:
+        StoredParts(opened, wanted)  # raises, and says how to get it
+    if not groups:
+        yield "  empty"
+    for group in groups:
+        if wanted in (None, group):
+            yield from _group_lines(StoredParts(opened, group))
+
+
+def _group_lines(stored: StoredParts) -> Iterator[str]:
+    size = sum(nbytes for part in stored.parts.values() for nbytes, _ in part.files.values())
+    sessions = stored.sessions
+    others = [
+        name
+        for name in stored.parts
+        if not is_session_part(name) and "/" not in name and name not in (TRIALS_PART, VOXELS_PART)
+    ]
+    what = [_span(sessions)] if VOXELS_PART in stored.parts else []
+    yield f"  {stored.group}: {', '.join([*what, _gigabytes(size), *others])}"
+    if sessions:
+        (attributes,) = stored.attributes(VOXELS_PART)
+        yield f"    masks: {', '.join(attributes['masks'])}"
+        trials = stored.load(TRIALS_PART, ["session"])["session"]
+        yield f"    trials: {len(trials):,}"
+
+
+def _span(sessions: list[str]) -> str:
+    if not sessions:
+        return "no session"
+    if len(sessions) == 1:
+        return f"1 session ({sessions[0]})"
+    return f"{len(sessions)} sessions ({sessions[0]} … {sessions[-1]})"
+
+
+def _gigabytes(nbytes: int) -> str:
+    return f"{nbytes / 1e9:.2f} GB" if nbytes >= 1e8 else f"{nbytes / 1e6:.1f} MB"

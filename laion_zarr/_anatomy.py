@@ -1,0 +1,64 @@
+"""Anatomical files of a subject in the local mirror."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from laion_zarr import _layout as layout
+from laion_zarr.config import get_data_dir
+from laion_zarr.errors import DataDirNotSetError, DataNotDownloadedError
+
+
+class MirrorAnatomy:
+    """Paths of a subject's anatomy; the part of `Subject` that needs the mirror."""
+
+    @property
+    def subject_id(self) -> str:
+        """Id of the subject, such as ``"sub-01"``."""
+        raise NotImplementedError
+
+    def _in_mirror(self, path: Any) -> Path:
+        found = get_data_dir() / path
+        for candidate in (found, Path(str(found).removesuffix(".gz"))):
+            if candidate.exists():
+                return candidate
+        raise DataNotDownloadedError(
+            f"{found} is not there. Download the anatomy of {self.subject_id}: "
+            f"laion_zarr.download.download({self.subject_id!r}, include_anatomical=True, "
+            "include_freesurfer=True)."
+        )
+
+    def _has_in_mirror(self, path: Any) -> bool:
+        try:
+            return self._in_mirror(path).is_dir()
+        except (DataNotDownloadedError, DataDirNotSetError):
+            return False
+
+    def has_anatomical(self) -> bool:
+        """Whether the local mirror has the subject's anatomical images."""
+        return self._has_in_mirror(layout.anatomy_dir(self.subject_id))
+
+    def get_anatomical_dir(self) -> Path:
+        """Folder of the anatomical images in the local mirror."""
+        return self._in_mirror(layout.anatomy_dir(self.subject_id))
+
+    def get_t1w(self, res: str | None = None) -> Path:
+        """T1w image in the local mirror; `res` None for full resolution, ``"1pt8"``."""
+        return self._in_mirror(layout.anatomy(self.subject_id, "t1w", res))
+
+    def get_t2w(self, res: str | None = None) -> Path:
+        """T2w image in the local mirror; `res` None for full resolution, ``"1pt8"``."""
+        return self._in_mirror(layout.anatomy(self.subject_id, "t2w", res))
+
+    def get_anatomical_brain_mask(self, res: str | None = None) -> Path:
+        """Anatomical brain mask in the local mirror; `res` None for full resolution, ``"1pt8"``."""
+        return self._in_mirror(layout.anatomy(self.subject_id, "brain_mask", res))
+
+    def has_freesurfer(self) -> bool:
+        """Whether the local mirror has the subject's FreeSurfer recon."""
+        return self._has_in_mirror(layout.freesurfer_dir(self.subject_id))
+
+    def get_freesurfer_dir(self) -> Path:
+        """FreeSurfer recon in the local mirror."""
+        return self._in_mirror(layout.freesurfer_dir(self.subject_id))

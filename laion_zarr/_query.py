@@ -1,0 +1,122 @@
+"""What a user asks of one subject -> positions, then a lazy selection."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from laion_zarr import _select
+from laion_zarr._dataset import build_dataset, chunked
+from laion_zarr._layout import session_id
+from laion_zarr._lazy import SubjectHandle
+from laion_zarr._schema import ALL_SESSIONS_NC, NC, SESSION, TRIAL, VOXEL, maps_part
+from laion_zarr.errors import NotConvertedError
+
+
+class Query:
+    """Selections of one subject, made before anything is read.
+
+    Parameters
+    ----------
+    handle : SubjectHandle
+        The open subject.
+    """
+
+    def __init__(self, handle: SubjectHandle) -> None:
+        self._handle = handle
+        self.lazy = build_dataset(handle)
+
+    def session_ids(self, session: str | Sequence[str]) -> list[str]:
+        """Full ids of sessions, each of them in the store."""
+        subject, there = self._handle.subject, self._handle.stored.sessions
+        ids = [session_id(item) for item in _select.as_list(session)]
+        for ses in ids:
+            if ses not in there:
+                raise NotConvertedError(
+                    f"{subject} has no {ses} in the store; there are {', '.join(there)}. Download "
+                    f"it, then run 'laion-zarr convert --subject {subject} --ses {ses}'."
+                )
+        return ids
+
+    def trials(
+        self, ids: list[str] | None, image_name: Any, stimuli: str | None, trial: Any
+    ) -> np.ndarray:
+        """Positions of the trials that meet all conditions."""
+        keep = []
+        if ids is not None:
+            keep.append(self.lazy["session"].to_series().isin(ids).to_numpy())
+        if image_name is not None:
+            keep.append(_select.among(self.lazy, "image_name", image_name, "Image"))
+        if stimuli is not None:
+            keep.append(_select.by_stimuli(self.lazy, stimuli))
+        found = _select.restrict(keep, self.lazy.sizes[TRIAL])
+        if trial is not None:
+            wanted = _select.positions(self.lazy, TRIAL, trial)
+            found = wanted[np.isin(wanted, found)]
+        return found
+
+    def voxels(
+        self,
+        roi: Any,
+        mask: Any,
+        mask_source: str | None,
+        nc_threshold: float | None,
+        ids: list[str] | None,
+    ) -> np.ndarray:
+        """Positions in the stored union of the voxels that meet all conditions."""
+        if roi is not None and mask is not None:
+            raise ValueError("roi and mask exclude each other: pass one of them.")
+        keep = []
+        if mask_source is not None:
+            keep.append(_select.in_mask(self.lazy, mask_source))
+        if roi is not None:
+            keep.append(_select.in_rois(self.lazy, roi))
+        if nc_threshold is not None:
+            ceiling = (
+                self.ceiling(ids[0], None)
+                if ids is not None and len(ids) == 1
+                else self.ceiling(None, ALL_SESSIONS_NC)
+            )
+            keep.append(_select.above_threshold(ceiling, nc_threshold))
+        if mask is not None:
+            own = keep[:1] if mask_source is not None else []
+            inside = _select.restrict(own, self.lazy.sizes[VOXEL])
+            marked = inside[_select.voxel_mask(mask, self.axis(inside))]
+            keep.append(np.isin(np.arange(self.lazy.sizes[VOXEL]), marked))
+        return _select.restrict(keep, self.lazy.sizes[VOXEL])
+
+    def axis(self, union: np.ndarray) -> xr.Dataset:
+        """Voxel labels at positions of the stored union."""
+        return self.lazy[[VOXEL]].isel({VOXEL: _select.compact(union)})
+
+    def select(
+        self, trials: np.ndarray, voxels: np.ndarray, voxel: Any, chunks: dict[str, Any] | None
+    ) -> xr.Dataset:
+        """Select positions, and voxel labels among them; then make Dask blocks."""
+        blocks = _select.check_chunks(chunks)
+        if voxel is not None:
+            wanted = _select.positions(self.lazy, VOXEL, voxel)
+            voxels = wanted[np.isin(wanted, voxels)]
+        picked = self.lazy.isel({TRIAL: _select.compact(trials), VOXEL: _select.compact(voxels)})
+        return chunked(picked, self._handle, voxels, blocks)
+
+    def ceiling(self, session: str | None, desc: str | None) -> xr.DataArray:
+        """A noise-ceiling map over the stored union."""
+        if session is not None:
+            part = self._handle.stored.parts.get(maps_part(session))
+            if part is None or "session_noise_ceiling" not in part.arrays():
+                raise self._no_ceiling(f"of {session}")
+            return self.lazy["session_noise_ceiling"].sel({SESSION: session})
+        there = self.lazy[NC].values.tolist() if NC in self.lazy.coords else []
+        if desc not in there:
+            raise self._no_ceiling(f"{desc!r} (there are: {', '.join(there) or 'none'})")
+        return self.lazy["noise_ceiling"].sel({NC: desc})
+
+    def _no_ceiling(self, which: str) -> NotConvertedError:
+        return NotConvertedError(
+            f"The store holds no noise ceiling {which} for {self._handle.subject}. Download its "
+            "map and run 'laion-zarr convert' again; betas are not touched."
+        )

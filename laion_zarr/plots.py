@@ -1,0 +1,93 @@
+"""Pictures of values in the brain; needs matplotlib (``pip install laion-zarr[plot]``)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.image import AxesImage
+
+# Cut off the tails, so that a few bright voxels do not darken the rest.
+_BACKGROUND_PERCENTILES = (1, 99.5)
+
+
+def axial_slices(mask: np.ndarray, count: int) -> list[int]:
+    """Levels spread evenly over the part of a volume that a mask covers."""
+    levels = np.flatnonzero(mask.any(axis=(0, 1)))
+    inner = np.linspace(levels[0], levels[-1], count + 2)[1:-1]
+    return inner.round().astype(int).tolist()
+
+
+def tile(volume: np.ndarray, levels: Sequence[int], columns: int) -> np.ndarray:
+    """Axial slices side by side, as seen from above: front up, first axis to the right.
+
+    Parameters
+    ----------
+    volume : numpy.ndarray, (x, y, z)
+    levels : sequence of int
+        Positions along z.
+    columns : int
+        Slices in a row.
+
+    Returns
+    -------
+    numpy.ndarray, (row, column)
+        NaN where a last row is not full.
+    """
+    slices = [np.flipud(volume[:, :, level].T.astype(float)) for level in levels]
+    blank = np.full_like(slices[0], np.nan)
+    slices += [blank] * (-len(slices) % columns)
+    rows = [np.hstack(slices[lo : lo + columns]) for lo in range(0, len(slices), columns)]
+    return np.vstack(rows)
+
+
+def mosaic(
+    ax: Axes,
+    values: np.ndarray,
+    background: np.ndarray,
+    outlines: Mapping[str, np.ndarray],
+    levels: Sequence[int],
+    **image_options: Any,
+) -> AxesImage:
+    """Draw axial slices of values over an anatomical image, with outlines of regions.
+
+    Parameters
+    ----------
+    ax : matplotlib.axes.Axes
+        Where to draw.
+    values : numpy.ndarray, (x, y, z)
+        NaN is see-through.
+    background : numpy.ndarray, (x, y, z)
+        Drawn in grey.
+    outlines : mapping of str to numpy.ndarray, (x, y, z) bool
+        Regions by name, for the legend.
+    levels : sequence of int
+        Positions along z.
+    **image_options
+        For ``imshow`` of the values, such as ``cmap`` and ``vmax``.
+
+    Returns
+    -------
+    matplotlib.image.AxesImage
+        Of the values, for a colour bar.
+    """
+    import matplotlib as mpl
+    from matplotlib.lines import Line2D
+
+    columns = -(-len(levels) // 2)
+    low, high = np.nanpercentile(background, _BACKGROUND_PERCENTILES)
+    ax.imshow(tile(background, levels, columns), cmap="gray", vmin=low, vmax=high)
+    shown = ax.imshow(tile(values, levels, columns), interpolation="nearest", **image_options)
+    colours = mpl.colormaps["Set2"](np.arange(len(outlines)))
+    for colour, region in zip(colours, outlines.values(), strict=True):
+        tiled = np.nan_to_num(tile(region, levels, columns))
+        if tiled.any():
+            ax.contour(tiled, levels=[0.5], colors=[colour], linewidths=1.2)
+    handles = [Line2D([], [], color=c, label=n) for c, n in zip(colours, outlines, strict=True)]
+    ax.legend(handles=handles, loc="lower right", fontsize="small", framealpha=0.8)
+    ax.set_axis_off()
+    return shown
