@@ -329,7 +329,7 @@ class Volume:
 
     def __init__(self, path: str, file: BinaryIO | igzip.IGzipFile) -> None:
         self.path = path
-        self._file = file
+        self._file: Any = file
         header = self._read_header()
         self.shape: tuple[int, ...] = header.get_data_shape()
         if len(self.shape) not in (3, 4) or 0 in self.shape:
@@ -375,7 +375,7 @@ class Volume:
         view = memoryview(buffer)
         done = 0
         while done < len(view):
-            count = self._file.readinto(view[done:])  # type: ignore[attr-defined]
+            count = self._file.readinto(view[done:])
             if not count:
                 raise damaged(self.path, "an end in the middle of the data", f"{self.shape} values")
             done += count
