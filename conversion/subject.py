@@ -377,9 +377,9 @@ def write_trials(
     writer = PartWriter(store, path)
     writer.group({"sessions": sessions})
     writer.array(schema.TRIAL_ARRAYS[TRIAL], np.arange(len(table)))
-    for name, column in table.items():
-        spec = schema.TRIAL_ARRAYS.get(str(name)) or column_spec(str(name), column, (TRIAL,))
-        writer.array(spec, column.to_numpy())
+    for name in map(str, table.columns):
+        spec = schema.TRIAL_ARRAYS.get(name) or column_spec(name, table[name], (TRIAL,))
+        writer.array(spec, table[name].to_numpy())
     return writer.part(made_from)
 
 

@@ -1,0 +1,134 @@
+"""Imports go downwards: the module map, checked with `ast`."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+BASE = {"errors", "_schema"}
+# What each module may import of ours at module level.
+ALLOWED: dict[str, set[str]] = {
+    "errors": set(),
+    "_schema": set(),
+    "_codec": {"_schema"},
+    "_layout": {"errors"},
+    "config": BASE,
+    "_select": BASE,
+    "plots": set(),
+    "_store": {*BASE, "_codec", "_layout"},
+    "templates": BASE,
+    "_lazy": {*BASE, "_store"},
+    "_dataset": {*BASE, "_lazy", "_select"},
+    "_rois": {*BASE, "_layout", "_select", "_store"},
+    "_anatomy": {"errors", "_layout", "config"},
+    "_repr": {"_schema"},
+    "_query": {*BASE, "_dataset", "_layout", "_lazy", "_select"},
+    "engine": {"_schema", "_dataset", "_layout", "_lazy", "_select"},
+    "subject": {
+        *BASE,
+        *("_anatomy", "_layout", "_lazy", "_query", "_repr", "_rois", "_select", "_store"),
+        *("config", "templates"),
+    },
+    "conversion.plan": {"_schema"},
+    "conversion.options": {"errors", "_layout", "conversion.plan"},
+    "conversion.sources": {"errors", "_layout"},
+    "conversion.write": {*BASE, "_codec", "_store"},
+    "conversion.session": {
+        *("_codec", "_schema", "_store"),
+        *("conversion.plan", "conversion.sources", "conversion.write"),
+    },
+    "conversion.workers": {"errors", "_store", "conversion.options", "conversion.session"},
+    "conversion.subject": {
+        *(*BASE, "_layout", "_store"),
+        *("conversion.plan", "conversion.session", "conversion.sources", "conversion.write"),
+    },
+    "conversion.planning": {
+        *(*BASE, "_layout", "_store", "conversion.options", "conversion.plan"),
+        *("conversion.session", "conversion.sources", "conversion.subject", "conversion.write"),
+    },
+    "conversion.pipeline": {
+        *(*BASE, "_codec", "_layout", "_store", "config", "conversion.options"),
+        *("conversion.planning", "conversion.sources", "conversion.subject"),
+        *("conversion.workers", "conversion.write"),
+    },
+    # By other code than converter and reader: neither sources, plan nor write.
+    "conversion.verification": {*BASE, "_codec", "_layout", "_store", "config"},
+    "conversion._phantom": {"_layout"},
+    "conversion._experiment": {"_layout", "conversion._phantom"},
+    "conversion.synthetic": {
+        *("errors", "_layout", "conversion._phantom", "conversion._experiment"),
+    },
+    "conversion.info": {
+        *(*BASE, "_layout", "_store", "config", "conversion.sources", "conversion.write"),
+    },
+    "conversion.demo": {
+        *("_schema", "_store", "subject", "conversion.pipeline", "conversion.synthetic"),
+    },
+    "conversion.cli": {"errors", "config"},
+    "conversion": {"conversion.pipeline", "conversion.verification"},
+}
+
+# Function-level imports are for what is optional or heavy, and only here.
+LOCAL_IMPORTS = {
+    "conversion.cli": {"laion_zarr.conversion"},  # the command line answers --help at once
+    "conversion.demo": {"matplotlib", "laion_zarr.plots"},
+    "conversion.write": {"fcntl"},
+    "plots": {"matplotlib"},
+    "templates": {"nibabel"},
+    "_dataset": {"dask"},
+}
+
+
+def module_files() -> dict[str, Path]:
+    files = {path.stem: path for path in (ROOT / "laion_zarr").glob("*.py")}
+    files |= {f"conversion.{path.stem}": path for path in (ROOT / "conversion").glob("*.py")}
+    files["conversion"] = files.pop("conversion.__init__")
+    del files["__init__"]
+    return files
+
+
+def imported(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        assert node.module is not None
+        assert node.level == 0
+        if node.module in ("laion_zarr", "laion_zarr.conversion"):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        else:
+            yield node.module
+
+
+def is_type_checking(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+
+
+@pytest.mark.parametrize(("name", "path"), sorted(module_files().items()))
+def test_imports_go_down(name, path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    ours = {
+        module.removeprefix("laion_zarr.")
+        for node in tree.body
+        for module in imported(node)
+        if module.startswith("laion_zarr")
+    }
+    assert ours <= ALLOWED[name]
+
+
+@pytest.mark.parametrize(("name", "path"), sorted(module_files().items()))
+def test_local_imports_are_for_optional_packages(name, path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    top = {id(node) for node in tree.body}
+    top |= {id(inner) for node in tree.body if is_type_checking(node) for inner in ast.walk(node)}
+    local = {module for node in ast.walk(tree) if id(node) not in top for module in imported(node)}
+    allowed = LOCAL_IMPORTS.get(name, set())
+    assert not {m for m in local if not any(m.startswith(prefix) for prefix in allowed)}
+
+
+def test_the_map_is_complete():
+    assert set(ALLOWED) == set(module_files())

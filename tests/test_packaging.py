@@ -1,0 +1,67 @@
+"""What is installed, and that the two lists of dependencies agree."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+CONDA_NAMES = {"isal": "python-isal"}
+NEEDED = {"zarr", "dask", "xarray", "nibabel", "numcodecs", "h5py", "s3fs", "pandas", "numpy"}
+
+
+def requirements(lines: list[str]) -> dict[str, str]:
+    pattern = re.compile(r"([A-Za-z0-9_.-]+)(?:\[[^]]*\])?\s*(.*)")
+    pairs = [pattern.fullmatch(line.partition("#")[0].strip()) for line in lines]
+    return {match[1].lower(): match[2] for match in pairs if match}
+
+
+def conda() -> dict[str, str]:
+    text = (ROOT / "environment.yml").read_text(encoding="utf-8")
+    return requirements(re.findall(r"^  - ([^:\n]+)$", text, flags=re.MULTILINE))
+
+
+def test_environment_is_in_step_with_pyproject():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    wanted = requirements([*project["dependencies"], *extras["plot"], *extras["s3"]])
+    environment = conda()
+    for name, bound in wanted.items():
+        assert environment.get(CONDA_NAMES.get(name, name)) == bound, name
+    assert environment["python"] == project["requires-python"]
+
+
+def test_environment_has_all_that_the_project_builds_on():
+    assert set(conda()) >= NEEDED
+
+
+def test_entry_points():
+    (engine,) = importlib.metadata.entry_points(group="xarray.backends", name="laion_zarr")
+    assert engine.load().description
+    (script,) = importlib.metadata.entry_points(group="console_scripts", name="laion-zarr")
+    assert callable(script.load())
+
+
+def test_wheel_has_no_bare_conversion(tmp_path):
+    """`conversion/` installs as laion_zarr.conversion, and as nothing else."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    setuptools = project["tool"]["setuptools"]
+    assert setuptools["packages"] == ["laion_zarr", "laion_zarr.conversion"]
+    code = "import laion_zarr.conversion, importlib.util as u; print(u.find_spec('conversion'))"
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "None"
+
+
+def test_import_is_light():
+    heavy = "('xarray', 'zarr', 'dask', 'pandas', 'nibabel')"
+    code = f"import sys, laion_zarr; print([m for m in {heavy} if m in sys.modules])"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "[]"
