@@ -26,9 +26,9 @@ class ChecksumError(ValueError):
     """Bytes that are not the ones that were written."""
 
 
-def crc32c(data: bytes | bytearray | memoryview) -> int:
+def crc32c(data: bytes | np.ndarray) -> int:
     """CRC-32C (Castagnoli), the checksum of Zarr's ``crc32c`` codec."""
-    return google_crc32c.value(bytes(data) if not isinstance(data, bytes) else data)
+    return google_crc32c.value(data)
 
 
 def _strip_crc(payload: bytes) -> bytes:
@@ -87,12 +87,12 @@ def encode_chunk(block: np.ndarray) -> bytes:
     return packed + crc32c(packed).to_bytes(CRC_BYTES, "little")
 
 
-def decode_chunk(payload: bytes, expected_crc: int, n_trials: int) -> np.ndarray:
-    """Decode one chunk of betas -> (256, trial) float32, proven to be the one expected."""
+def decode_chunk(payload: np.ndarray, expected_crc: int, out: np.ndarray) -> None:
+    """Decode one chunk of betas into `out`, (256, trial) float32, proven to be the one expected."""
     data = payload[:-CRC_BYTES]
     if crc32c(data) != expected_crc:
         raise ChecksumError("checksum differs")
-    return np.frombuffer(blosc.decompress(data), "<f4").reshape(CHUNK_VOXELS, n_trials)
+    blosc.decompress(data, out)
 
 
 def encode_shard(blocks: Iterable[np.ndarray]) -> tuple[bytes, np.ndarray]:

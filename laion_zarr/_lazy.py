@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,8 @@ from laion_zarr._schema import CHUNK_VOXELS, maps_part
 from laion_zarr._store import SessionBetas, StoredParts, StoreLike, open_store
 from laion_zarr.errors import StoreError
 
-# Chunks (~1 MB each) fetched together: bounds what a block holds beside its result.
-_CHUNKS_AT_ONCE = 32
+# Side of the tiles of a transposition: 1024 cache lines read, 1024 floats written at a time.
+_TILE = 1024
 
 
 class SubjectHandle:
@@ -119,45 +120,65 @@ class LazyBetas(_LazyArray):
         self.n_trials = n_trials
 
     def _read(self, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
-        # Voxel-major in memory, as on disk: the copy out of a chunk is then whole rows.
-        out = np.empty((len(cols), len(rows)), dtype=self.dtype)
-        if out.size:
-            stored = self.handle.storage_order()[cols]
-            first = 0
-            for session, n_trials in self.n_trials.items():
-                here = np.flatnonzero((rows >= first) & (rows < first + n_trials))
-                if here.size:
-                    self._read_session(session, n_trials, rows[here] - first, here, stored, out)
-                first += n_trials
-        return out.T
+        # Voxel-major first, as on disk: what is copied out of a chunk is then whole rows.
+        found = np.empty((len(cols), len(rows)), dtype=self.dtype)
+        stored = self.handle.storage_order()[cols]
+        by_storage = np.argsort(stored, kind="stable")
+        first = 0
+        for session, n_trials in self.n_trials.items():
+            here = np.flatnonzero((rows >= first) & (rows < first + n_trials))
+            if here.size and cols.size:
+                pick = _Trials(n_trials, rows[here] - first, here)
+                self._read_session(session, pick, stored[by_storage], by_storage, found)
+            first += n_trials
+        return _transposed(found)
 
     def _read_session(
         self,
         session: str,
-        n_trials: int,
-        trials: np.ndarray,
-        out_trials: np.ndarray,
+        pick: _Trials,
         stored: np.ndarray,
-        out: np.ndarray,
+        targets: np.ndarray,
+        found: np.ndarray,
     ) -> None:
-        """Fill the columns `out_trials` of `out` with `trials` of one session."""
-        by_storage = np.argsort(stored, kind="stable")
-        in_order = stored[by_storage]
-        ids, starts = np.unique(in_order // CHUNK_VOXELS, return_index=True)
-        ends = np.append(starts[1:], len(in_order))
-        whole = len(trials) == n_trials and len(out_trials) == out.shape[1]
-        in_sequence = whole and (trials == np.arange(n_trials)).all()
-        betas = self.handle.betas(session)
-        for lo in range(0, len(ids), _CHUNKS_AT_ONCE):
-            batch = slice(lo, lo + _CHUNKS_AT_ONCE)
-            blocks = betas.chunks(ids[batch], n_trials)
-            for block, start, end in zip(blocks, starts[batch], ends[batch], strict=True):
-                inside = in_order[start:end] % CHUNK_VOXELS
-                target = by_storage[start:end]
-                if in_sequence:
-                    out[target] = block[inside]
-                else:
-                    out[np.ix_(target, out_trials)] = block[np.ix_(inside, trials)]
+        """Fill `found` (voxel, trial) with one session: row `targets[n]` from row `stored[n]`."""
+        ids, starts = np.unique(stored // CHUNK_VOXELS, return_index=True)
+        ends = np.append(starts[1:], len(stored))
+        whole = pick.all_of(found.shape[1])
+        chunks = self.handle.betas(session).chunks(ids, pick.n_trials)
+        for chunk, start, end in zip(chunks, starts, ends, strict=True):
+            inside, target = stored[start:end] % CHUNK_VOXELS, targets[start:end]
+            if whole:
+                found[target] = chunk[inside]
+            else:
+                found[np.ix_(target, pick.out)] = chunk[np.ix_(inside, pick.trials)]
+
+
+@dataclass(frozen=True)
+class _Trials:
+    """Which trials of a session go to which columns of a block."""
+
+    n_trials: int
+    trials: np.ndarray
+    out: np.ndarray
+
+    def all_of(self, n_columns: int) -> bool:
+        """Whether a block is just this session, whole and in order."""
+        if len(self.trials) != self.n_trials or n_columns != self.n_trials:
+            return False
+        return bool((self.trials == self.out).all())
+
+
+def _transposed(values: np.ndarray) -> np.ndarray:
+    """C-contiguous transpose, tile by tile: numpy's own copy misses the cache at every value."""
+    if min(values.shape) <= _TILE // 16:
+        return np.ascontiguousarray(values.T)
+    out = np.empty(values.shape[::-1], dtype=values.dtype)
+    for lo in range(0, values.shape[0], _TILE):
+        for start in range(0, values.shape[1], _TILE // 16):
+            tile = values[lo : lo + _TILE, start : start + _TILE // 16]
+            out[start : start + _TILE // 16, lo : lo + _TILE] = tile.T
+    return out
 
 
 class LazyMap(_LazyArray):

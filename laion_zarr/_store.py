@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from zarr.abc.store import RangeByteRequest, Store
-from zarr.core.buffer import default_buffer_prototype
+from zarr.core.buffer import Buffer, default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.storage import FsspecStore, LocalStore
 
@@ -21,6 +21,7 @@ from laion_zarr._layout import BUCKET
 from laion_zarr._schema import (
     BETAS,
     CHUNK_TABLE,
+    CHUNK_VOXELS,
     MANIFEST,
     ROOT_ATTRIBUTE,
     SCHEMA_VERSION,
@@ -31,6 +32,9 @@ from laion_zarr.errors import NotConvertedError, StoreError
 
 StoreLike = str | Path | Store
 Files = Mapping[str, tuple[int, int]]  # key -> (bytes, CRC-32C)
+
+# Chunks (~1 MB each) fetched together: bounds what a block holds beside its result.
+_CHUNKS_AT_ONCE = 32
 
 
 def open_store(
@@ -59,33 +63,34 @@ def location(store: Store, key: str = "") -> str:
     return f"{store}/{key}".rstrip("/")
 
 
-async def _get(store: Store, key: str, span: tuple[int, int] | None) -> bytes | None:
+async def _get(store: Store, key: str, span: tuple[int, int] | None) -> Buffer | None:
     request = None if span is None else RangeByteRequest(*span)
     try:
-        value = await store.get(key, default_buffer_prototype(), request)
+        return await store.get(key, default_buffer_prototype(), request)
     except FileNotFoundError:  # a local root that does not exist
         return None
     except Exception as error:
         raise StoreError(f"{location(store, key)} cannot be read: {error}") from error
-    return None if value is None else value.to_bytes()
 
 
 async def _get_all(
-    store: Store, requests: Sequence[tuple[str, tuple[int, int] | None]]
-) -> list[bytes | None]:
+    store: Store, requests: Iterable[tuple[str, tuple[int, int] | None]]
+) -> list[Buffer | None]:
     return await asyncio.gather(*(_get(store, key, span) for key, span in requests))
 
 
 def fetch(store: Store, keys: Sequence[str]) -> list[bytes | None]:
     """Read whole objects, all at once; None for one that is not there."""
-    return sync(_get_all(store, [(key, None) for key in keys]))
+    found = sync(_get_all(store, [(key, None) for key in keys]))
+    return [None if value is None else value.to_bytes() for value in found]
 
 
 def fetch_spans(
     store: Store, requests: Sequence[tuple[str, tuple[int, int]]]
-) -> list[bytes | None]:
-    """Read byte ranges, (start, end) within a key, all at once."""
-    return sync(_get_all(store, list(requests)))
+) -> list[np.ndarray | None]:
+    """Read byte ranges, (start, end) within a key, all at once -> uint8, without a copy."""
+    found = sync(_get_all(store, requests))
+    return [None if value is None else value.as_numpy_array() for value in found]
 
 
 def damaged(store: Store, key: str, what: str) -> StoreError:
@@ -321,32 +326,44 @@ class SessionBetas:
     def _table(self) -> np.ndarray:
         return self.stored.load(self.session, [CHUNK_TABLE.name])[CHUNK_TABLE.name]
 
-    def chunks(self, ids: np.ndarray, n_trials: int) -> list[np.ndarray]:
-        """Read chunks, each proven to be the one meant -> (256, trial) float32 each.
+    def chunks(self, ids: np.ndarray, n_trials: int) -> Iterator[np.ndarray]:
+        """Read chunks, each proven to be the one meant, one after the other.
 
         Chunks that lie side by side in a shard come in one request.
-        """
-        spans = _spans(ids, self._table)
-        path = f"{self.stored.part(self.session).path}/{BETAS.name}"
-        requests = [(f"{path}/c/{span.shard}/0", (span.start, span.end)) for span in spans]
-        answers = fetch_spans(self.stored.store, requests)
-        decoded = []
-        for span, (key, _), data in zip(spans, requests, answers, strict=True):
-            if data is None or len(data) != span.end - span.start:
-                raise damaged(self.stored.store, key, "is missing" if data is None else "is cut")
-            decoded += self._decode(key, span, data, n_trials)
-        return decoded
 
-    def _decode(self, key: str, span: _Span, data: bytes, n_trials: int) -> list[np.ndarray]:
-        try:
-            return [
-                _codec.decode_chunk(
-                    data[offset - span.start : offset - span.start + size], crc, n_trials
-                )
-                for offset, size, crc in self._table[span.chunks].tolist()
-            ]
-        except (ValueError, RuntimeError) as error:
-            raise damaged(self.stored.store, key, f"cannot be decoded: {error}") from error
+        Parameters
+        ----------
+        ids : numpy.ndarray, (chunk,) int
+            Ascending.
+        n_trials : int
+            Trials of the session.
+
+        Yields
+        ------
+        numpy.ndarray, (256, trial) float32
+            The same buffer each time.
+        """
+        buffer = np.empty((CHUNK_VOXELS, n_trials), dtype="<f4")
+        path = f"{self.stored.part(self.session).path}/{BETAS.name}"
+        for lo in range(0, len(ids), _CHUNKS_AT_ONCE):
+            spans = _spans(ids[lo : lo + _CHUNKS_AT_ONCE], self._table)
+            requests = [(f"{path}/c/{span.shard}/0", (span.start, span.end)) for span in spans]
+            answers = fetch_spans(self.stored.store, requests)
+            for span, (key, _), data in zip(spans, requests, answers, strict=True):
+                yield from self._decode(key, span, data, buffer)
+
+    def _decode(
+        self, key: str, span: _Span, data: np.ndarray | None, buffer: np.ndarray
+    ) -> Iterator[np.ndarray]:
+        if data is None or len(data) != span.end - span.start:
+            raise damaged(self.stored.store, key, "is missing" if data is None else "is cut short")
+        for offset, size, crc in self._table[span.chunks].tolist():
+            start = offset - span.start
+            try:
+                _codec.decode_chunk(data[start : start + size], crc, buffer)
+            except (ValueError, RuntimeError) as error:
+                raise damaged(self.stored.store, key, f"cannot be decoded: {error}") from error
+            yield buffer
 
 
 @dataclass(frozen=True)
