@@ -132,7 +132,7 @@ def run_conversion(
             f"{source.root} holds nothing of LAION-fMRI (expected {layout.GLM}/sub-XX). Name the "
             "data directory with --source, or download with 'laion-zarr download'."
         )
-    store = open_store(store_like, storage_options, read_only=False)
+    store = open_store(store_like, storage_options, read_only=dry_run)
     report = Report()
     for missing in sorted(set(options.subjects or ()) - set(subjects)):
         report.failed[missing] = DataNotDownloadedError(
@@ -246,6 +246,7 @@ class _Execution:
         if job.together:
             self._refuse_partial(job, pending)
         self._commit(job.catalogue, pending, job.tables, stimuli, anew=self.options.overwrite)
+        job.catalogue.tidy()
 
     def _write_small(self, job: Job, done: Callable[[dict[str, Part]], None]) -> None:
         for name, write in job.small.items():

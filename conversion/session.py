@@ -24,9 +24,11 @@ from laion_zarr._schema import (
     BETAS,
     CHUNK_TABLE,
     CHUNK_VOXELS,
+    COORDINATES,
     SESSION_ARRAYS,
     SLAB_VOXELS,
     TRIAL,
+    TRIAL_LABELS,
     VOXEL_INDEX,
     ArraySpec,
 )
@@ -91,7 +93,13 @@ def convert_session(task: SessionTask, progress: Progress) -> Part:
         for kind, path in (("betas", task.betas), ("trials", task.trials))
         if (sidecar := source.sidecar(path, frozenset(task.identities)))
     }
-    writer.group({"session": task.session, "tsv_columns": list(table.columns)})
+    writer.group(
+        {
+            COORDINATES: " ".join(TRIAL_LABELS),
+            "session": task.session,
+            "tsv_columns": list(table.columns),
+        }
+    )
     with source.volume(task.betas) as volume:
         check_betas(volume, task.grid, len(table))
         with _slabs(task, volume, store) as slabs:

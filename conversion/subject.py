@@ -212,15 +212,6 @@ def write_voxels(store: Store, path: str, axis: VoxelAxis) -> Part:
     """Write ``voxels``: everything per voxel, in storage order."""
     writer = PartWriter(store, path)
     voxels, specs = axis.voxels, schema.VOXEL_ARRAYS
-    writer.group(
-        {
-            "shape": list(axis.grid.shape),
-            "affine": axis.grid.affine.tolist(),
-            "grid_file": axis.grid.path.rpartition("/")[2],
-            "masks": sorted(axis.masks),
-            "sources": dict(sorted(axis.attributes.items())),
-        }
-    )
     ijk = np.stack(np.unravel_index(voxels, axis.grid.shape), axis=1)
     xyz = ijk @ axis.grid.affine[:3, :3].T + axis.grid.affine[:3, 3]
     columns: dict[str, np.ndarray] = {VOXEL: voxels}
@@ -236,6 +227,16 @@ def write_voxels(store: Store, path: str, axis: VoxelAxis) -> Part:
         columns["noise_ceiling"] = np.stack([axis.ceilings[desc][voxels] for desc in descs])
     for name, values in columns.items():
         writer.array(specs[name], values)
+    writer.group(
+        {
+            schema.COORDINATES: " ".join(n for n in schema.VOXEL_LABELS if n in columns),
+            "shape": list(axis.grid.shape),
+            "affine": axis.grid.affine.tolist(),
+            "grid_file": axis.grid.path.rpartition("/")[2],
+            "masks": sorted(axis.masks),
+            "sources": dict(sorted(axis.attributes.items())),
+        }
+    )
     return writer.part(axis.sources)
 
 

@@ -13,7 +13,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -220,17 +220,40 @@ class Catalogue:
             for key in _keys_below(self.store, prefix):
                 if key not in listed:
                     sync(self.store.delete(key))
-        self._remove_staging()
+        self.tidy()
+
+    def tidy(self) -> None:
+        """Remove empty folders: the same content is then the same tree. Not while workers write."""
+        if isinstance(self.store, LocalStore):
+            _prune(self.store.root / self.group)
+            _prune(self.store.root / STAGING)
 
     def commit(self, parts: Mapping[str, Part]) -> None:
         """Make written parts count, all at once."""
         if not parts:
             return
+        for part in parts.values():
+            self._check_whole(part)
         self.parts |= parts
         for key, data in self._group_files().items():
             put(self.store, f"{self.group}/{key}", data)
         self._write_manifest()
         self._settle()
+
+    def _check_whole(self, part: Part) -> None:
+        """Refuse to list a part that is not there, file by file, in its full size."""
+        for key, (size, _) in part.files.items():
+            path = f"{part.path}/{key}"
+            try:
+                found = sync(self.store.getsize(path))
+            except FileNotFoundError:
+                found = -1
+            if found != size:
+                raise StoreError(
+                    f"{location(self.store, path)} should have {size:,} bytes by now, and "
+                    f"{'is not there' if found < 0 else f'has {found:,}'}: something else removed "
+                    "or changed it. Run the same command again."
+                )
 
     def _group_files(self) -> dict[str, bytes]:
         nodes = {"zarr.json": {"description": f"LAION-fMRI, {self.group}"}}
@@ -265,28 +288,14 @@ class Catalogue:
                     sync(self.store.delete(key))
             self.parts[name] = Part(final, part.files, part.sources)
         self._write_manifest()
-        self._remove_staging()
-
-    def _remove_staging(self) -> None:
-        sync(self.store.delete_dir(f"{STAGING}/{self.group}"))
-        if isinstance(self.store, LocalStore):
-            _prune(self.store.root / self.group)
-            with _missing_ok():
-                (self.store.root / STAGING).rmdir()
-
-
-@contextmanager
-def _missing_ok() -> Iterator[None]:
-    try:
-        yield
-    except OSError:
-        return
+        for part in staged.values():  # and nothing else there: workers may be writing beside it
+            sync(self.store.delete_dir(part.path))
 
 
 def _prune(folder: Path) -> None:
-    """Remove folders that hold nothing: the same content is then the same tree."""
+    """Remove folders that hold nothing."""
     for path, _, _ in sorted(os.walk(folder), reverse=True):
-        with _missing_ok():
+        with suppress(OSError):  # it holds something
             Path(path).rmdir()
 
 

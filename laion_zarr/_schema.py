@@ -70,6 +70,11 @@ def _specs(*specs: ArraySpec) -> dict[str, ArraySpec]:
     return {spec.name: spec for spec in specs}
 
 
+# Group attribute that tells xarray which arrays are labels of the others (names apart by blanks).
+COORDINATES = "coordinates"
+VOXEL_LABELS = ("i", "j", "k", "x", "y", "z", "in_anatomical", "in_rsquare", "category")
+TRIAL_LABELS = ("session", "run", "beta_index", "image_name")
+
 _PER_VOXEL = (VOXEL,)
 _PER_TRIAL = (TRIAL,)
 _GRID_DIMS = ("x", "y", "z")

@@ -5,15 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
 import xarray as xr
 from xarray.backends import BackendEntrypoint
-
-from laion_zarr._dataset import build_dataset
-from laion_zarr._layout import subject_id
-from laion_zarr._lazy import SubjectHandle
-from laion_zarr._schema import TRIAL, VOXEL
-from laion_zarr._select import trial_blocks, voxel_blocks
 
 
 class LaionZarrBackend(BackendEntrypoint):
@@ -49,6 +42,15 @@ class LaionZarrBackend(BackendEntrypoint):
         xarray.Dataset
             As `laion_zarr.subject.Subject.dataset`, with xarray's own lazy indexing.
         """
+        # xarray imports every engine for every user: ours must cost nothing until it is asked for.
+        import numpy as np
+
+        from laion_zarr._dataset import build_dataset
+        from laion_zarr._layout import subject_id
+        from laion_zarr._lazy import SubjectHandle
+        from laion_zarr._schema import TRIAL, VOXEL
+        from laion_zarr._select import trial_blocks, voxel_blocks
+
         if group is None:
             raise ValueError("group= names the subject, such as group='sub-01'.")
         handle = SubjectHandle(filename_or_obj, storage_options, subject_id(group))

@@ -28,7 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "_anatomy": {"errors", "_layout", "config"},
     "_repr": {"_schema"},
     "_query": {*BASE, "_dataset", "_layout", "_lazy", "_select"},
-    "engine": {"_schema", "_dataset", "_layout", "_lazy", "_select"},
+    "engine": set(),
     "subject": {
         *BASE,
         *("_anatomy", "_layout", "_lazy", "_query", "_repr", "_rois", "_select", "_store"),
@@ -75,6 +75,7 @@ ALLOWED: dict[str, set[str]] = {
 
 # Function-level imports are for what is optional or heavy, and only here.
 LOCAL_IMPORTS = {
+    "engine": {"laion_zarr", "numpy"},  # xarray imports every engine for every user
     "conversion.cli": {"laion_zarr.conversion"},  # the command line answers --help at once
     "conversion.demo": {"matplotlib", "laion_zarr.plots"},
     "conversion.write": {"fcntl"},

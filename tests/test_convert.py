@@ -1,0 +1,203 @@
+"""Conversion as a process: resume, add, overwrite, workers, memory; nothing lost on the way."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from laion_zarr import convert, load_subject, verify
+from laion_zarr.conversion import pipeline, session
+from laion_zarr.conversion.plan import SessionSize, parse_memory, plan_work
+from laion_zarr.conversion.synthetic import write_dataset
+from laion_zarr.errors import SourceError, StoreError
+
+
+def tree_bytes(root: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(root)): path.read_bytes()
+        for path in sorted(root.rglob("*"))
+        if path.is_file()
+    }
+
+
+def quiet(*args, **options):
+    return convert(*args, progress=False, **options)
+
+
+def test_rerun_skips_everything_and_writes_nothing(bids_root, store, copy_of):
+    again = copy_of(store)
+    before = {path: path.stat().st_mtime_ns for path in again.rglob("c/*")}
+    report = quiet(bids_root, again)
+    assert not report.converted
+    assert len(report.unchanged) == 15
+    assert tree_bytes(again) == tree_bytes(store)
+    assert {path: path.stat().st_mtime_ns for path in again.rglob("c/*")} == before
+
+
+@pytest.mark.parametrize("order", [("ses-01", "ses-02"), ("ses-02", "ses-01")])
+def test_session_by_session_gives_the_same_store(bids_root, store, tmp_path, order):
+    target = tmp_path / "s.zarr"
+    for ses in order:
+        quiet(bids_root, target, sessions=ses)
+    assert tree_bytes(target) == tree_bytes(store)
+
+
+def test_workers_and_scratch_files_give_the_same_store(bids_root, store, tmp_path, monkeypatch):
+    monkeypatch.setattr("laion_zarr.conversion.plan.WorkPlan.in_memory", lambda *_: False)
+    quiet(bids_root, tmp_path / "scratch.zarr", n_workers=1)
+    assert tree_bytes(tmp_path / "scratch.zarr") == tree_bytes(store)
+    quiet(bids_root, tmp_path / "workers.zarr", n_workers=2)
+    assert tree_bytes(tmp_path / "workers.zarr") == tree_bytes(store)
+
+
+def test_overwrite_gives_the_same_store(bids_root, store, copy_of):
+    again = copy_of(store)
+    report = quiet(bids_root, again, overwrite=True)
+    assert not report.unchanged
+    assert tree_bytes(again) == tree_bytes(store)
+
+
+def test_changed_source_is_converted_again_alone(bids_root, store, copy_of):
+    mirror, target = copy_of(bids_root), copy_of(store)
+    (table,) = mirror.rglob("sub-01_ses-02*trials.tsv")
+    text = table.read_text()
+    table.write_text(text.replace("shared_", "unique_"))
+    report = quiet(mirror, target)
+    assert report.converted == ["sub-01 ses-02"]
+    sub = load_subject("01", target)
+    assert not any(name.startswith("shared_") for name in sub.get_trial_info("ses-02")["label"])
+    both = sub.metadata.groupby("session")["label"].apply(list)
+    assert both["ses-02"] == sub.get_trial_info("ses-02")["label"].tolist()
+    np.testing.assert_array_equal(
+        sub.get_betas().values, load_subject("01", store).get_betas().values
+    )
+
+
+def test_dry_run_writes_nothing(bids_root, tmp_path):
+    report = quiet(bids_root, tmp_path / "s.zarr", dry_run=True)
+    assert not (tmp_path / "s.zarr").exists()
+    assert any("sub-01 ses-01: 24 trials" in line for line in report.planned)
+    assert report.disk_nbytes > 0
+
+
+def test_too_little_disk_is_said_first(bids_root, tmp_path, monkeypatch):
+    usage = type("usage", (), {"free": 1000})
+    monkeypatch.setattr(pipeline.shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(StoreError, match=r"0\.0 GB free, and the conversion needs up to"):
+        quiet(bids_root, tmp_path / "s.zarr")
+    assert not list((tmp_path / "s.zarr").rglob("c"))
+
+
+def test_source_that_changes_while_it_is_read(bids_root, tmp_path, copy_of, monkeypatch):
+    mirror = copy_of(bids_root)
+    write = session._write_labels
+
+    def write_and_change(writer, task, *rest):
+        write(writer, task, *rest)
+        if (task.subject, task.session) == ("sub-01", "ses-01"):
+            path = mirror / task.trials
+            path.write_text(path.read_text() + "\n")
+
+    monkeypatch.setattr(session, "_write_labels", write_and_change)
+    with pytest.raises(SourceError, match=r"sub-01_ses-01.*trials.tsv"):
+        quiet(mirror, tmp_path / "s.zarr")
+    assert load_subject("01", tmp_path / "s.zarr").get_sessions() == ["ses-02"]
+
+
+@pytest.fixture(scope="module")
+def larger_root(tmp_path_factory):
+    return write_dataset(tmp_path_factory.mktemp("larger"), "demo", ["sub-01"])
+
+
+KILLS = 6
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_killed_at_any_moment_then_run_again(larger_root, tmp_path, overwrite):
+    """SIGKILL of the whole process group; what is listed is readable; a re-run makes it whole."""
+    whole = tmp_path / "whole.zarr"
+    quiet(larger_root, whole)
+    target = tmp_path / "killed.zarr"
+    options = ["--overwrite"] if overwrite else []
+    if overwrite:
+        quiet(larger_root, target)
+    command = [
+        *(sys.executable, "-m", "laion_zarr.conversion.cli", "convert", "--quiet"),
+        *("--source", str(larger_root), "--store", str(target), "--n-workers", "2", *options),
+    ]
+    rng = np.random.default_rng(0)
+    killed = 0
+    expected = load_subject("01", whole).get_betas(session="ses-01", roi="face").values
+    for _ in range(KILLS):
+        process = subprocess.Popen(
+            command, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        time.sleep(float(rng.uniform(0.8, 3.5)))
+        killed += process.poll() is None
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        if overwrite:  # the old is readable throughout
+            found = load_subject("01", target).get_betas(session="ses-01", roi="face").values
+            np.testing.assert_array_equal(found, expected)
+    assert killed
+    subprocess.run(command, check=True, capture_output=True)
+    assert tree_bytes(target) == tree_bytes(whole)
+    assert not verify(target, progress=False).problems
+
+
+def test_second_converter_waits_for_the_first(bids_root, store, tmp_path, caplog):
+    target = tmp_path / "s.zarr"
+    reports = []
+    threads = [
+        threading.Thread(target=lambda: reports.append(quiet(bids_root, target))) for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(len(report.converted) for report in reports) == [0, 15]
+    assert "Another converter is at work" in caplog.text
+    assert tree_bytes(target) == tree_bytes(store)
+
+
+def test_foreign_folder_is_refused_and_untouched(bids_root, tmp_path):
+    (tmp_path / "mine" / "stimuli").mkdir(parents=True)
+    (tmp_path / "mine" / "stimuli" / "thesis.txt").write_text("precious")
+    with pytest.raises(StoreError, match="no laion_zarr store"):
+        quiet(bids_root, tmp_path / "mine")
+    assert tree_bytes(tmp_path / "mine") == {"stimuli/thesis.txt": b"precious"}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("4GiB", 4 << 30), ("1.5g", 1_500_000_000), ("500 MB", 500_000_000), (123, 123)],
+)
+def test_parse_memory(text, expected):
+    assert parse_memory(text) == expected
+
+
+@pytest.mark.parametrize("text", ["lots", "", "4XB", "-1GB"])
+def test_parse_memory_refuses(text):
+    with pytest.raises(ValueError, match="--memory takes a size"):
+        parse_memory(text)
+
+
+SESSION = SessionSize(n_voxels=275_000, n_trials=1044, volume_nbytes=143**3 * 4)
+
+
+def test_plan_fits_workers_to_memory():
+    work = plan_work([SESSION] * 30, 8, "4GiB")
+    assert work.n_workers * SESSION.least_nbytes <= 4 << 30
+    assert work.n_workers * work.memory_per_worker <= 4 << 30
+    assert plan_work([SESSION] * 30, 1, None).in_memory(SESSION)
+    with pytest.raises(ValueError, match=r"0\.50 GB is too little: one session needs 0\.8"):
+        plan_work([SESSION], None, "500MB")
