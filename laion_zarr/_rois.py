@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from laion_zarr import _select
@@ -84,5 +85,7 @@ def _forms_of(group: dict[str, Any], row: int, wanted: Sequence[str]) -> dict[st
     if "func.gii" in wanted and group["has_func_gii"][row]:
         found["func.gii"] = group["func_gii"][row]
     if "label" in wanted and group["has_label"][row]:
-        found["label"] = group["label_vertex"][group["label_roi"] == row]
+        # Both arrays are left out of the store where every label is empty.
+        vertices = group.get("label_vertex", np.empty(0, np.int32))
+        found["label"] = vertices[group.get("label_roi", vertices) == row]
     return found

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 # Cut off the tails, so that a few bright voxels do not darken the rest.
 _BACKGROUND_PERCENTILES = (1, 99.5)
+# Told apart on grey and on warm colour maps alike.
+_OUTLINE_COLOURS = ("cyan", "lime", "white", "magenta", "dodgerblue", "greenyellow")
 
 
 def axial_slices(mask: np.ndarray, count: int) -> list[int]:
@@ -51,6 +53,8 @@ def mosaic(
     background: np.ndarray,
     outlines: Mapping[str, np.ndarray],
     levels: Sequence[int],
+    *,
+    sides: tuple[str, str],
     **image_options: Any,
 ) -> AxesImage:
     """Draw axial slices of values over an anatomical image, with outlines of regions.
@@ -64,9 +68,11 @@ def mosaic(
     background : numpy.ndarray, (x, y, z)
         Drawn in grey.
     outlines : mapping of str to numpy.ndarray, (x, y, z) bool
-        Regions by name, for the legend.
+        Regions by name, for the legend; up to six.
     levels : sequence of int
         Positions along z.
+    sides : tuple of str
+        What lies at the left and at the right edge of a slice, such as ``("R", "L")``.
     **image_options
         For ``imshow`` of the values, such as ``cmap`` and ``vmax``.
 
@@ -75,19 +81,20 @@ def mosaic(
     matplotlib.image.AxesImage
         Of the values, for a colour bar.
     """
-    import matplotlib as mpl
     from matplotlib.lines import Line2D
 
     columns = -(-len(levels) // 2)
     low, high = np.nanpercentile(background, _BACKGROUND_PERCENTILES)
     ax.imshow(tile(background, levels, columns), cmap="gray", vmin=low, vmax=high)
     shown = ax.imshow(tile(values, levels, columns), interpolation="nearest", **image_options)
-    colours = mpl.colormaps["Set2"](np.arange(len(outlines)))
+    colours = _OUTLINE_COLOURS[: len(outlines)]
     for colour, region in zip(colours, outlines.values(), strict=True):
         tiled = np.nan_to_num(tile(region, levels, columns))
         if tiled.any():
-            ax.contour(tiled, levels=[0.5], colors=[colour], linewidths=1.2)
+            ax.contour(tiled, levels=[0.5], colors=[colour], linewidths=1.4)
     handles = [Line2D([], [], color=c, label=n) for c, n in zip(colours, outlines, strict=True)]
-    ax.legend(handles=handles, loc="lower right", fontsize="small", framealpha=0.8)
+    ax.legend(handles=handles, loc="lower right", fontsize="small", facecolor="0.3", labelcolor="w")
+    for edge, side in zip((0.01, 0.99), sides, strict=True):
+        ax.text(edge, 0.98, side, color="w", ha="center", va="top", transform=ax.transAxes)
     ax.set_axis_off()
     return shown

@@ -1,0 +1,94 @@
+"""The command line as a user types it, on the tiny dataset."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from laion_zarr import config
+from laion_zarr.conversion import demo
+from laion_zarr.conversion.cli import main
+
+
+def test_config_info_convert_verify(bids_root, tmp_path, capsys):
+    """The README's way, from nothing to a verified store."""
+    target = tmp_path / "my store.zarr"
+    assert main(["config", "--data-dir", str(bids_root), "--store", str(target)]) == 0
+    assert str(bids_root) in capsys.readouterr().out
+    assert main(["info"]) == 0
+    out = capsys.readouterr().out
+    assert "sub-01: 2 sessions (ses-01 … ses-02)" in out
+    assert "Store: none" in out or "empty" in out
+    assert main(["convert", "--subject", "sub-01", "--quiet"]) == 0
+    assert "8 parts converted, 0 unchanged, 0 failed" in capsys.readouterr().out
+    assert main(["info", "--subject", "01"]) == 0
+    out = capsys.readouterr().out
+    assert "masks: anatomical, rsquare" in out
+    assert "trials: 51" in out
+    assert "sub-03" not in out
+    assert main(["verify", "--deep", "--quiet"]) == 0
+    out = capsys.readouterr().out
+    assert "values compared with the source: no problems" in out
+
+
+def test_config_prefers_the_environment(bids_root, tmp_path, monkeypatch):
+    config.store_initialize("s3://bucket/store.zarr")
+    assert config.get_store() == "s3://bucket/store.zarr"
+    monkeypatch.setenv("LAION_ZARR_DATA_DIR", str(bids_root))
+    assert config.get_store() == str(bids_root / "laion-fmri.zarr")
+    monkeypatch.setenv("LAION_ZARR_STORE", str(tmp_path / "other.zarr"))
+    assert config.get_store() == str(tmp_path / "other.zarr")
+
+
+def test_progress_goes_to_stderr_and_quiet_is_quiet(bids_root, tmp_path):
+    command = [sys.executable, "-m", "laion_zarr.conversion.cli", "convert"]
+    options = ["--source", str(bids_root), "--store", str(tmp_path / "s.zarr")]
+    loud = subprocess.run([*command, *options], capture_output=True, text=True, check=True)
+    assert "betas: 100%" in loud.stderr
+    assert loud.stdout.strip() == "15 parts converted, 0 unchanged, 0 failed"
+    again = [*command, *options, "--quiet", "--overwrite"]
+    quiet = subprocess.run(again, capture_output=True, text=True, check=True)
+    assert quiet.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["convert", "--source", "/nowhere", "--store", "x"], "/nowhere is not a folder"),
+        (["info", "--subject", "sub-"], "'sub-' is no subject id"),
+        (["verify", "--store", "/nowhere"], "There is no laion_zarr store at /nowhere"),
+        (["convert"], "laion-zarr config --data-dir"),
+        (["info", "--store", "s", "--storage-option", "anon"], "--storage-option takes KEY=VALUE"),
+    ],
+)
+def test_errors_are_one_readable_line(arguments, said, capsys):
+    assert main(arguments) == 1
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+    assert error.startswith("error: ")
+
+
+def test_verify_names_every_problem(store, copy_of, capsys):
+    broken = copy_of(store)
+    shard = broken / "sub-01/ses-02/betas/c/0/0"
+    shard.write_bytes(shard.read_bytes()[:-1])
+    (broken / "sub-01/trials/run/c/0").unlink()
+    (broken / "sub-03/stray").write_text("?")
+    assert main(["verify", "--store", str(broken), "--quiet"]) == 1
+    captured = capsys.readouterr()
+    for path in ("ses-02/betas/c/0/0", "trials/run/c/0", "sub-03/stray"):
+        assert path in captured.err
+    assert "3 problems" in captured.out
+
+
+def test_demo_says_what_happened_and_draws(tmp_path):
+    lines: list[str] = []
+    picture = demo.run_demo(tmp_path / "demo", size="tiny", progress=False, say=lines.append)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    text = "\n".join(lines)
+    assert "get_betas(roi='face'): 51 trials ×" in text
+    assert str(picture) in text
+    assert demo.run_demo(tmp_path / "demo", "tiny", False, lines.append) == picture
