@@ -126,7 +126,7 @@ def _draw_brain(figure: Any, sub: Subject, store: Path) -> None:
     ax = figure.subplots()
     levels = axial_slices(brain, _LEVELS)
     # The release's grids are LAS: the first axis runs from right to left.
-    style = {"cmap": "hot", "vmin": 0, "vmax": 100, "sides": ("R", "L")}
+    style: dict[str, Any] = {"cmap": "hot", "vmin": 0, "vmax": 100, "sides": ("R", "L")}
     shown = mosaic(ax, volume, t1w, outlines, levels, **style)
     ax.set_title(f"{sub.subject_id}: noise ceiling above {_SHOWN} % over T1w (synthetic data)")
     figure.colorbar(shown, ax=ax, label="noise ceiling (%)", shrink=0.8)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from laion_zarr._layout import session_id, subject_id
+from laion_zarr._select import as_list
 from laion_zarr.conversion.plan import MASK_CHOICES, PARTS
 from laion_zarr.errors import LaionZarrError, SourceError
 
@@ -25,8 +26,8 @@ class Options:
         Some of `PARTS`.
     asked_parts : bool
         Whether the user named the parts: then a missing one is a failure.
-    mask : str
-        One of `MASK_CHOICES`.
+    mask : str or None
+        One of `MASK_CHOICES`; None for what is stored, else both.
     n_workers : int or None
         Worker processes.
     memory : str, int or None
@@ -39,7 +40,7 @@ class Options:
     sessions: list[str] | None
     parts: tuple[str, ...]
     asked_parts: bool
-    mask: str
+    mask: str | None
     n_workers: int | None
     memory: str | int | None
     overwrite: bool
@@ -87,7 +88,7 @@ def check_options(
     subjects: Any,
     sessions: Any,
     parts: Any,
-    mask: str,
+    mask: str | None,
     n_workers: Any,
     memory: Any,
     overwrite: bool,
@@ -95,12 +96,12 @@ def check_options(
     """Check what the user asked for."""
 
     def listed(value: Any) -> list[str] | None:
-        return None if value is None else [value] if isinstance(value, str) else list(value)
+        return None if value is None else as_list(value)
 
     asked = listed(parts)
     if unknown := set(asked or ()) - set(PARTS):
         raise ValueError(f"Unknown parts {sorted(unknown)}. Parts: {', '.join(PARTS)}.")
-    if mask not in MASK_CHOICES:
+    if mask not in (None, *MASK_CHOICES):
         raise ValueError(f"mask must be one of {list(MASK_CHOICES)}, got {mask!r}.")
     wanted = listed(subjects)
     if wanted == ["all"]:

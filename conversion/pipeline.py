@@ -20,8 +20,10 @@ from laion_zarr import _layout as layout
 from laion_zarr import _schema as schema
 from laion_zarr._store import Part, StoredParts, StoreLike, location, open_store
 from laion_zarr.conversion import subject as recipe
+from laion_zarr.conversion.axis import unchanged
 from laion_zarr.conversion.options import PROBLEMS, Options, Report, check_options
-from laion_zarr.conversion.planning import SUBGROUPS, Job, Planner, unchanged
+from laion_zarr.conversion.pieces import Pieces, write_pieces
+from laion_zarr.conversion.planning import SUBGROUPS, Job, Planner
 from laion_zarr.conversion.sources import Source, open_source
 from laion_zarr.conversion.subject import Sources
 from laion_zarr.conversion.workers import run
@@ -32,7 +34,12 @@ from laion_zarr.conversion.write import (
     locked,
     prepare_root,
 )
-from laion_zarr.errors import DataNotDownloadedError, LaionZarrError, StoreError
+from laion_zarr.errors import (
+    DataNotDownloadedError,
+    LaionZarrError,
+    StoreError,
+    StoreVersionError,
+)
 
 log = logging.getLogger("laion_zarr")
 
@@ -49,7 +56,7 @@ def convert(
     sessions: str | Sequence[str] | None = None,
     parts: str | Sequence[str] | None = None,
     *,
-    mask: str = "both",
+    mask: str | None = None,
     n_workers: int | None = None,
     memory: str | int | None = None,
     overwrite: bool = False,
@@ -72,8 +79,9 @@ def convert(
         What to convert. If not provided, all that the mirror has.
     parts : str or list of str, optional
         Some of ``betas``, ``anatomy``, ``surfaces``, ``metadata``. If not provided, all.
-    mask : {"both", "anatomical", "rsquare"}
-        Voxels to store: the union of both brain masks, or one of them.
+    mask : {"both", "anatomical", "rsquare"}, optional
+        Voxels to store: the union of both brain masks, or one of them. If not provided, what the
+        store has, else both.
     n_workers : int, optional
         Worker processes. If not provided, as many as cores and sessions.
     memory : str or int, optional
@@ -183,7 +191,7 @@ class _Execution:
         """Plan, check the disk, write."""
         for group in groups_in(self.store):
             self._recover(group)
-        jobs = self.planner.plan(subjects)
+        jobs = self.planner.plan([s for s in subjects if s not in self.report.failed])
         self._check_space()
         stimuli = self._stimuli()
         total = sum(size.n_trials * size.volume_nbytes for job in jobs for size in job.sizes)
@@ -194,9 +202,9 @@ class _Execution:
                     self._run_job(job, stimuli, lock, bar)
                 except PROBLEMS as error:
                     self.report.failed[job.subject] = error
-        planned = {job.subject for job in jobs}
+        settled = {job.subject for job in jobs} | set(self.report.failed)
         for group in groups_in(self.store):
-            if group.startswith("sub-") and group not in planned:
+            if group.startswith("sub-") and group not in settled:
                 # New stimulus metadata reaches the trials of every subject.
                 self._commit(Catalogue(self.store, group, SUBGROUPS), {}, {}, stimuli)
         finish_root(self.store, groups_in(self.store))
@@ -204,9 +212,15 @@ class _Execution:
     def _recover(self, group: str) -> None:
         try:
             Catalogue(self.store, group, SUBGROUPS if group.startswith("sub-") else ()).recover()
-        except StoreError:
-            if not self.options.overwrite:
+        except StoreVersionError:
+            raise
+        except StoreError as error:
+            # A subject's damage stops that subject; without the stimuli no trial table is right.
+            if self.options.overwrite:
+                return
+            if group == schema.STIMULI_GROUP:
                 raise
+            self.report.failed[group] = error
 
     def _check_space(self) -> None:
         if isinstance(self.store, LocalStore):
@@ -249,12 +263,22 @@ class _Execution:
         job.catalogue.tidy()
 
     def _write_small(self, job: Job, done: Callable[[dict[str, Part]], None]) -> None:
-        for name, write in job.small.items():
+        for name, read in job.small.items():
             try:
-                done({name: write(job.catalogue.place(name))})
-                self.report.converted.append(f"{job.subject} {name}")
+                found = read()
+                for what, error in found.errors.items():
+                    self.report.failed[f"{job.subject} {name} {what}"] = error
+                if found.sources:
+                    done({name: self._write_part(job, name, found)})
+                    self.report.converted.append(f"{job.subject} {name}")
             except PROBLEMS as error:
                 self.report.failed[f"{job.subject} {name}"] = error
+
+    def _write_part(self, job: Job, name: str, found: Pieces) -> Part:
+        """Write a small part; what only the store has of it stays, if its voxels do."""
+        gone = name not in job.catalogue.parts or (job.together and name.startswith("maps/"))
+        stored = None if gone else StoredParts(self.store, job.subject)
+        return write_pieces(self.store, job.catalogue.place(name), found, stored)
 
     def _refuse_partial(self, job: Job, pending: Mapping[str, Part]) -> None:
         """All parts in the new voxel order, or none."""
@@ -305,7 +329,12 @@ class _Execution:
     def _stimuli(self) -> Stimuli:
         """Stimulus metadata: converted if the mirror has it, else as stored."""
         file = str(layout.STIMULUS_METADATA)
-        catalogue = Catalogue(self.store, schema.STIMULI_GROUP)
+        try:
+            catalogue = Catalogue(self.store, schema.STIMULI_GROUP)
+        except StoreError:
+            if not self.options.overwrite or file not in self.names:
+                raise
+            catalogue = Catalogue(self.store, schema.STIMULI_GROUP, ignore_manifest=True)
         if "metadata" in self.options.parts:
             try:
                 self._convert_metadata(file, catalogue)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import PurePosixPath
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from zarr.abc.store import Store
 from zarr.storage import FsspecStore, LocalStore
@@ -14,9 +15,11 @@ from zarr.storage import FsspecStore, LocalStore
 from laion_zarr import _layout as layout
 from laion_zarr import _schema as schema
 from laion_zarr._layout import SubjectFiles
-from laion_zarr._store import Part, StoredParts, StoreLike
-from laion_zarr.conversion import subject as recipe
+from laion_zarr._store import StoreLike
+from laion_zarr.conversion import pieces
+from laion_zarr.conversion.axis import AxisPlanner, identities, unchanged
 from laion_zarr.conversion.options import PROBLEMS, Options, Report
+from laion_zarr.conversion.pieces import Pieces
 from laion_zarr.conversion.plan import SessionSize, WorkPlan, plan_work
 from laion_zarr.conversion.session import SessionTask, check_betas
 from laion_zarr.conversion.sources import Source
@@ -27,6 +30,8 @@ from laion_zarr.errors import DataNotDownloadedError, StoreError
 # Measured: betas shrink to 0.90-0.95 of their raw size; the rest is small beside them.
 _PACKED = 0.95
 SUBGROUPS = ("maps",)
+# What a part's entries in the manifest begin with.
+_STORED_AS = {"betas": "ses-", "anatomy": "anatomy", "surfaces": "surfaces"}
 
 
 @dataclass
@@ -41,13 +46,8 @@ class Job:
     together: bool  # the voxel order changes: all parts or none
     tasks: list[SessionTask] = field(default_factory=list)
     sizes: list[SessionSize] = field(default_factory=list)
-    small: dict[str, Callable[[str], Part]] = field(default_factory=dict)
+    small: dict[str, Callable[[], Pieces]] = field(default_factory=dict)
     tables: dict[str, pd.DataFrame] = field(default_factory=dict)
-
-
-def unchanged(part: Part | None, identities: Sources) -> bool:
-    """Whether a part was made from just these files; files gone since do not count."""
-    return part is not None and all(part.sources.get(k) == v for k, v in identities.items())
 
 
 def _shared(store: Store) -> bool:
@@ -127,12 +127,15 @@ class Planner:
     def _plan_subject(self, subject: str) -> Job:
         files = layout.subject_files(subject, self.names)
         catalogue = self._catalogue(subject)
-        axis, changed, together = self._plan_voxels(files, catalogue)
-        job = Job(subject, files, catalogue, axis, changed, together)
+        chosen = AxisPlanner(self.source, self.names, self.store, self.options).plan(
+            files, catalogue.parts.get(schema.VOXELS_PART)
+        )
+        job = Job(subject, files, catalogue, chosen.axis, chosen.changed, chosen.reordered)
         self._note_missing(files)
-        for what, error in axis.errors.items():
+        self.report.missing += chosen.notes
+        for what, error in chosen.axis.errors.items():
             self.report.failed[f"{subject} {what}"] = error
-        if not changed:
+        if not chosen.changed:
             self.report.unchanged.append(f"{subject} voxels")
         if "betas" in self.options.parts:
             self._plan_sessions(job)
@@ -157,71 +160,17 @@ class Planner:
 
     def identities(self, paths: Iterable[str]) -> Sources:
         """What files are now, with their sidecars."""
-        wanted = {
-            name for path in paths for name in recipe.with_sidecar(self.source, path, self.names)
-        }
-        return {name: self.source.identity(name) for name in sorted(wanted)}
+        return identities(self.source, self.names, paths)
 
-    def _plan_voxels(
-        self, files: SubjectFiles, catalogue: Catalogue
-    ) -> tuple[VoxelAxis, bool, bool]:
-        """Decide on the voxel axis, whether to write it, and whether its order is a new one."""
-        stored = catalogue.parts.get(schema.VOXELS_PART)
-        mask = self.options.mask
-        paths = recipe.voxel_files(files, mask)
-        has_mask = bool(recipe.mask_files(files, mask))
-        if stored is None and not has_mask:
-            raise DataNotDownloadedError(
-                f"{files.subject} has no brain mask in {self.source.root}, so its voxels cannot be "
-                f"chosen. Download {layout.r2mean(files.subject)} or "
-                f"{layout.anatomy(files.subject, 'brain_mask', layout.FUNCTIONAL_RES)}."
-            )
-        identities = self.identities(paths.values())
-        if stored is not None and not self.options.overwrite:
-            if unchanged(stored, identities):
-                return self._stored_axis(files.subject), False, False
-            return self._extended_axis(files, identities), True, False
-        if stored is not None:
-            self._refuse_loss(files, catalogue)
-        axis = recipe.read_voxels(self.source, files, mask, identities)
-        axis.voxels = recipe.order_voxels(axis)
-        return axis, True, self._order_changed(files.subject, stored, axis)
-
-    def _stored_axis(self, subject: str) -> VoxelAxis:
-        return recipe.restore_voxels(StoredParts(self.store, subject))
-
-    def _extended_axis(self, files: SubjectFiles, identities: Sources) -> VoxelAxis:
-        old = self._stored_axis(files.subject)
-        # The stored masks are the frame that new ROIs and ceilings are read against.
-        if not recipe.mask_files(files, self.options.mask):
-            new = VoxelAxis(old.grid)
-            recipe.read_into(new, self.source, files, identities)
-        else:
-            new = recipe.read_voxels(self.source, files, self.options.mask, identities)
-        return recipe.merge_voxels(old, new, files.subject)
-
-    def _order_changed(self, subject: str, stored: Part | None, axis: VoxelAxis) -> bool:
-        if stored is None:
-            return False
-        try:
-            found = StoredParts(self.store, subject).load(schema.VOXELS_PART, [schema.VOXEL])
-        except StoreError:  # damaged: that is what --overwrite is for
-            return True
-        return not np.array_equal(found[schema.VOXEL], axis.voxels)
-
-    def _refuse_loss(self, files: SubjectFiles, catalogue: Catalogue) -> None:
-        """Refuse to overwrite what the mirror cannot give again."""
-        lost = [
-            name
-            for name in catalogue.parts[schema.VOXELS_PART].sources
-            if name not in self.names and not name.endswith(".json")
-        ]
-        if lost:
-            raise DataNotDownloadedError(
-                f"--overwrite would lose what {self.source.root} no longer has: "
-                f"{', '.join(sorted(lost)[:5])}. Download it first, or remove {files.subject} from "
-                "the store."
-            )
+    def _identities_of(self, subject: str, files: Mapping[str, str]) -> Sources:
+        """The same for many small files; one that cannot be looked at fails alone."""
+        found: Sources = {}
+        for what, path in files.items():
+            try:
+                found |= self.identities([path])
+            except PROBLEMS as error:
+                self.report.failed[f"{subject} {what}"] = error
+        return found
 
     def _plan_sessions(self, job: Job) -> None:
         available = job.files.sessions
@@ -236,6 +185,7 @@ class Planner:
                 self._plan_session(job, session)
             except PROBLEMS as error:
                 self.report.failed[f"{job.subject} {session}"] = error
+        self._has("betas", job, job.tasks, layout.glm_dir(job.subject))
         if job.together:
             self._refuse_other_sessions(job)
 
@@ -305,35 +255,48 @@ class Planner:
 
     def _plan_small(self, job: Job) -> None:
         """Plan maps, anatomy and surfaces: small, written by the parent process."""
-        for session, files in job.files.sessions.items():
-            asked = self.options.sessions is None or session in self.options.sessions
-            if "betas" in self.options.parts and asked and files.maps:
-                self._plan_part(job, schema.maps_part(session), files.maps, recipe.write_maps)
-        images = recipe.anatomy_files(job.files)
-        if "anatomy" in self.options.parts and images:
-            self._plan_part(job, schema.ANATOMY_PART, images, recipe.write_anatomy)
-        rois = {roi: its for roi, its in job.files.rois.items() if its.surfaces}
-        if "surfaces" in self.options.parts and rois:
-            paths = [path for its in rois.values() for path in its.surfaces.values()]
-            identities = self.identities(paths)
-            if self._needed(job, schema.SURFACES_PART, identities):
-                job.small[schema.SURFACES_PART] = lambda path: recipe.write_surfaces(
-                    self.store, path, self.source, rois, identities
-                )
+        files, source = job.files, self.source
+        wanted = self.options.sessions or files.sessions
+        for session in wanted if "betas" in self.options.parts else ():
+            if session in files.sessions and (maps := files.sessions[session].maps):
+                read = partial(pieces.read_maps, source, maps, job.axis)
+                self._plan_part(job, schema.maps_part(session), maps, read)
+        images = pieces.anatomy_files(files)
+        if self._has("anatomy", job, images, layout.anatomy_dir(job.subject)):
+            read = partial(pieces.read_anatomy, source, images, job.axis.grid)
+            self._plan_part(job, schema.ANATOMY_PART, images, read)
+        rois = {roi: its for roi, its in files.rois.items() if its.surfaces}
+        if self._has("surfaces", job, rois, layout.ROIS / job.subject):
+            paths = {
+                f"{roi} hemi-{hemi} {fmt}": path
+                for roi, its in rois.items()
+                for (hemi, fmt), path in its.surfaces.items()
+            }
+            read = partial(pieces.read_surfaces, source, rois)
+            self._plan_part(job, schema.SURFACES_PART, paths, read)
+
+    def _has(self, part: str, job: Job, files: Collection[object], place: PurePosixPath) -> bool:
+        """Whether a part is wanted and there; one that was asked for by name must be there."""
+        if part not in self.options.parts:
+            return False
+        stored = any(name.startswith(_STORED_AS[part]) for name in job.catalogue.parts)
+        if not files and not stored and self.options.asked_parts:
+            self.report.failed[f"{job.subject} {part}"] = DataNotDownloadedError(
+                f"{self.source.full(str(place))} has nothing for --parts {part}. Download it: "
+                f"laion-zarr download --subject {job.subject}."
+            )
+        return bool(files)
 
     def _plan_part(
-        self, job: Job, name: str, files: Mapping[str, str], write: Callable[..., Part]
+        self,
+        job: Job,
+        name: str,
+        files: Mapping[str, str],
+        read: Callable[[Sources], Pieces],
     ) -> None:
-        try:
-            identities = self.identities(files.values())
-        except PROBLEMS as error:
-            self.report.failed[f"{job.subject} {name}"] = error
-            return
-        if self._needed(job, name, identities):
-            frame = job.axis if write is recipe.write_maps else job.axis.grid
-            job.small[name] = lambda path: write(
-                self.store, path, self.source, files, frame, identities
-            )
+        ids = self._identities_of(job.subject, files)
+        if ids and self._needed(job, name, ids):
+            job.small[name] = partial(read, ids)
 
     def _needed(self, job: Job, name: str, identities: Sources) -> bool:
         part = job.catalogue.parts.get(name)

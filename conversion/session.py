@@ -194,7 +194,7 @@ def _read_volumes(volume: Volume, task: SessionTask, slabs: Slabs, progress: Pro
     for trial, buffer in enumerate(_read_ahead(volume)):
         values = volume.typed(buffer)
         for slab in slabs:
-            if values.dtype == slab.values.dtype and volume.scaling in (None, (1.0, 0.0)):
+            if values.dtype == slab.values.dtype and not volume.is_scaled:
                 np.take(values, slab.index, out=slab.values[trial], mode="clip")
             else:
                 slab.values[trial] = volume.convert(values[slab.index])

@@ -9,7 +9,7 @@ import gzip
 import io
 import json
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,6 +28,8 @@ from nibabel.wrapstruct import WrapStructError
 from laion_zarr import _layout as layout
 from laion_zarr.errors import DataNotDownloadedError, SourceError
 
+# deflate packs no better than 1032:1, so a header that claims more is damaged.
+_MOST_PACKED = 1100
 # Corners of the grid may differ by this much between files of one subject (mm).
 CORNER_TOLERANCE = 0.001
 _BLOCK = 1 << 22
@@ -165,11 +167,22 @@ class Source:
     @contextmanager
     def volume(self, path: str) -> Iterator[Volume]:
         """Open a NIfTI file for reading once, front to back."""
+        most = self.size(path) * (_MOST_PACKED if path.endswith(".gz") else 1)
         with _reading(self.full(path)), self.unpacked(path) as file:
-            yield Volume(self.full(path), file)
+            yield Volume(self.full(path), file, most)
 
     def read_map(self, path: str, grid: Grid | None = None) -> tuple[np.ndarray, Grid]:
-        """Read a 3-D map -> its values (scaled as the header says, else raw) and its grid."""
+        """Read a 3-D map -> its values, (x, y, z) float32, and its grid."""
+        volume, values = self._read_3d(path, grid)
+        return volume.convert(values).reshape(volume.shape, order="F"), volume.grid
+
+    def read_mask(self, path: str, grid: Grid | None = None) -> tuple[np.ndarray, Grid]:
+        """Read a 3-D mask -> where it is not 0, (x, y, z) bool, and its grid."""
+        volume, values = self._read_3d(path, grid)
+        # Before anything is rounded to float32: what is tiny is not 0.
+        return (volume.scaled(values) != 0).reshape(volume.shape, order="F"), volume.grid
+
+    def _read_3d(self, path: str, grid: Grid | None) -> tuple[Volume, np.ndarray]:
         with self.volume(path) as volume:
             if len(volume.shape) != 3:
                 raise damaged(self.full(path), f"{len(volume.shape)}-D", "a 3-D map")
@@ -178,8 +191,7 @@ class Source:
             buffer = volume.buffer()
             volume.read_into(buffer)
             volume.finish()
-            values = volume.convert(volume.typed(buffer))
-        return values.reshape(volume.shape, order="F"), volume.grid
+        return volume, volume.typed(buffer)
 
     def read_trials(self, path: str, session: str) -> pd.DataFrame:
         """Read a session's trial table, rows sorted into volume order."""
@@ -325,12 +337,23 @@ class Volume:
         For messages.
     file : binary file
         Unpacked content, at its start.
+    most : int
+        Bytes that it may unpack to.
     """
 
-    def __init__(self, path: str, file: BinaryIO | igzip.IGzipFile) -> None:
+    def __init__(self, path: str, file: BinaryIO | igzip.IGzipFile, most: int) -> None:
         self.path = path
         self._file: Any = file
-        header = self._read_header()
+        self._most = most
+        try:
+            self._parse(self._read_header())
+        except (KeyError, ValueError, OverflowError) as error:
+            if isinstance(error, SourceError):
+                raise
+            raise damaged(path, f"another header ({error})", "a NIfTI header") from error
+
+    def _parse(self, header: Any) -> None:
+        path = self.path
         self.shape: tuple[int, ...] = header.get_data_shape()
         if len(self.shape) not in (3, 4) or 0 in self.shape:
             raise damaged(path, f"shape {self.shape}", "a 3-D or 4-D image")
@@ -342,6 +365,9 @@ class Volume:
         affine = np.asarray(header.get_best_affine(), dtype=np.float64)
         x, y, z = self.shape[:3]
         self.grid = Grid(path, (x, y, z), affine)
+        claimed = int(np.prod(self.shape, dtype=object)) * self.dtype.itemsize
+        if claimed > self._most:
+            raise damaged(path, f"{self.shape} values, more than it can hold", "data as its header")
 
     def _read_header(self) -> Any:
         head = self._read_exactly(348)
@@ -354,7 +380,10 @@ class Volume:
         header = (nib.Nifti2Header if version2 else nib.Nifti1Header)(head, check=False)
         if bytes(header["magic"])[:3] != (b"n+2" if version2 else b"n+1"):
             raise damaged(self.path, f"magic {bytes(header['magic'])!r}", "a single-file NIfTI")
-        self._read_exactly(int(header["vox_offset"]) - len(head))
+        gap = float(header["vox_offset"]) - len(head)
+        if not 0 <= gap <= self._most:
+            raise damaged(self.path, f"data offset {header['vox_offset']}", "data after the header")
+        self._read_exactly(int(gap))
         return header
 
     def _read_exactly(self, count: int) -> bytes:
@@ -384,22 +413,29 @@ class Volume:
         """One volume's values as stored, flat in Fortran order."""
         return np.frombuffer(buffer, self.dtype)
 
+    @property
+    def is_scaled(self) -> bool:
+        """Whether the header asks for a slope or an intercept."""
+        return self.scaling not in (None, (1.0, 0.0))
+
+    def scaled(self, values: np.ndarray) -> np.ndarray:
+        """Stored values -> scaled in float64; as they are where nothing is to be scaled."""
+        if not self.is_scaled:
+            return values
+        assert self.scaling is not None
+        slope, intercept = self.scaling
+        with np.errstate(over="ignore", invalid="ignore"):
+            return values.astype(np.float64) * slope + intercept
+
     def convert(self, values: np.ndarray) -> np.ndarray:
         """Stored values -> float32: scaled in float64, rounded once; float32 bit for bit."""
-        if self.scaling is not None and self.scaling != (1.0, 0.0):
-            slope, intercept = self.scaling
-            with np.errstate(over="ignore", invalid="ignore"):
-                return (values.astype(np.float64) * slope + intercept).astype(np.float32)
-        with np.errstate(over="ignore"):
-            return values.astype(np.float32, copy=False)
+        with np.errstate(over="ignore", invalid="ignore"):
+            return self.scaled(values).astype("<f4", copy=False)
 
     def finish(self) -> None:
         """Read to the end: that proves the checksum and that nothing follows."""
         if self._file.read(1):
             raise damaged(self.path, "more data than that", f"{self.shape} values")
-
-
-ReadAhead = Callable[[Volume], Iterator[bytearray]]
 
 
 def open_source(source: str | Path) -> Source:

@@ -1,4 +1,4 @@
-"""One subject's small parts: voxel axis and masks, per-session maps, trials, anatomy, surfaces."""
+"""One subject's voxel axis and trials: what all sessions share."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import pandas as pd
 from zarr.abc.store import Store
 
 from laion_zarr import _schema as schema
-from laion_zarr._layout import FUNCTIONAL_RES, HEMIS, RoiFiles, SubjectFiles, is_shared
+from laion_zarr._layout import FUNCTIONAL_RES, SubjectFiles, is_shared
 from laion_zarr._schema import MASKS, NC, ROI, TRIAL, VOXEL
 from laion_zarr._store import Part, StoredParts
 from laion_zarr.conversion.plan import storage_order
 from laion_zarr.conversion.session import column_spec
-from laion_zarr.conversion.sources import Grid, Identity, Source, damaged
+from laion_zarr.conversion.sources import Grid, Identity, Source
 from laion_zarr.conversion.write import PartWriter
 from laion_zarr.errors import NotConvertedError, SourceError
 
@@ -35,6 +35,12 @@ def attributes_of(source: Source, path: str, identities: Sources) -> dict[str, A
     return {"source": {"file": path, **identities[path]}} | (
         {"sidecar": source.json(sidecar)} if sidecar else {}
     )
+
+
+def sources_of(source: Source, path: str, identities: Sources) -> Sources:
+    """Identity of a file and of its sidecar."""
+    names = with_sidecar(source, path, frozenset(identities))
+    return {name: identities[name] for name in names}
 
 
 # -- voxel axis
@@ -103,7 +109,7 @@ def read_voxels(source: Source, files: SubjectFiles, mask: str, identities: Sour
     """
     axis: VoxelAxis | None = None
     for name, path in mask_files(files, mask).items():
-        values, grid = source.read_map(path, None if axis is None else axis.grid)
+        values, grid = source.read_mask(path, None if axis is None else axis.grid)
         axis = axis or VoxelAxis(grid)
         _add(axis, source, files, (name, path), values, identities)
     assert axis is not None  # the caller made sure that there is a mask
@@ -114,8 +120,11 @@ def read_voxels(source: Source, files: SubjectFiles, mask: str, identities: Sour
 def read_into(axis: VoxelAxis, source: Source, files: SubjectFiles, identities: Sources) -> None:
     """Add a mirror's ROIs and ceilings to a voxel axis."""
     for what, path in _on_grid(files).items():
+        if path not in identities:
+            continue  # could not even be looked at; said already
+        read = source.read_mask if what.startswith(ROI) else source.read_map
         try:
-            values, _ = source.read_map(path, axis.grid)
+            values, _ = read(path, axis.grid)
             _add(axis, source, files, (what, path), values, identities)
         except SourceError as error:
             axis.errors[what] = error
@@ -131,14 +140,13 @@ def _add(
 ) -> None:
     what, path = named
     axis.attributes[what] = attributes_of(source, path, identities)
-    for name in with_sidecar(source, path, frozenset(identities)):
-        axis.sources[name] = identities[name]
+    axis.sources |= sources_of(source, path, identities)
     kind, _, name = what.partition(":")
     flat = values.ravel()  # C order of the grid, whatever the file's
     if kind in MASKS:
-        axis.masks[kind] = flat != 0  # negative and NaN count as in
+        axis.masks[kind] = flat
     elif kind == ROI:
-        axis.rois[name] = (files.rois[name].category, flat != 0)
+        axis.rois[name] = (files.rois[name].category, flat)
     else:
         axis.ceilings[name] = flat
 
@@ -238,105 +246,6 @@ def write_voxels(store: Store, path: str, axis: VoxelAxis) -> Part:
         }
     )
     return writer.part(axis.sources)
-
-
-# -- maps, anatomy, surfaces
-
-
-def write_maps(
-    store: Store, path: str, source: Source, maps: Mapping[str, str], axis: VoxelAxis, ids: Sources
-) -> Part:
-    """Write the 3-D maps of one session, in storage order."""
-    writer = PartWriter(store, path)
-    writer.group({})
-    for name, file in maps.items():
-        values, _ = source.read_map(file, axis.grid)
-        flat = values.ravel()[axis.voxels].astype(np.float32, copy=False)
-        writer.array(schema.MAP_ARRAYS[name], flat, attributes_of(source, file, ids))
-    writer.array(schema.VOXEL_INDEX, axis.voxels)
-    return writer.part(ids)
-
-
-def anatomy_files(files: SubjectFiles) -> dict[str, str]:
-    """Anatomical images that are stored, by the array they become."""
-    wanted = {
-        "t1w": ("t1w", FUNCTIONAL_RES),
-        "t2w": ("t2w", FUNCTIONAL_RES),
-        "brain_mask": ("brain_mask", FUNCTIONAL_RES),
-        "brain_mask_full": ("brain_mask", None),
-    }
-    return {name: files.anatomy[key] for name, key in wanted.items() if key in files.anatomy}
-
-
-def write_anatomy(
-    store: Store, path: str, source: Source, images: Mapping[str, str], grid: Grid, ids: Sources
-) -> Part:
-    """Write T1w and T2w on the functional grid, and the brain mask at both resolutions."""
-    writer = PartWriter(store, path)
-    writer.group({})
-    for name, file in images.items():
-        values, own = source.read_map(file, None if name == "brain_mask_full" else grid)
-        spec = schema.ANATOMY_ARRAYS[name]
-        values = values != 0 if spec.dtype == "bool" else values.astype(np.float32, copy=False)
-        attributes = attributes_of(source, file, ids) | {"affine": own.affine.tolist()}
-        writer.array(spec, values, attributes)
-    return writer.part(ids)
-
-
-def write_surfaces(
-    store: Store, path: str, source: Source, rois: Mapping[str, RoiFiles], ids: Sources
-) -> Part:
-    """Write the ROIs on the subject's surface, one group per hemisphere."""
-    writer = PartWriter(store, path)
-    writer.group({})
-    for hemi in HEMIS:
-        here = {roi: its for roi, its in rois.items() if any(h == hemi for h, _ in its.surfaces)}
-        if here:
-            node = f"hemi-{hemi}"
-            writer.group({}, node)
-            for name, values in _surface_arrays(source, here, hemi).items():
-                writer.array(schema.SURFACE_ARRAYS[name], values, node=node)
-    return writer.part(ids)
-
-
-def _surface_arrays(
-    source: Source, rois: Mapping[str, RoiFiles], hemi: str
-) -> dict[str, np.ndarray]:
-    masks = _surface_masks(source, rois, hemi)
-    labels = {
-        roi: source.read_label(its.surfaces[hemi, "label"])
-        for roi, its in rois.items()
-        if (hemi, "label") in its.surfaces
-    }
-    names = sorted(rois)
-    n_vertices = len(next(iter(masks.values()))) if masks else 0
-    empty = np.zeros(n_vertices, dtype=bool)
-    rows = [np.full(len(labels[roi]), n, np.int32) for n, roi in enumerate(names) if roi in labels]
-    vertices = [labels[roi] for roi in names if roi in labels]
-    none = [np.empty(0, np.int32)]
-    return {
-        ROI: np.array(names, dtype=object),
-        "category": np.array([rois[roi].category for roi in names], dtype=object),
-        "has_func_gii": np.array([roi in masks for roi in names]),
-        "func_gii": np.stack([masks.get(roi, empty) for roi in names]),
-        "has_label": np.array([roi in labels for roi in names]),
-        "label_roi": np.concatenate(rows + none),
-        "label_vertex": np.concatenate(vertices + none),
-    }
-
-
-def _surface_masks(
-    source: Source, rois: Mapping[str, RoiFiles], hemi: str
-) -> dict[str, np.ndarray]:
-    masks: dict[str, np.ndarray] = {}
-    for roi, its in rois.items():
-        if path := its.surfaces.get((hemi, "func.gii")):
-            mask = source.read_surface_mask(path)
-            first = next(iter(masks.values()), mask)
-            if len(mask) != len(first):
-                raise damaged(source.full(path), f"{len(mask)} vertices", f"{len(first)} vertices")
-            masks[roi] = mask
-    return masks
 
 
 # -- trials

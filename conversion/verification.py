@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,6 @@ from zarr.abc.store import Store
 from zarr.core.sync import sync
 
 from laion_zarr import _codec, config
-from laion_zarr._layout import HEMIS
 from laion_zarr._schema import (
     ANATOMY_PART,
     MANIFEST,
@@ -322,7 +320,7 @@ class _Check:
                 elif name == ANATOMY_PART:
                     self._compare_maps(f"{group}/{name}", ())
                 elif name == SURFACES_PART:
-                    self._compare_surfaces(f"{group}/{name}", part)
+                    self._compare_surfaces(f"{group}/{name}")
 
     def _load(self, file: str) -> Any:
         """A source image, or None where it is gone."""
@@ -408,30 +406,22 @@ class _Check:
         else:
             self._same(where, stored.astype(object), column.astype(str).to_numpy(object))
 
-    def _compare_surfaces(self, path: str, part: Part) -> None:
-        for hemi in HEMIS:
-            node = f"{path}/hemi-{hemi}"
-            if node in self._root:
-                names = self._array(f"{node}/roi").tolist()
-                for row, roi in enumerate(names):
-                    for file in _surface_files(part, hemi, roi):
-                        self._compare_surface(node, row, file)
+    def _compare_surfaces(self, path: str) -> None:
+        for node in self._root[path].group_keys():
+            for name, array in self._root[f"{path}/{node}"].arrays():
+                self._compare_surface(f"{path}/{node}/{name}", array)
 
-    def _compare_surface(self, node: str, row: int, file: str) -> None:
+    def _compare_surface(self, where: str, array: Any) -> None:
         assert self.folder is not None
-        path = self.folder / file
+        path = self.folder / array.attrs["source"]["file"]
         if not path.is_file():
             return
-        if file.endswith(".func.gii"):
-            source = nib.gifti.GiftiImage.from_filename(path).darrays[0].data.ravel() != 0
-            self._same(f"{node} {file}", self._array(f"{node}/func_gii")[row], source)
+        if path.name.endswith(".func.gii"):
+            image = nib.gifti.GiftiImage.from_filename(path)
+            self._same(where, np.asarray(array[...]), image.darrays[0].data.ravel() != 0)
         else:
-            source = np.atleast_1d(nib.freesurfer.read_label(path))
-            stored = np.empty(0, np.int32)
-            if f"{node}/label_vertex" in self._root:  # left out where every label is empty
-                mine = self._array(f"{node}/label_roi") == row
-                stored = self._array(f"{node}/label_vertex")[mine]
-            self._same(f"{node} {file}", stored, source)
+            vertices = np.atleast_1d(nib.freesurfer.read_label(path))
+            self._same(where, np.asarray(array[...]), vertices)
 
 
 def check_present(store: Store, key: str, data: bytes | None) -> bytes:
@@ -446,13 +436,6 @@ def check_present(store: Store, key: str, data: bytes | None) -> bytes:
 
 def _as(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
     return values != 0 if dtype.kind == "b" else values.astype(dtype)
-
-
-def _surface_files(part: Part, hemi: str, roi: str) -> Iterator[str]:
-    for file in part.sources:
-        name = file.rpartition("/")[2]
-        if f"_hemi-{hemi}_" in name and f"_label-{roi}_" in name and not name.endswith(".json"):
-            yield file
 
 
 def _content_crc(path: Path) -> int:

@@ -39,13 +39,15 @@ from laion_zarr._schema import (
 )
 from laion_zarr._store import (
     Part,
+    StoredParts,
+    check_version,
     dump_manifest,
     fetch,
     location,
     parse_manifest,
     parse_root,
 )
-from laion_zarr.errors import NotConvertedError, StoreError
+from laion_zarr.errors import NotConvertedError, StoreError, StoreVersionError
 
 _LEVEL = 3  # of zstd, for everything but betas
 
@@ -85,7 +87,8 @@ def array_metadata(
     spec: ArraySpec, shape: tuple[int, ...], attributes: Mapping[str, Any]
 ) -> dict[str, Any]:
     """``zarr.json`` of an array: one chunk, or slabs of chunks for betas."""
-    layout: dict[str, Any] = {"chunks": shape, "compressors": [ZstdCodec(level=_LEVEL)]}
+    chunks = tuple(max(1, size) for size in shape)
+    layout: dict[str, Any] = {"chunks": chunks, "compressors": [ZstdCodec(level=_LEVEL)]}
     if spec is BETAS:
         layout = {
             "chunks": (CHUNK_VOXELS, shape[1]),
@@ -152,12 +155,17 @@ class PartWriter:
         attributes: Mapping[str, Any] | None = None,
         node: str = "",
     ) -> None:
-        """Write a small array as one chunk; an empty one is left out."""
+        """Write a small array as one chunk; an empty one has none."""
+        metadata = self.metadata(spec, values.shape, attributes, node)
         if values.size:
-            metadata = self.metadata(spec, values.shape, attributes, node)
             name = f"{node}/{spec.name}".lstrip("/")
             chunk = "/".join(["c", *("0" for _ in spec.dims)])
             self.put(f"{name}/{chunk}", _codec.encode_array(metadata, values))
+
+    def take_over(self, stored: StoredParts, part: Part, name: str) -> None:
+        """Write an array as it is in a stored part."""
+        for key, data in stored.read(part, part.array_files(name)).items():
+            self.put(key, data)
 
     def part(self, sources: Mapping[str, Mapping[str, int]]) -> Part:
         """The part as the manifest lists it."""
@@ -326,6 +334,8 @@ def prepare_root(store: Store) -> None:
     """
     empty = group_metadata({ROOT_ATTRIBUTE: {"schema_version": SCHEMA_VERSION}})
     root, manifest = fetch(store, ["zarr.json", MANIFEST])
+    if manifest is not None:
+        _check_manifest_version(store, manifest)
     try:
         parse_root(store, root)
     except NotConvertedError:
@@ -335,11 +345,21 @@ def prepare_root(store: Store) -> None:
                 "a new folder with --store."
             ) from None
         put(store, "zarr.json", empty)
+    except StoreVersionError:
+        raise
     except StoreError:
         if manifest is None:
             raise
-        parse_manifest(store, MANIFEST, manifest)  # of this schema: only the root is damaged
+        parse_manifest(store, MANIFEST, manifest)  # ours, so only the root is damaged
         put(store, "zarr.json", empty)
+
+
+def _check_manifest_version(store: Store, manifest: bytes) -> None:
+    try:
+        version = json.loads(manifest).get("schema_version")
+    except (ValueError, AttributeError):
+        return  # damaged; written anew at the end
+    check_version(store, version)
 
 
 def _names_in(store: Store) -> list[str]:
@@ -354,7 +374,10 @@ def finish_root(store: Store, groups: list[str]) -> None:
     memory = MemoryStore()
     keys = ["zarr.json"]
     for group in groups:
-        catalogue = Catalogue(store, group)
+        try:
+            catalogue = Catalogue(store, group)
+        except StoreError:
+            continue  # damaged, and said already; listed, so that it is not taken for strange
         (manifest,) = fetch(store, [f"{group}/{MANIFEST}"])
         assert manifest is not None
         keys += [f"{group}/{key}" for key in json.loads(manifest)["files"]]

@@ -96,10 +96,10 @@ class Query:
         self, trials: np.ndarray, voxels: np.ndarray, voxel: Any, chunks: dict[str, Any] | None
     ) -> xr.Dataset:
         """Select positions, and voxel labels among them; then make Dask blocks."""
-        blocks = _select.check_chunks(chunks)
         if voxel is not None:
             wanted = _select.positions(self.lazy, VOXEL, voxel)
             voxels = wanted[np.isin(wanted, voxels)]
+        blocks = _select.check_chunks(chunks, {TRIAL: len(trials), VOXEL: len(voxels)})
         picked = self.lazy.isel({TRIAL: _select.compact(trials), VOXEL: _select.compact(voxels)})
         return chunked(picked, self._handle, voxels, blocks)
 

@@ -10,7 +10,7 @@ import xarray as xr
 
 from laion_zarr import _select
 from laion_zarr._layout import HEMIS, SURFACE_FORMATS
-from laion_zarr._schema import ROI, SURFACES_PART
+from laion_zarr._schema import ROI, SURFACES_PART, surface_label, surface_mask
 from laion_zarr._store import StoredParts
 from laion_zarr.errors import NotConvertedError
 
@@ -31,11 +31,18 @@ def catalogue(dataset: xr.Dataset) -> dict[str, str]:
     return dict(zip(dataset[ROI].values, dataset["category"].values, strict=True))
 
 
-def resolve(dataset: xr.Dataset, query: object) -> list[str]:
-    """ROI names that a query means."""
-    if "roi_mask" not in dataset:
+def resolve(dataset: xr.Dataset, stored: StoredParts, query: object) -> list[str]:
+    """ROI names that a query means, those that are only on the surface among them."""
+    table = catalogue(dataset)
+    if SURFACES_PART in stored.parts:
+        (attributes,) = stored.attributes(SURFACES_PART)
+        table = attributes["rois"] | table
+    if not table:
         _select.in_rois(dataset, query)  # raises, and says how to get them
-    return _select.resolve_rois(dataset["roi_mask"], query)
+    names = np.array(list(table), dtype=object)
+    categories = np.array(list(table.values()), dtype=object)
+    coords = {ROI: names, "category": (ROI, categories)}
+    return _select.resolve_rois(xr.DataArray(names, dims=ROI, coords=coords), query)
 
 
 def forms(format: str) -> tuple[str, ...]:
@@ -58,34 +65,21 @@ def surfaces(
     stored: StoredParts, names: Sequence[str], wanted: Sequence[str], hemis: Sequence[str]
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """Surface forms of ROIs: roi -> ``hemi-L``/``hemi-R`` -> form -> array."""
-    part = stored.part(SURFACES_PART)
-    present = [hemi for hemi in hemis if f"hemi-{hemi}/{ROI}" in part.arrays()]
-    if not present:
+    if SURFACES_PART not in stored.parts:
         raise NotConvertedError(
             f"The store holds no surface ROIs of {stored.group}. Download derivatives/rois and run "
             "'laion-zarr convert' again."
         )
-    arrays = stored.load(SURFACES_PART)
+    form_of = {"func.gii": surface_mask, "label": surface_label}
+    arrays = {
+        (name, f"hemi-{hemi}", form): f"hemi-{hemi}/{form_of[form](name).name}"
+        for name in names
+        for hemi in hemis
+        for form in wanted
+    }
+    loaded = stored.load(SURFACES_PART, arrays.values())
     found: dict[str, dict[str, dict[str, Any]]] = {name: {} for name in names}
-    for hemi in present:
-        group = {
-            name.rpartition("/")[2]: values
-            for name, values in arrays.items()
-            if name.startswith(f"hemi-{hemi}/")
-        }
-        rows = {roi: row for row, roi in enumerate(group[ROI])}
-        for name in names:
-            if name in rows:
-                found[name][f"hemi-{hemi}"] = _forms_of(group, rows[name], wanted)
-    return found
-
-
-def _forms_of(group: dict[str, Any], row: int, wanted: Sequence[str]) -> dict[str, Any]:
-    found = {}
-    if "func.gii" in wanted and group["has_func_gii"][row]:
-        found["func.gii"] = group["func_gii"][row]
-    if "label" in wanted and group["has_label"][row]:
-        # Both arrays are left out of the store where every label is empty.
-        vertices = group.get("label_vertex", np.empty(0, np.int32))
-        found["label"] = vertices[group.get("label_roi", vertices) == row]
+    for (name, hemi, form), array in arrays.items():
+        if array in loaded:
+            found[name].setdefault(hemi, {})[form] = loaded[array]
     return found

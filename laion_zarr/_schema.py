@@ -151,16 +151,17 @@ ANATOMY_ARRAYS = _specs(
     ),
 )
 
-# One group per hemisphere, hemi-L and hemi-R, below sub-XX/surfaces.
-SURFACE_ARRAYS = _specs(
-    ArraySpec(ROI, (ROI,), "string", "name of the region of interest"),
-    ArraySpec("category", (ROI,), "string", "category of the region of interest"),
-    ArraySpec("has_func_gii", (ROI,), "bool", "the source has this region as func.gii"),
-    ArraySpec("func_gii", (ROI, "vertex"), "bool", "vertex is in the region (func.gii)"),
-    ArraySpec("has_label", (ROI,), "bool", "the source has this region as FreeSurfer label"),
-    ArraySpec("label_roi", ("entry",), "int32", "row of `roi` that the label entry belongs to"),
-    ArraySpec("label_vertex", ("entry",), "int32", "vertex of the label entry, in file order"),
-)
+
+def surface_mask(roi: str) -> ArraySpec:
+    """ROI on the surface of one hemisphere, in the group ``hemi-L`` or ``hemi-R``."""
+    return ArraySpec(roi, ("vertex",), "bool", f"vertex is in {roi} (func.gii)")
+
+
+def surface_label(roi: str) -> ArraySpec:
+    """The same ROI as the vertices that its ``.label`` lists, in file order."""
+    name = f"{roi}_label"
+    return ArraySpec(name, (name,), "int32", f"vertices of {roi} in its FreeSurfer label")
+
 
 METADATA_ARRAYS = _specs(
     ArraySpec("image_name", (IMAGE,), "string", "file name of the stimulus"),

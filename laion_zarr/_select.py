@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -190,16 +190,26 @@ def voxel_blocks(positions_in_union: np.ndarray) -> tuple[int, ...]:
     return (SLAB_VOXELS,) * whole + ((rest,) if rest else ())
 
 
-def check_chunks(chunks: object) -> dict[str, object]:
+def check_chunks(chunks: object, sizes: Mapping[Hashable, int]) -> dict[str, object]:
     """Block sizes by dim, as the user gave them."""
     if chunks is None:
         return {}
-    if not isinstance(chunks, dict) or not set(chunks) <= {TRIAL, VOXEL}:
+    fits = isinstance(chunks, dict) and set(chunks) <= {TRIAL, VOXEL}
+    if not fits or not all(_is_block(size, sizes[dim]) for dim, size in chunks.items()):  # type: ignore[attr-defined]
         raise ValueError(
-            f"chunks must be a dict of block sizes by dim, such as "
-            f"{{'{TRIAL}': -1, '{VOXEL}': {8 * CHUNK_VOXELS}}}; got {chunks!r}."
+            f"chunks must be a dict of block sizes by dim, such as {{'{TRIAL}': -1, '{VOXEL}': "
+            f"{8 * CHUNK_VOXELS}}}, for {dict(sizes)}; got {chunks!r}."
         )
-    return dict(chunks)
+    return dict(chunks)  # type: ignore[call-overload]
+
+
+def _is_block(size: object, length: int) -> bool:
+    """Whether Dask takes it: a size, -1 for all in one, or sizes that add up."""
+    if isinstance(size, tuple):
+        return all(isinstance(n, int) and n > 0 for n in size) and sum(size) == length
+    if isinstance(size, bool) or not isinstance(size, int | np.integer):
+        return False
+    return int(size) == -1 or int(size) > 0
 
 
 def voxel_mask(mask: object, axis: xr.Dataset) -> np.ndarray:
@@ -209,8 +219,11 @@ def voxel_mask(mask: object, axis: xr.Dataset) -> np.ndarray:
     does not name are out.
     """
     voxels = axis[VOXEL].values
+    values = np.asarray(mask)
+    if values.dtype != bool:
+        raise ValueError(f"mask must be boolean, got {values.dtype}. For labels use sel(voxel=…).")
     if isinstance(mask, xr.DataArray) and VOXEL in mask.coords:
-        labels = mask[VOXEL].values[np.asarray(mask.values, dtype=bool)]
+        labels = mask[VOXEL].values[values]
         unknown = np.setdiff1d(labels, voxels)
         if unknown.size:
             raise ValueError(
@@ -218,9 +231,6 @@ def voxel_mask(mask: object, axis: xr.Dataset) -> np.ndarray:
                 f"{unknown[0]}). Was it made with another mask_source?"
             )
         return np.isin(voxels, labels)
-    values = np.asarray(mask)
-    if values.dtype != bool:
-        raise ValueError(f"mask must be boolean, got {values.dtype}. For labels use sel(voxel=…).")
     if values.shape != voxels.shape:
         raise ValueError(
             f"mask has shape {values.shape}, expected {voxels.shape}: one value per voxel of the "

@@ -28,7 +28,7 @@ from laion_zarr._schema import (
     TRIALS_PART,
     is_session_part,
 )
-from laion_zarr.errors import NotConvertedError, StoreError
+from laion_zarr.errors import NotConvertedError, StoreError, StoreVersionError
 
 StoreLike = str | Path | Store
 Files = Mapping[str, tuple[int, int]]  # key -> (bytes, CRC-32C)
@@ -138,7 +138,7 @@ def parse_manifest(store: Store, key: str, data: bytes) -> dict[str, Any]:
 def check_version(store: Store, version: object) -> None:
     """Refuse a store of another schema version."""
     if version != SCHEMA_VERSION:
-        raise StoreError(
+        raise StoreVersionError(
             f"{location(store)} has schema version {version!r}, and this laion_zarr reads "
             f"version {SCHEMA_VERSION}. Update with 'pip install --upgrade laion-zarr', or convert "
             "the data again."
@@ -196,8 +196,8 @@ class Part:
 
     def arrays(self) -> list[str]:
         """Names of the arrays, relative to `path`."""
-        chunks = (key.partition("/c/") for key in self.files)
-        return sorted({name for name, found, _ in chunks if found})
+        nodes = [key.removesuffix("/zarr.json") for key in self.files if key.endswith("/zarr.json")]
+        return sorted(n for n in nodes if not any(other.startswith(f"{n}/") for other in nodes))
 
     def array_files(self, name: str) -> list[str]:
         """``zarr.json`` and chunks of one array."""
@@ -286,18 +286,21 @@ class StoredParts:
     def load(self, part_name: str, names: Iterable[str] | None = None) -> dict[str, np.ndarray]:
         """Load small arrays of a part into memory; None for all, absent ones are left out."""
         part = self.part(part_name)
-        wanted = part.arrays() if names is None else [n for n in names if n in part.arrays()]
+        there = part.arrays()
+        wanted = there if names is None else [name for name in names if name in there]
         found = self.read(part, [key for name in wanted for key in part.array_files(name)])
         return {name: self._decode(part, name, found) for name in wanted}
 
     def _decode(self, part: Part, name: str, found: Mapping[str, bytes]) -> np.ndarray:
-        (chunk,) = (key for key in part.array_files(name) if not key.endswith("zarr.json"))
+        metadata = json.loads(found[f"{name}/zarr.json"])
+        chunks = [key for key in part.array_files(name) if not key.endswith("zarr.json")]
+        if not chunks:  # an empty array
+            return np.empty(metadata["shape"], metadata["data_type"])
         try:
-            return _codec.decode_array(json.loads(found[f"{name}/zarr.json"]), found[chunk])
+            return _codec.decode_array(metadata, found[chunks[0]])
         except (ValueError, RuntimeError) as error:
-            raise damaged(self.store, f"{part.path}/{chunk}", f"cannot be decoded: {error}") from (
-                error
-            )
+            key = f"{part.path}/{chunks[0]}"
+            raise damaged(self.store, key, f"cannot be decoded: {error}") from error
 
     def attributes(self, part_name: str, nodes: Sequence[str] = ("",)) -> list[dict[str, Any]]:
         """Attributes of a part's group (``""``) or of its arrays."""

@@ -45,3 +45,7 @@ class SourceError(LaionZarrError, ValueError):
 
 class StoreError(LaionZarrError):
     """A store is unreadable, damaged, or of another schema version."""
+
+
+class StoreVersionError(StoreError):
+    """A store of another schema version."""

@@ -300,8 +300,7 @@ class Subject(MirrorAnatomy):
             raise ValueError("Pass exactly one of session= and desc=.")
         given = session if desc is None else desc
         if not isinstance(given, str):
-            assert given is not None
-            keys = self._query.session_ids(given) if desc is None else list(given)
+            keys = self._query.session_ids(given) if desc is None else _select.as_list(given)  # type: ignore[arg-type]
             name = "session" if desc is None else "desc"
             options = {"roi": roi, "mask": mask, "mask_source": mask_source}
             return {key: self.get_noise_ceiling(**{name: key}, **options) for key in keys}
@@ -425,13 +424,14 @@ class Subject(MirrorAnatomy):
         -------
         dict
             ``{roi: {"volume": bool (voxel), "gii": {"hemi-L": {"func.gii": bool per vertex,
-            "label": vertex indices}, "hemi-R": …}}}``
+            "label": vertex indices}, "hemi-R": …}}}``, without the forms that the source lacks.
         """
         forms, hemis = _rois.forms(format), _rois.hemispheres(hemi)
-        names = _rois.resolve(self._query.lazy, query)
+        names = _rois.resolve(self._query.lazy, self._handle.stored, query)
         data: dict[str, dict[str, Any]] = {name: {} for name in names}
         if "volume" in forms:
-            for name in names:
+            in_volume = _rois.catalogue(self._query.lazy)
+            for name in [name for name in names if name in in_volume]:
                 data[name]["volume"] = self.get_roi_mask(name, mask_source)
         if surface_forms := [form for form in forms if form != "volume"]:
             surfaces = _rois.surfaces(self._handle.stored, names, surface_forms, hemis)

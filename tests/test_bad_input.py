@@ -10,7 +10,7 @@ import json
 import os
 import re
 import shutil
-import warnings
+from functools import lru_cache
 from pathlib import Path
 
 import google_crc32c
@@ -51,14 +51,19 @@ METADATA = "stimuli/task-images_metadata.csv"
 MAPS = {
     "session_noise_ceiling": "space-T1w_desc-Noiseceiling_statmap",
     "r2": "space-T1w_stat-rsquare_desc-R2_statmap",
-    "hrf_index": "space-T1w_desc-HRFindex_dseg",
     "fracridge": "space-T1w_desc-Fracridge_statmap",
 }
+MAPS_OF = {"ses-01": ("session_noise_ceiling",), "ses-02": tuple(MAPS)}  # of sub-01
 IMAGES = {
     "t1w": "res-1pt8_T1w",
     "t2w": "res-1pt8_T2w",
     "brain_mask": "res-1pt8_desc-brain_mask",
     "brain_mask_full": "desc-brain_mask",
+}
+# sub-03 has a session and the mask it takes, and nothing else.
+BARE = {"anatomical", "surfaces", *ROIS, *CEILINGS, *IMAGES, "ses-01 session_noise_ceiling"}
+LEAN = {"surfaces", *ROIS, *CEILINGS, "t1w", "t2w", "brain_mask_full"} | {
+    f"{ses} {name}" for ses, names in MAPS_OF.items() for name in names
 }
 # What mends it: a command, an option, or an act.
 MENDS = re.compile(
@@ -199,8 +204,6 @@ def write_session(root, sub, ses, rng):
     volume(root, betas_file(sub, ses), random_betas(rng, n_trials))
     write_table(root, trials_file(sub, ses), trial_table(ses, n_trials, rng))
     put(root, sidecar_file(trials_file(sub, ses)), json.dumps({"run": {"Description": "Run"}}))
-    for name in MAPS:
-        volume(root, map_file(name, sub, ses), 100 * rng.random(SHAPE, dtype=np.float32))
 
 
 def write_mirror(root):
@@ -208,25 +211,23 @@ def write_mirror(root):
     for sub, sessions in N_TRIALS.items():
         for ses in sessions:
             write_session(root, sub, ses, rng)
-        for source in ("anatomical", "rsquare"):  # neither holds the other
-            inside = (rng.random(SHAPE) < 0.6).astype(np.float32)
-            volume(root, mask_file(source, sub), inside)
-        for name in ("t1w", "t2w"):
-            volume(root, anatomy_file(name, sub), rng.random(SHAPE, dtype=np.float32))
-        full = (rng.random((7, 8, 9)) < 0.5).astype(np.uint8)
-        volume(root, anatomy_file("brain_mask_full", sub), full, affine=AFFINE / 2)
-        for desc in CEILINGS:
-            volume(root, ceiling_file(desc, sub), 100 * rng.random(SHAPE, dtype=np.float32))
-        for roi in ROIS:
-            volume(root, roi_file(roi, sub), (rng.random(SHAPE) < 0.4).astype(np.uint8))
-        if sub == "sub-01":
-            for roi in ROIS:
-                write_surfaces(root, roi, rng)
+        volume(root, mask_file("rsquare", sub), (rng.random(SHAPE) < 0.6).astype(np.float32))
+    # Neither mask holds the other.
+    volume(root, mask_file("anatomical"), (rng.random(SHAPE) < 0.6).astype(np.uint8))
+    full = (rng.random((7, 8, 9)) < 0.5).astype(np.uint8)
+    volume(root, anatomy_file("brain_mask_full"), full, affine=AFFINE / 2)
+    paths = [anatomy_file(name) for name in ("t1w", "t2w")]
+    paths += [ceiling_file(desc) for desc in CEILINGS]
+    paths += [map_file(name, ses=ses) for ses, names in MAPS_OF.items() for name in names]
+    for path in paths:
+        volume(root, path, 100 * rng.random(SHAPE, dtype=np.float32))
+    for roi in ROIS:
+        volume(root, roi_file(roi), (rng.random(SHAPE) < 0.4).astype(np.uint8))
+        write_surfaces(root, roi, rng)
     metadata = {
         "image_name": LABELS[::-1],
         "dataset": "LAION",
         "unique_or_shared": [name.partition("_")[0] for name in LABELS[::-1]],
-        "n_reps": "12rep",
     }
     write_table(root, METADATA, pd.DataFrame(metadata))
     return root
@@ -244,8 +245,34 @@ def whole_store(whole, tmp_path_factory):
     path = tmp_path_factory.mktemp("whole-store") / "store.zarr"
     report = convert(whole, path, progress=False)
     assert not report.failed
-    assert not report.missing
+    assert all(line.startswith("sub-03: no ") for line in report.missing)
     return path
+
+
+@pytest.fixture(scope="session")
+def first_store(whole_lean, tmp_path_factory):
+    """The conversion of the first session of the lean mirror; nothing may change it."""
+    path = tmp_path_factory.mktemp("first-store") / "store.zarr"
+    convert(whole_lean, path, sessions="01", progress=False)
+    return path
+
+
+@pytest.fixture(scope="session")
+def whole_lean(whole, tmp_path_factory):
+    """The betas of sub-01 and what they cannot do without: quick to convert."""
+    root = tmp_path_factory.mktemp("lean")
+    for ses in N_TRIALS["sub-01"]:
+        for path in (betas_file(ses=ses), trials_file(ses=ses)):
+            put(root, path, (whole / path).read_bytes())
+    for source in ("anatomical", "rsquare"):
+        put(root, mask_file(source), (whole / mask_file(source)).read_bytes())
+    return root
+
+
+@pytest.fixture
+def lean(whole_lean, tmp_path):
+    """A copy of the lean mirror, to be damaged."""
+    return Path(shutil.copytree(whole_lean, tmp_path / "lean"))
 
 
 @pytest.fixture
@@ -258,6 +285,12 @@ def mirror(whole, tmp_path):
 def kept(whole_store, tmp_path):
     """A copy of the store, to be damaged or written to."""
     return Path(shutil.copytree(whole_store, tmp_path / "kept.zarr"))
+
+
+@pytest.fixture
+def first(first_store, tmp_path):
+    """A copy of the lean store that lacks a session, for that session."""
+    return Path(shutil.copytree(first_store, tmp_path / "first.zarr"))
 
 
 @pytest.fixture
@@ -275,6 +308,11 @@ def sub(whole_store):
 
 
 def read_nifti(path):
+    return _read_nifti(path, path.stat().st_mtime_ns).copy()
+
+
+@lru_cache
+def _read_nifti(path, changed):
     """Values as the release means them: scaled in float64, rounded to float32 once."""
     image = nib.load(path)
     raw, slope, intercept = (
@@ -314,17 +352,18 @@ def same(found, expected):
 
 def check_sessions(root, subject, sessions, sources):
     assert subject.get_sessions() == sessions
+    for source in sources:
+        answers = [answer_betas(root, subject.subject_id, ses, source) for ses in sessions]
+        same(subject.get_betas(mask_source=source).values, np.concatenate(answers))
     for ses in sessions:
-        for source in sources:
-            betas = subject.get_betas(ses, mask_source=source)
-            same(betas.values, answer_betas(root, subject.subject_id, ses, source))
         table = pd.read_csv(root / trials_file(subject.subject_id, ses), sep="\t")
         table = table.sort_values("beta_index", ignore_index=True)
         pd.testing.assert_frame_equal(subject.get_trial_info(ses), table, check_dtype=False)
 
 
 def check_surfaces(root, subject, lacks):
-    for roi in set(ROIS) - {roi for roi in ROIS if f"{roi} surface" in lacks}:
+    # A region without its volume has no name to ask for: a test of its own.
+    for roi in [roi for roi in ROIS if roi not in lacks]:
         data = subject.get_roi_data(roi, "gii")[roi]["gii"]
         for hemi in "LR":
             found = dict(data.get(f"hemi-{hemi}", {}))
@@ -359,8 +398,7 @@ def check(root, store, lacks=(), subject="sub-01"):
             same(ceiling.values, flat(root, ceiling_file(desc, subject))[here])
     for ses in sessions:
         for name in MAPS:
-            there = f"{ses} {name}" not in lacks
-            if there:
+            if name in MAPS_OF[ses] and f"{ses} {name}" not in lacks:
                 found = sub.dataset[name].sel(session_id=ses).values
                 same(found, flat(root, map_file(name, subject, ses))[union])
             elif name in sub.dataset:
@@ -369,7 +407,7 @@ def check(root, store, lacks=(), subject="sub-01"):
         found = zarr.open_array(f"{store}/{subject}/anatomy/{name}", mode="r")[:]
         expected = read_nifti(root / anatomy_file(name, subject))
         same(found, expected if name in ("t1w", "t2w") else expected != 0)
-    if subject == "sub-01" and "surfaces" not in lacks:
+    if "surfaces" not in lacks:
         check_surfaces(root, sub, lacks)
 
 
@@ -498,49 +536,49 @@ DAMAGES = {
 }
 
 
+WORDS = {
+    "web page": ["web page"],
+    "empty": ["empty"],
+    "3-D": ["3-D", "4-D"],
+    "fewer volumes": ["found 4 volumes", "expected 5"],
+    "more volumes": ["found 6 volumes", "expected 5"],
+    "other shape": ["(4, 5, 3)", "(5, 4, 3)"],
+    "other affine": ["0.01 mm"],
+    "cut in the middle": ["gzip"],
+    "no trailer": ["gzip"],
+    "flipped checksum": ["gzip"],
+    "flipped length": ["gzip"],
+}
+
+
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_damaged_betas(mirror, whole, new, capsys, damage):
+def test_damaged_betas(lean, whole_lean, first, damage):
+    path = betas_file()
+    put(lean, path, DAMAGES[damage]((whole_lean / path).read_bytes()))
+    report = report_of(lean, first)
+    assert list(report.failed) == ["sub-01 ses-02"]
+    teaches(report.failed["sub-01 ses-02"], lean / path, *WORDS.get(damage, []))
+    check(whole_lean, first, lacks={"ses-02", *LEAN})
+
+
+@pytest.mark.parametrize("damage", ["cut in the middle", "3-D"])
+def test_damaged_betas_on_the_command_line(mirror, whole, new, capsys, damage):
     path = betas_file()
     put(mirror, path, DAMAGES[damage]((whole / path).read_bytes()))
     assert command(mirror, new) == 1
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
     assert str(mirror / path) in line
     check(whole, new, lacks={"ses-02"})
-    check(whole, new, subject="sub-03", lacks={"surfaces"})
-    report = report_of(mirror, new)  # asked again, it says so again, and touches nothing else
-    assert list(report.failed) == ["sub-01 ses-02"]
-    assert report.converted == []
-    teaches(report.failed["sub-01 ses-02"], mirror / path)
+    check(whole, new, subject="sub-03", lacks=BARE)
+    before = shards(new)
+    assert command(mirror, new) == 1  # asked again, it says so again, and touches nothing else
+    assert shards(new) == before
     put(mirror, path, (whole / path).read_bytes())
     assert command(mirror, new) == 0
     check(whole, new)
 
 
-@pytest.mark.parametrize(
-    ("damage", "words"),
-    [
-        ("web page", ["web page"]),
-        ("empty", ["empty"]),
-        ("3-D", ["3-D", "4-D"]),
-        ("fewer volumes", ["found 4 volumes", "expected 5"]),
-        ("more volumes", ["found 6 volumes", "expected 5"]),
-        ("other shape", ["(4, 5, 3)", "(5, 4, 3)"]),
-        ("other affine", ["0.01 mm"]),
-        ("cut in the middle", ["gzip"]),
-        ("no trailer", ["gzip"]),
-        ("flipped checksum", ["gzip"]),
-        ("flipped length", ["gzip"]),
-    ],
-)
-def test_damaged_betas_say_how(mirror, whole, new, damage, words):
-    path = betas_file()
-    put(mirror, path, DAMAGES[damage]((whole / path).read_bytes()))
-    with pytest.raises(SourceError) as caught:
-        convert(mirror, new, subjects="01", sessions="02", progress=False)
-    teaches(caught.value, mirror / path, *words)
-
-
-@pytest.mark.parametrize("damage", ["empty", "no trailer", "3-D", "web page", "cut in the middle"])
+@pytest.mark.parametrize("damage", ["empty", "no trailer", "3-D"])
 def test_damage_after_conversion_loses_nothing(mirror, whole, kept, damage):
     before = contents(kept)
     path = betas_file()
@@ -595,7 +633,7 @@ TYPES = [
 
 
 @pytest.mark.parametrize(("dtype", "slope", "intercept"), TYPES)
-def test_number_types(mirror, new, dtype, slope, intercept):
+def test_number_types(lean, first, dtype, slope, intercept):
     kind = np.dtype(dtype)
     rng = np.random.default_rng(7)
     if kind.kind == "f":
@@ -606,16 +644,16 @@ def test_number_types(mirror, new, dtype, slope, intercept):
         raw = rng.integers(max(info.min, -(2**40)), min(info.max, 2**40), (*SHAPE, 5))
         raw = raw.astype(kind.newbyteorder("="))
     order = ">" if dtype.startswith(">") else "<"
-    put(mirror, betas_file(), pack(nifti(raw, slope=slope, intercept=intercept, order=order)))
-    convert(mirror, new, subjects="01", sessions="02", progress=False)
+    put(lean, betas_file(), pack(nifti(raw, slope=slope, intercept=intercept, order=order)))
+    convert(lean, first, subjects="01", sessions="02", progress=False)
     # The header holds slope and intercept as float32.
     slope, intercept = float(np.float32(slope)), float(np.float32(intercept))
     none = slope == 0 or np.isnan(slope) or (slope, intercept) == (1, 0)
     expected = raw.astype(np.float32) if none else scaled(raw, slope, intercept)
-    subject = load_subject("sub-01", new)
+    subject = load_subject("sub-01", first)
     for source in ("anatomical", "rsquare"):
         found = subject.get_betas("ses-02", mask_source=source).values
-        wanted = expected.reshape(-1, 5)[inside(mirror, source)].T
+        wanted = expected.reshape(-1, 5)[inside(lean, source)].T
         assert found.dtype == np.float32
         np.testing.assert_array_equal(found, wanted)
         np.testing.assert_array_equal(np.isnan(found), np.isnan(wanted))
@@ -630,16 +668,16 @@ def test_scaling_in_float32_would_be_seen():
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
-def test_float32_is_kept_bit_for_bit(mirror, new, order):
+def test_float32_is_kept_bit_for_bit(lean, first, order):
     odd = np.array(
         [0x7FC00000, 0xFFC00001, 0x7FC0BEEF, 0x80000000, 1, 0x7F800000, 0xFF800000, 0x00400000],
         np.uint32,
     ).view(np.float32)
     values = np.resize(odd, (*SHAPE, 5))
-    put(mirror, betas_file(), pack(nifti(values, order=order)))
-    convert(mirror, new, subjects="01", sessions="02", progress=False)
-    found = load_subject("01", new).get_betas("ses-02").values
-    same(found, values.reshape(-1, 5)[inside(mirror, "anatomical")].T)
+    put(lean, betas_file(), pack(nifti(values, order=order)))
+    convert(lean, first, subjects="01", sessions="02", progress=False)
+    found = load_subject("01", first).get_betas("ses-02").values
+    same(found, values.reshape(-1, 5)[inside(lean, "anatomical")].T)
 
 
 def test_plain_nii_gives_the_same(mirror, whole, new):
@@ -648,18 +686,20 @@ def test_plain_nii_gives_the_same(mirror, whole, new):
         path.unlink()
     assert command(mirror, new) == 0
     check(whole, new)
-    check(whole, new, subject="sub-03", lacks={"surfaces"})
+    check(whole, new, subject="sub-03", lacks=BARE)
 
 
 @pytest.mark.parametrize("change", [lambda d: d[:-1], lambda d: d[:200], lambda d: d + b"x"])
-def test_damaged_plain_nii(mirror, whole, new, change):
-    path = mirror / betas_file()
+def test_damaged_plain_nii(lean, whole_lean, first, change):
+    path = lean / betas_file()
     path.unlink()
-    path.with_suffix("").write_bytes(change(gzip.decompress((whole / betas_file()).read_bytes())))
-    report = report_of(mirror, new)
+    path.with_suffix("").write_bytes(
+        change(gzip.decompress((whole_lean / betas_file()).read_bytes()))
+    )
+    report = report_of(lean, first)
     assert list(report.failed) == ["sub-01 ses-02"]
     teaches(report.failed["sub-01 ses-02"], path.with_suffix(""))
-    check(whole, new, lacks={"ses-02"})
+    check(whole_lean, first, lacks={"ses-02", *LEAN})
 
 
 @pytest.mark.parametrize(
@@ -672,13 +712,12 @@ def test_damaged_plain_nii(mirror, whole, new, change):
     ids=["float32", "float64", "int16"],
 )
 @pytest.mark.parametrize("source", ["anatomical", "rsquare"])
-def test_a_mask_voxel_is_in_unless_zero(mirror, new, source, values):
+def test_a_mask_voxel_is_in_unless_zero(lean, new, source, values):
     mask = np.zeros(SHAPE, values.dtype)
     mask[0, 1, :2], mask[3, :2, 2] = values[:2], values[2:]
     mask[2, 2, 2] = 1
-    put(mirror, mask_file(source), pack(nifti(mask)))
-    convert(mirror, new, subjects="01", parts="anatomy", progress=False)
-    convert(mirror, new, subjects="01", sessions="01", progress=False)
+    put(lean, mask_file(source), pack(nifti(mask)))
+    convert(lean, new, subjects="01", sessions="01", parts="betas", progress=False)
     found = load_subject("01", new).get_brain_mask(source)
     np.testing.assert_array_equal(found.values, mask.ravel() != 0)
 
@@ -686,20 +725,20 @@ def test_a_mask_voxel_is_in_unless_zero(mirror, new, source, values):
 # -- trial tables
 
 
-def test_shuffled_rows(mirror, new):
-    table = pd.read_csv(mirror / trials_file(), sep="\t")
-    write_table(mirror, trials_file(), table.iloc[[3, 0, 4, 1, 2]])
-    assert command(mirror, new) == 0
-    check(mirror, new)
+def test_shuffled_rows(lean, first):
+    table = pd.read_csv(lean / trials_file(), sep="\t")
+    write_table(lean, trials_file(), table.iloc[[3, 0, 4, 1, 2]])
+    assert command(lean, first) == 0
+    check(lean, first, lacks=LEAN)
 
 
-def test_beta_index_decides(mirror, new):
-    table = pd.read_csv(mirror / trials_file(), sep="\t")
+def test_beta_index_decides(lean, first):
+    table = pd.read_csv(lean / trials_file(), sep="\t")
     table["beta_index"] = [2, 4, 0, 1, 3]
-    write_table(mirror, trials_file(), table)
-    assert command(mirror, new) == 0
-    check(mirror, new)
-    betas = load_subject("01", new).get_betas("ses-02")
+    write_table(lean, trials_file(), table)
+    assert command(lean, first) == 0
+    check(lean, first, lacks=LEAN)
+    betas = load_subject("01", first).get_betas("ses-02")
     labels = table["label"].tolist()
     assert betas["image_name"].values.tolist() == [labels[row] for row in (2, 3, 0, 4, 1)]
 
@@ -727,25 +766,23 @@ TABLES = {
 
 
 @pytest.mark.parametrize("case", TABLES)
-def test_wrong_trial_table(mirror, whole, new, case):
+def test_wrong_trial_table(lean, whole_lean, first, case):
     change, words = TABLES[case]
-    write_table(mirror, trials_file(), change(pd.read_csv(mirror / trials_file(), sep="\t")))
-    report = report_of(mirror, new)
+    write_table(lean, trials_file(), change(pd.read_csv(lean / trials_file(), sep="\t")))
+    report = report_of(lean, first)
     assert list(report.failed) == ["sub-01 ses-02"]
     culprit = betas_file() if case == "a row less" else trials_file()
-    teaches(report.failed["sub-01 ses-02"], mirror / culprit, *words)
-    check(whole, new, lacks={"ses-02"})
+    teaches(report.failed["sub-01 ses-02"], lean / culprit, *words)
+    check(whole_lean, first, lacks={"ses-02", *LEAN})
 
 
 @pytest.mark.parametrize("data", [b"", b"\n", b"\xff\xfe\x00", b"\x1f\x8b\x08rubbish", HTML])
-def test_no_trial_table_at_all(mirror, whole, new, capsys, data):
-    put(mirror, trials_file(), data)
-    assert command(mirror, new) == 1
-    assert str(mirror / trials_file()) in capsys.readouterr().err
-    report = report_of(mirror, new)
-    teaches(report.failed.pop("sub-01 ses-02"), mirror / trials_file())
+def test_no_trial_table_at_all(lean, whole_lean, first, data):
+    put(lean, trials_file(), data)
+    report = report_of(lean, first)
+    teaches(report.failed.pop("sub-01 ses-02"), lean / trials_file())
     assert not report.failed
-    check(whole, new, lacks={"ses-02"})
+    check(whole_lean, first, lacks={"ses-02", *LEAN})
 
 
 # -- one bad file fails only what needs it
@@ -766,12 +803,17 @@ BAD_VOLUMES = {
 }
 
 
-@pytest.mark.parametrize("damage", BAD_VOLUMES)
-@pytest.mark.parametrize("which", BAD_SMALL)
+@pytest.mark.parametrize(
+    ("which", "damage"),
+    [("roi", damage) for damage in BAD_VOLUMES]
+    + [("map", damage) for damage in BAD_VOLUMES]
+    + [(which, "web page") for which in ("ceiling", "session ceiling", "t2w")]
+    + [(which, "other affine") for which in ("ceiling", "session ceiling", "t2w")],
+)
 def test_damaged_small_file_fails_alone(mirror, whole, new, which, damage):
     path, name = BAD_SMALL[which]
     put(mirror, path, BAD_VOLUMES[damage])
-    report = report_of(mirror, new)
+    report = report_of(mirror, new, subjects="01")
     assert len(report.failed) == 1
     teaches(next(iter(report.failed.values())), mirror / path)
     check(whole, new, lacks={name})
@@ -781,10 +823,10 @@ def test_damaged_small_file_fails_alone(mirror, whole, new, which, damage):
 def test_damaged_small_file_is_added_when_mended(mirror, whole, new, which):
     path, _ = BAD_SMALL[which]
     put(mirror, path, HTML)
-    assert command(mirror, new) == 1
+    assert command(mirror, new, "--subject", "01") == 1
     before, order = shards(new), storage_order(new)
     put(mirror, path, (whole / path).read_bytes())
-    assert command(mirror, new) == 0
+    assert command(mirror, new, "--subject", "01") == 0
     check(whole, new)
     assert shards(new) == before
     assert storage_order(new) == order
@@ -798,20 +840,26 @@ def test_damaged_small_file_loses_nothing_stored(mirror, whole, kept, which):
     check(whole, kept)
 
 
-@pytest.mark.parametrize("damage", BAD_VOLUMES)
-@pytest.mark.parametrize("source", ["anatomical", "rsquare"])
+@pytest.mark.parametrize(
+    ("source", "damage"),
+    [
+        ("anatomical", "web page"),
+        ("anatomical", "cut"),
+        ("anatomical", "other shape"),
+        ("rsquare", "other shape"),
+        ("rsquare", "other affine"),
+        ("rsquare", "4-D"),
+    ],
+)
 def test_damaged_mask_fails_its_subject(mirror, whole, new, kept, source, damage):
     path = mask_file(source)
     put(mirror, path, BAD_VOLUMES[damage])
     report = report_of(mirror, new)
     (error,) = report.failed.values()
     teaches(error, mirror / path)
-    check(whole, new, subject="sub-03", lacks={"surfaces"})
+    check(whole, new, subject="sub-03", lacks=BARE)
     assert command(mirror, kept) == 1
     check(whole, kept)
-    put(mirror, path, (whole / path).read_bytes())
-    assert command(mirror, new) == 0
-    check(whole, new)
 
 
 def test_mask_that_claims_to_be_huge(mirror, whole, new):
@@ -821,7 +869,7 @@ def test_mask_that_claims_to_be_huge(mirror, whole, new):
     report = report_of(mirror, new)
     (error,) = report.failed.values()
     teaches(error, mirror / path)
-    check(whole, new, subject="sub-03", lacks={"surfaces"})
+    check(whole, new, subject="sub-03", lacks=BARE)
 
 
 @pytest.mark.parametrize("mm", [0.0005, -0.0009])
@@ -849,11 +897,20 @@ def test_damaged_surface_fails_alone(mirror, whole, new, case):
     form, data, words = BAD_SURFACES[case]
     path = surface_file("FFA2", "L", form)
     put(mirror, path, data)
-    report = report_of(mirror, new)
+    report = report_of(mirror, new, subjects="01")
     assert len(report.failed) == 1
     teaches(next(iter(report.failed.values())), mirror / path, *words)
-    check(whole, new, lacks={"surfaces"})
-    check_surfaces(whole, load_subject("01", new), {f"FFA2 L {form}"})
+    check(whole, new, lacks={f"FFA2 L {form}"})
+
+
+def test_region_on_the_surface_only(mirror, whole, new):
+    remove(mirror, roi_file("FFA1"), sidecar_file(roi_file("FFA1")))
+    assert command(mirror, new, "--subject", "01") == 0
+    check(whole, new, lacks={"FFA1"})
+    data = load_subject("01", new).get_roi_data("FFA1", "func.gii")["FFA1"]["gii"]
+    for hemi in "LR":
+        image = nib.load(whole / surface_file("FFA1", hemi, "func.gii"))
+        same(data[f"hemi-{hemi}"]["func.gii"], image.darrays[0].data != 0)
 
 
 def test_damaged_surface_loses_nothing_stored(mirror, whole, kept):
@@ -862,35 +919,37 @@ def test_damaged_surface_loses_nothing_stored(mirror, whole, kept):
     check(whole, kept)
 
 
-@pytest.mark.parametrize("data", [b"{", b"", b"[1, 2]", b"\xff\xfe", HTML])
 @pytest.mark.parametrize(
-    ("path", "name"),
+    ("path", "name", "data"),
     [
-        (betas_file(), "ses-02"),
-        (trials_file(), "ses-02"),
-        (roi_file("FFA1"), "FFA1"),
-        (ceiling_file("Noiseceiling4rep"), "Noiseceiling4rep"),
+        (betas_file(), "ses-02", b"{"),
+        (betas_file(), "ses-02", b""),
+        (betas_file(), "ses-02", b"[1, 2]"),
+        (betas_file(), "ses-02", b"\xff\xfe"),
+        (trials_file(), "ses-02", HTML),
+        (roi_file("FFA1"), "FFA1", b"{"),
+        (ceiling_file("Noiseceiling4rep"), "Noiseceiling4rep", b"[]"),
     ],
-    ids=["betas", "trials", "roi", "ceiling"],
 )
 def test_damaged_sidecar(mirror, whole, new, path, name, data):
     put(mirror, sidecar_file(path), data)
-    report = report_of(mirror, new)
+    report = report_of(mirror, new, subjects="01")
     assert len(report.failed) == 1
     teaches(next(iter(report.failed.values())), mirror / sidecar_file(path), "JSON")
     check(whole, new, lacks={name})
-    check(whole, new, subject="sub-03", lacks={"surfaces"})
 
 
 @pytest.mark.parametrize(
-    "path", [map_file("r2"), anatomy_file("t1w")], ids=["map", "t1w"]
+    ("path", "name"),
+    [(map_file("r2"), "ses-02 r2"), (anatomy_file("t1w"), "t1w")],
+    ids=["map", "t1w"],
 )
-def test_damaged_sidecar_of_a_map_takes_no_other_map(mirror, whole, new, path):
+def test_damaged_sidecar_of_a_map_takes_no_other_map(mirror, whole, new, path, name):
     put(mirror, sidecar_file(path), b"{")
-    report = report_of(mirror, new)
+    report = report_of(mirror, new, subjects="01")
     assert len(report.failed) == 1
     teaches(next(iter(report.failed.values())), mirror / sidecar_file(path), "JSON")
-    check(whole, new, lacks={"ses-02 r2", "t1w"} & {"t1w" if "T1w.n" in path else "ses-02 r2"})
+    check(whole, new, lacks={name})
 
 
 DANGLING = {
@@ -911,13 +970,12 @@ def test_dangling_link(mirror, whole, new, capsys, which):
     path, lacks = DANGLING[which]
     (mirror / path).unlink()
     (mirror / path).symlink_to(mirror / "gone")
-    assert command(mirror, new) == 1
+    assert command(mirror, new, "--subject", "01") == 1
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
     names_and_mends(line, mirror / path, "dangling link")
     check(whole, new, lacks=lacks)
-    check(whole, new, subject="sub-03", lacks={"surfaces"})
     put(mirror, path, (whole / path).read_bytes())
-    assert command(mirror, new) == 0
+    assert command(mirror, new, "--subject", "01") == 0
     check(whole, new)
 
 
@@ -928,7 +986,7 @@ def test_dangling_mask(mirror, whole, new, source):
     report = report_of(mirror, new)
     (error,) = report.failed.values()
     teaches(error, mirror / mask_file(source), "dangling link")
-    check(whole, new, subject="sub-03", lacks={"surfaces"})
+    check(whole, new, subject="sub-03", lacks=BARE)
 
 
 def test_linked_files_are_files(mirror, whole, new, tmp_path):
@@ -978,7 +1036,7 @@ def test_what_is_not_ours_is_ignored(mirror, whole, kept, new):
         for path in (mirror / GLM / "sub-01" / ses).rglob("*.*"):
             path.rename(path.with_name(path.name.replace("ses-01", ses)))
     extra = [
-        betas_file(ses="ses-03") + ".part",
+        betas_file("sub-03", "ses-05") + ".part",
         betas_file() + ".part",
         roi_file("EBA").replace("EBA", "VWFA1") + ".part",
         ceiling_file("Noiseceiling7rep") + ".part",
@@ -997,7 +1055,8 @@ def test_what_is_not_ours_is_ignored(mirror, whole, kept, new):
         put(mirror, path, b"not ours")
     report = report_of(mirror, new)
     assert not report.failed
-    assert not report.missing
+    named = [line for line in report.missing if not line.startswith("sub-03: no ")]
+    assert [line[:27] for line in named] == ["sub-03 ses-05 lacks its bet"]  # on its way
     check(whole, new)
     assert contents(new) == contents(kept)  # what the store holds depends on the rest alone
 
@@ -1020,10 +1079,9 @@ NO_SURFACES = [
 ALL_MAPS = [
     f"{GLM}/sub-01/ses-*/func/*Noiseceiling_*",
     f"{GLM}/sub-01/ses-*/func/*R2_*",
-    f"{GLM}/sub-01/ses-*/func/*HRFindex_*",
     f"{GLM}/sub-01/ses-*/func/*Fracridge_*",
 ]
-LACKING_MAPS = {f"{ses} {name}" for ses in ("ses-01", "ses-02") for name in MAPS}
+LACKING_MAPS = {f"{ses} {name}" for ses, names in MAPS_OF.items() for name in names}
 # What is removed, what the store then lacks, what the warning must name.
 PARTIAL = {
     "a session": ([f"{GLM}/sub-01/ses-02/func/*"], {"ses-02"}, []),
@@ -1036,7 +1094,7 @@ PARTIAL = {
     ),
     "one ROI": (
         ["derivatives/rois/sub-01/body/*"],
-        {"EBA", "EBA surface"},
+        {"EBA"},
         [],
     ),
     "surfaces": (NO_SURFACES, {"surfaces"}, []),
@@ -1061,23 +1119,22 @@ PARTIAL = {
 def test_partial_mirror_then_the_rest(mirror, whole, new, kept, capsys, case):
     patterns, lacks, warned = PARTIAL[case]
     remove(mirror, *patterns)
-    assert command(mirror, new) == 0
-    stderr = capsys.readouterr().err
-    assert "error" not in stderr
+    assert command(mirror, new, "--subject", "01") == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert all(line.startswith("warning: ") for line in lines)
     for words in warned:
-        assert words in stderr
-    assert bool(warned) == ("warning" in stderr)
+        assert words in "\n".join(lines)
+    assert bool(warned) == bool(lines)
     check(whole, new, lacks=lacks)
-    check(whole, new, subject="sub-03", lacks={"surfaces"})
     before, order = shards(new), storage_order(new)
-    assert command(whole, new) == 0
+    assert command(whole, new, "--subject", "01") == 0
     after = shards(new)
     assert {name: after[name] for name in before} == before
     assert storage_order(new) == order
     check(whole, new)
     if case not in ("ROIs", "one ROI"):  # those had a say in the storage order
-        # The root of the mirror is no part of the store.
-        assert contents(new) == contents(kept)
+        # The same as at once: neither the order of work nor the mirror's place is kept.
+        assert contents(new, "sub-01/**/*") == contents(kept, "sub-01/**/*")
 
 
 def test_sidecars_appear(mirror, whole, new):
@@ -1142,9 +1199,19 @@ def test_neither_mask(mirror, whole, new, capsys):
         convert(mirror, new, progress=False)
     with pytest.raises(NotConvertedError):
         load_subject("01", new)
-    check(whole, new, subject="sub-03", lacks={"surfaces"})
+    check(whole, new, subject="sub-03", lacks=BARE)
     assert command(whole, new) == 0
     check(whole, new)
+
+
+@pytest.mark.parametrize("source", ["anatomical", "rsquare"])
+def test_the_mask_asked_for_is_missing(lean, new, capsys, source):
+    other = {"anatomical": "rsquare", "rsquare": "anatomical"}[source]
+    remove(lean, mask_file(source))
+    assert command(lean, new, "--mask", source) == 1
+    stderr = capsys.readouterr().err
+    names_and_mends(stderr, mask_file(source))
+    assert mask_file(other) not in stderr  # downloading that would not help
 
 
 def test_no_stimuli(mirror, whole, new):
@@ -1170,38 +1237,35 @@ ASKED = {
     "a subject": ([], ["--subject", "05"], "sub-05"),
     "a subject beside one that is there": ([], ["--subject", "01", "05"], "sub-05"),
     "a session": ([], ["--subject", "01", "--ses", "07"], "ses-07"),
-    "a session beside one that is there": ([], ["--subject", "1", "01", "--ses", "1"], "sub-1"),
-    "a session of one of two subjects": ([], ["--ses", "02"], "sub-03 ses-02"),
+    "a session beside one that is there": ([], ["--ses", "01", "07"], "ses-07"),
     "a session held out": ([], ["--subject", "01", "--ses", "31"], "ses-31"),
     "a session without betas": ([betas_file()], ["--subject", "01", "--ses", "02"], "betas"),
-    "a session without table": ([trials_file()], ["--subject", "01", "--ses", "02"], "trial table"),
-    "betas": ([f"{GLM}/sub-01/ses-*/func/*"], ["--subject", "01", "--parts", "betas"], "sub-01"),
-    "anatomy": (
-        [anatomy_file(name) for name in IMAGES],
-        ["--subject", "01", "--parts", "anatomy"],
-        "derivatives/anatomical",
-    ),
-    "surfaces": (NO_SURFACES, ["--subject", "01", "--parts", "surfaces"], "derivatives/rois"),
-    "metadata": (["stimuli/*"], ["--parts", "metadata"], METADATA),
-    "one of two parts": (["stimuli/*"], ["--parts", "betas", "metadata"], METADATA),
+    "a session without table": ([trials_file()], ["--ses", "02"], "trial table"),
+    "betas": ([betas_file(ses="ses-01"), betas_file()], ["--parts", "betas"], "sub-01"),
+    "anatomy": ([mask_file("anatomical")], ["--parts", "anatomy"], "derivatives/anatomical"),
+    "surfaces": ([], ["--parts", "surfaces"], "derivatives/rois"),
+    "metadata": ([], ["--parts", "metadata"], METADATA),
+    "one of two parts": ([], ["--parts", "betas", "metadata"], METADATA),
 }
 
 
 @pytest.mark.parametrize("case", ASKED)
-def test_asked_for_and_missing_is_a_failure(mirror, whole, new, capsys, case):
+def test_asked_for_and_missing_is_a_failure(lean, whole, new, capsys, case):
     patterns, options, words = ASKED[case]
-    if patterns:
-        remove(mirror, *patterns)
-    assert command(mirror, new, *options) == 1
+    remove(lean, *patterns)
+    assert command(lean, new, *options) == 1
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
     names_and_mends("\n".join(errors), words)
     if case.endswith("one that is there"):
-        check_sessions(whole, load_subject("01", new), load_subject("01", new).get_sessions(), [])
-        assert load_subject("01", new).get_sessions()
-    # Whatever else was asked for is done, and the rest can still be added.
-    assert command(whole, new) == 0
-    check(whole, new)
-    check(whole, new, subject="sub-03", lacks={"surfaces"})
+        subject = load_subject("01", new)
+        there = ["ses-01", "ses-02"][: 1 if "--ses" in options else 2]
+        check_sessions(whole, subject, there, ["anatomical", "rsquare"])
+
+
+def test_asked_for_session_of_one_of_two_subjects(whole, kept, capsys):
+    assert command(whole, kept, "--ses", "02") == 1
+    names_and_mends(capsys.readouterr().err, "error: sub-03 ses-02")
+    check(whole, kept)
 
 
 def test_asked_for_and_stored_needs_no_mirror(mirror, whole, kept):
@@ -1237,7 +1301,7 @@ def test_what_vanishes_from_the_mirror_stays_in_the_store(mirror, whole, kept, c
 
 NEW_BESIDE_VANISHED = {
     # stored: all but `late`; then `gone` vanishes and `late` appears
-    "map": (map_file("hrf_index"), [map_file("r2"), map_file("session_noise_ceiling")]),
+    "map": (map_file("fracridge"), [map_file("r2"), map_file("session_noise_ceiling")]),
     "t2w": (anatomy_file("t2w"), [anatomy_file("t1w"), anatomy_file("brain_mask_full")]),
     "roi": (roi_file("FFA2"), [roi_file("EBA"), roi_file("FFA1")]),
     "ceiling": (ceiling_file("Noiseceiling4rep"), [ceiling_file("NoiseceilingAllrep")]),
@@ -1254,11 +1318,11 @@ def test_new_files_do_not_drive_out_vanished_ones(mirror, whole, new, case):
     """A user who deletes what is converted and downloads the next files."""
     late, gone = NEW_BESIDE_VANISHED[case]
     remove(mirror, late)
-    assert command(mirror, new) == 0
+    assert command(mirror, new, "--subject", "01") == 0
     before = shards(new)
     put(mirror, late, (whole / late).read_bytes())
     remove(mirror, *gone)
-    assert command(mirror, new) == 0
+    assert command(mirror, new, "--subject", "01") == 0
     check(whole, new)
     assert shards(new) == before
 
@@ -1418,7 +1482,7 @@ def test_cut_manifest_of_a_subject(whole, kept, cut):
     with pytest.raises(StoreError) as caught:
         load_subject("01", kept)
     names_and_mends(str(caught.value), path, "laion-zarr convert --overwrite")
-    check(whole, kept, subject="sub-03", lacks={"surfaces"})
+    check(whole, kept, subject="sub-03", lacks=BARE)
     before = contents(kept, "sub-*/**/*")
     with pytest.raises(StoreError) as caught:
         convert(whole, kept, progress=False)
@@ -1426,16 +1490,16 @@ def test_cut_manifest_of_a_subject(whole, kept, cut):
     assert contents(kept, "sub-*/**/*") == before
     assert command(whole, kept, "--overwrite", "--subject", "01") == 0
     check(whole, kept)
-    check(whole, kept, subject="sub-03", lacks={"surfaces"})
+    check(whole, kept, subject="sub-03", lacks=BARE)
 
 
 def test_cut_manifest_stops_its_subject_only(mirror, whole, new):
-    remove(mirror, f"{GLM}/sub-03/**/*", "derivatives/*/sub-03/**/*")
+    remove(mirror, f"{GLM}/sub-03/**/*")
     assert command(mirror, new) == 0
     path = new / "sub-01" / "manifest.json"
     path.write_bytes(path.read_bytes()[:100])
     assert command(whole, new) == 1
-    check(whole, new, subject="sub-03", lacks={"surfaces"})
+    check(whole, new, subject="sub-03", lacks=BARE)
 
 
 def test_cut_manifest_is_not_overwritten_where_it_would_lose(mirror, kept, capsys):
@@ -1482,7 +1546,7 @@ def test_cut_root_is_mended_by_the_next_run(whole, whole_store, kept, name, cut)
 @pytest.mark.parametrize("source", ["anatomical", "rsquare"])
 def test_store_of_one_mask(whole, whole_store, new, capsys, source):
     other = {"anatomical": "rsquare", "rsquare": "anatomical"}[source]
-    assert command(whole, new, "--mask", source) == 0
+    assert command(whole, new, "--subject", "01", "--mask", source) == 0
     check(whole, new, lacks={other})
     subject = load_subject("01", new)
     for ask in (
@@ -1499,29 +1563,30 @@ def test_store_of_one_mask(whole, whole_store, new, capsys, source):
         convert(whole, new, mask="both", subjects="01", progress=False)
     assert isinstance(caught.value, NotConvertedError)
     names_and_mends(str(caught.value), "--overwrite", "sub-01", other)
-    assert command(whole, new) == 1
+    assert command(whole, new, "--subject", "01") == 1
     assert shards(new) == before
     check(whole, new, lacks={other})
     capsys.readouterr()
-    assert command(whole, new, "--mask", source) == 0  # asked as before: nothing to do
+    assert (
+        command(whole, new, "--subject", "01", "--mask", source) == 0
+    )  # asked as before: nothing to do
     assert shards(new) == before
-    assert command(whole, new, "--mask", "both", "--overwrite") == 0
+    assert command(whole, new, "--subject", "01", "--mask", "both", "--overwrite") == 0
     check(whole, new)
-    assert contents(new) == contents(whole_store)
+    assert contents(new, "sub-01/**/*") == contents(whole_store, "sub-01/**/*")
 
 
 def grow(root):
     """A brain mask with one more voxel: another voxel axis."""
     mask = read_nifti(root / mask_file("anatomical"))
     free = np.flatnonzero(~inside(root, "union"))
-    mask.ravel()[free[0]] = 1
+    mask[np.unravel_index(free[0], SHAPE)] = 1
     put(root, mask_file("anatomical"), pack(nifti(mask)))
 
 
 def test_overwrite_without_a_session_keeps_it(mirror, whole, kept):
     remove(mirror, f"{GLM}/sub-01/ses-02/func/*")
-    with warnings.catch_warnings():
-        command(mirror, kept, "--overwrite")
+    command(mirror, kept, "--overwrite")
     check(whole, kept)
 
 
@@ -1560,7 +1625,7 @@ def test_overwrite_without_another_file_loses_nothing(mirror, whole, kept, gone)
 
 
 @pytest.mark.parametrize("other_voxels", [False, True])
-@pytest.mark.parametrize("damage", ["no trailer", "3-D", "empty", "flipped in the middle"])
+@pytest.mark.parametrize("damage", ["no trailer", "3-D"])
 def test_overwrite_with_a_damaged_session(mirror, whole, kept, damage, other_voxels):
     before = contents(kept, "sub-*/**/*")
     if other_voxels:
@@ -1570,7 +1635,7 @@ def test_overwrite_with_a_damaged_session(mirror, whole, kept, damage, other_vox
         convert(mirror, kept, overwrite=True, progress=False)
     names_and_mends(str(caught.value), mirror / betas_file())
     check(whole, kept)
-    check(whole, kept, subject="sub-03", lacks={"surfaces"})
+    check(whole, kept, subject="sub-03", lacks=BARE)
     assert contents(kept, "sub-*/**/*") == before
     put(mirror, betas_file(), (whole / betas_file()).read_bytes())
     assert command(mirror, kept, "--overwrite") == 0
@@ -1609,9 +1674,10 @@ NOT_SUBJECTS = ["", "sub-", "sub_01", 1, None, "ses-", "sub-01/..", b"sub-01"]
 def test_malformed_subject(whole, whole_store, new, given):
     with pytest.raises(SubjectNotFoundError) as caught:
         load_subject(given, whole_store)
-    names_and_mends(str(caught.value) + "--", repr(given), "'sub-01'", "sub-07")
+    for word in (repr(given), "'sub-01'", "sub-07"):
+        assert word in str(caught.value)
     with pytest.raises(ValueError, match="no subject id"):
-        xr.open_dataset(whole_store, engine="laion_zarr", group=given or "")
+        xr.open_dataset(whole_store, engine="laion_zarr", group="" if given is None else given)
     if given is not None:
         with pytest.raises(SubjectNotFoundError):
             convert(whole, new, subjects=given, progress=False)

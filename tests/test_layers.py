@@ -35,7 +35,7 @@ ALLOWED: dict[str, set[str]] = {
         *("config", "templates"),
     },
     "conversion.plan": {"_schema"},
-    "conversion.options": {"errors", "_layout", "conversion.plan"},
+    "conversion.options": {"errors", "_layout", "_select", "conversion.plan"},
     "conversion.sources": {"errors", "_layout"},
     "conversion.write": {*BASE, "_codec", "_store"},
     "conversion.session": {
@@ -47,14 +47,23 @@ ALLOWED: dict[str, set[str]] = {
         *(*BASE, "_layout", "_store"),
         *("conversion.plan", "conversion.session", "conversion.sources", "conversion.write"),
     },
+    "conversion.pieces": {
+        *("_layout", "_schema", "_store", "conversion.options", "conversion.sources"),
+        *("conversion.subject", "conversion.write"),
+    },
+    "conversion.axis": {
+        *(*BASE, "_layout", "_store", "conversion.options", "conversion.sources"),
+        "conversion.subject",
+    },
     "conversion.planning": {
-        *(*BASE, "_layout", "_store", "conversion.options", "conversion.plan"),
-        *("conversion.session", "conversion.sources", "conversion.subject", "conversion.write"),
+        *(*BASE, "_layout", "_store", "conversion.axis", "conversion.options", "conversion.plan"),
+        *("conversion.pieces", "conversion.session", "conversion.sources"),
+        *("conversion.subject", "conversion.write"),
     },
     "conversion.pipeline": {
         *(*BASE, "_codec", "_layout", "_store", "config", "conversion.options"),
-        *("conversion.planning", "conversion.sources", "conversion.subject"),
-        *("conversion.workers", "conversion.write"),
+        *("conversion.axis", "conversion.pieces", "conversion.planning", "conversion.sources"),
+        *("conversion.subject", "conversion.workers", "conversion.write"),
     },
     # By other code than converter and reader: neither sources, plan nor write.
     "conversion.verification": {*BASE, "_codec", "_layout", "_store", "config"},
