@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from zarr.abc.store import Store
@@ -42,14 +42,11 @@ class ChosenAxis:
         Whether it must be written.
     reordered : bool
         Whether stored parts are in another order: then all are written anew, or none.
-    notes : list of str
-        What the mirror has and the store will not.
     """
 
     axis: VoxelAxis
     changed: bool
     reordered: bool
-    notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -84,7 +81,7 @@ class AxisPlanner:
             The subject's voxels in the store.
         """
         old = None if stored is None else self._stored_axis(files.subject)
-        mask, notes = self._mask(files, old)
+        mask = self.options.mask
         if stored is None and not recipe.mask_files(files, mask):
             raise self._no_mask(files, mask)
         ids, errors = self._look(files, mask)
@@ -99,14 +96,14 @@ class AxisPlanner:
             reordered = stored is not None and not (
                 old is not None and np.array_equal(old.voxels, axis.voxels)
             )
-            return ChosenAxis(axis, True, reordered, notes)
+            return ChosenAxis(axis, True, reordered)
         assert old is not None
         if unchanged(stored, ids):
             old.errors |= errors
-            return ChosenAxis(old, False, False, notes)
+            return ChosenAxis(old, False, False)
         axis = self._extended(old, files, mask, ids)
         axis.errors |= errors
-        return ChosenAxis(axis, True, False, notes)
+        return ChosenAxis(axis, True, False)
 
     def _stored_axis(self, subject: str) -> VoxelAxis | None:
         try:
@@ -115,21 +112,6 @@ class AxisPlanner:
             if not self.options.overwrite:
                 raise
             return None
-
-    def _mask(self, files: SubjectFiles, old: VoxelAxis | None) -> tuple[str, list[str]]:
-        """The masks to store: as asked, else as stored, else both."""
-        if self.options.mask is not None:
-            return self.options.mask, []
-        if old is None or self.options.overwrite or len(old.masks) == len(schema.MASKS):
-            return "both", []
-        (only,) = old.masks
-        there = set(recipe.mask_files(files, "both")) - {only}
-        notes = [
-            f"{files.subject}: the {mask} brain mask is in {self.source.root} and not in the store."
-            f" To add it, convert anew with --mask both --overwrite."
-            for mask in there
-        ]
-        return only, notes
 
     def _no_mask(self, files: SubjectFiles, mask: str) -> DataNotDownloadedError:
         paths = {

@@ -118,7 +118,7 @@ def _add_convert(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--ses", nargs="+", action="extend", help="only these sessions")
     parser.add_argument("--parts", nargs="+", action="extend", choices=PARTS, help="only these")
     parser.add_argument(
-        "--mask", choices=MASK_CHOICES, help="voxels to store (default: as stored, else both)"
+        "--mask", choices=MASK_CHOICES, default="both", help="voxels to store (default: both)"
     )
     parser.add_argument("--n-workers", type=int, help="processes (default: cores, sessions)")
     parser.add_argument("--memory", help="for all workers together (default: 2GiB each)")

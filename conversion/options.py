@@ -26,8 +26,8 @@ class Options:
         Some of `PARTS`.
     asked_parts : bool
         Whether the user named the parts: then a missing one is a failure.
-    mask : str or None
-        One of `MASK_CHOICES`; None for what is stored, else both.
+    mask : str
+        One of `MASK_CHOICES`.
     n_workers : int or None
         Worker processes.
     memory : str, int or None
@@ -40,7 +40,7 @@ class Options:
     sessions: list[str] | None
     parts: tuple[str, ...]
     asked_parts: bool
-    mask: str | None
+    mask: str
     n_workers: int | None
     memory: str | int | None
     overwrite: bool
@@ -88,7 +88,7 @@ def check_options(
     subjects: Any,
     sessions: Any,
     parts: Any,
-    mask: str | None,
+    mask: str,
     n_workers: Any,
     memory: Any,
     overwrite: bool,
@@ -101,7 +101,7 @@ def check_options(
     asked = listed(parts)
     if unknown := set(asked or ()) - set(PARTS):
         raise ValueError(f"Unknown parts {sorted(unknown)}. Parts: {', '.join(PARTS)}.")
-    if mask not in (None, *MASK_CHOICES):
+    if mask not in MASK_CHOICES:
         raise ValueError(f"mask must be one of {list(MASK_CHOICES)}, got {mask!r}.")
     wanted = listed(subjects)
     if wanted == ["all"]:

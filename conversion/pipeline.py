@@ -56,7 +56,7 @@ def convert(
     sessions: str | Sequence[str] | None = None,
     parts: str | Sequence[str] | None = None,
     *,
-    mask: str | None = None,
+    mask: str = "both",
     n_workers: int | None = None,
     memory: str | int | None = None,
     overwrite: bool = False,
@@ -79,9 +79,8 @@ def convert(
         What to convert. If not provided, all that the mirror has.
     parts : str or list of str, optional
         Some of ``betas``, ``anatomy``, ``surfaces``, ``metadata``. If not provided, all.
-    mask : {"both", "anatomical", "rsquare"}, optional
-        Voxels to store: the union of both brain masks, or one of them. If not provided, what the
-        store has, else both.
+    mask : {"both", "anatomical", "rsquare"}
+        Voxels to store: the union of both brain masks, or one of them.
     n_workers : int, optional
         Worker processes. If not provided, as many as cores and sessions.
     memory : str or int, optional

@@ -132,7 +132,6 @@ class Planner:
         )
         job = Job(subject, files, catalogue, chosen.axis, chosen.changed, chosen.reordered)
         self._note_missing(files)
-        self.report.missing += chosen.notes
         for what, error in chosen.axis.errors.items():
             self.report.failed[f"{subject} {what}"] = error
         if not chosen.changed:

@@ -178,33 +178,30 @@ def restore_voxels(stored: StoredParts) -> VoxelAxis:
 def merge_voxels(old: VoxelAxis, new: VoxelAxis, subject: str) -> VoxelAxis:
     """Add what a mirror brings to what the store has; the storage order stays.
 
-    Raises
-    ------
-    NotConvertedError
-        If the mirror's masks hold voxels that are not stored.
+    A mask with voxels that are not stored is refused, and what is stored of it stays.
     """
     new.grid.check_same(old.grid)
     stored = np.zeros(int(np.prod(old.grid.shape)), dtype=bool)
     stored[old.voxels] = True
+    masks, sources, errors = dict(old.masks), old.sources | new.sources, dict(new.errors)
+    attributes = old.attributes | new.attributes
     for name, mask in new.masks.items():
         missing = int((mask & ~stored).sum())
-        if missing:
-            raise NotConvertedError(
-                f"{subject}: the {name} brain mask holds {missing:,} voxels that are not stored. "
-                f"Convert {subject} anew with 'laion-zarr convert --overwrite --subject {subject}' "
-                "(what is stored stays readable until that is whole), or keep to the stored ones "
-                "with --mask."
-            )
-    return VoxelAxis(
-        old.grid,
-        old.voxels,
-        old.masks | new.masks,
-        old.rois | new.rois,
-        old.ceilings | new.ceilings,
-        old.attributes | new.attributes,
-        old.sources | new.sources,
-        new.errors,
-    )
+        if not missing:
+            masks[name] = mask
+            continue
+        errors[name] = NotConvertedError(
+            f"{subject}: the {name} brain mask holds {missing:,} voxels that are not stored. "
+            f"Convert {subject} anew with 'laion-zarr convert --overwrite --subject {subject}' "
+            "(what is stored stays readable until that is whole), or keep to the stored ones "
+            "with --mask."
+        )
+        sources.pop(attributes.pop(name)["source"]["file"])
+        if name in old.attributes:
+            attributes[name] = old.attributes[name]
+            sources |= {k: v for k, v in old.sources.items() if k not in sources}
+    rois, ceilings = old.rois | new.rois, old.ceilings | new.ceilings
+    return VoxelAxis(old.grid, old.voxels, masks, rois, ceilings, attributes, sources, errors)
 
 
 def order_voxels(axis: VoxelAxis) -> np.ndarray:

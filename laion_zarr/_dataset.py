@@ -16,15 +16,6 @@ from laion_zarr._select import trial_blocks, voxel_blocks
 from laion_zarr.errors import NotConvertedError
 
 
-def _lazy(array: LazyBetas | LazyMap) -> indexing.LazilyIndexedArray:
-    return indexing.LazilyIndexedArray(array)
-
-
-def _cached(array: LazyMap) -> indexing.MemoryCachedArray:
-    # Read when first looked at, then kept: 30 sessions of maps nobody asks for cost nothing.
-    return indexing.MemoryCachedArray(indexing.CopyOnWriteArray(_lazy(array)))  # type: ignore[arg-type]
-
-
 def voxel_positions(voxels: np.ndarray, shape: tuple[int, ...], affine: np.ndarray) -> xr.Dataset:
     """Grid indices and mm of flat C indices, as coordinates along ``voxel``."""
     ijk = np.stack(np.unravel_index(voxels, shape), axis=1)
@@ -98,14 +89,18 @@ def build_dataset(handle: SubjectHandle) -> xr.Dataset:
     n_trials = {session: int(counts[session]) for session in sessions}
     n_voxels = dataset.sizes[VOXEL]
     betas = LazyBetas(handle, n_trials, n_voxels)
-    dataset["betas"] = xr.Variable((TRIAL, VOXEL), _lazy(betas), schema.BETAS.attributes)
+    dataset["betas"] = xr.Variable(
+        (TRIAL, VOXEL), indexing.LazilyIndexedArray(betas), schema.BETAS.attributes
+    )
     dataset = dataset.assign_coords({SESSION: np.array(sessions, dtype=object)})
     maps = [handle.stored.parts.get(schema.maps_part(session)) for session in sessions]
     present = {name for part in maps if part is not None for name in part.arrays()}
     for name, spec in schema.MAP_ARRAYS.items():
         if name in present:
             lazy = LazyMap(handle, name, sessions, n_voxels)
-            dataset[name] = xr.Variable((SESSION, VOXEL), _cached(lazy), spec.attributes)
+            dataset[name] = xr.Variable(
+                (SESSION, VOXEL), indexing.LazilyIndexedArray(lazy), spec.attributes
+            )
     dataset.attrs |= {
         "sources": _sources(handle),
         "schema_version": schema.SCHEMA_VERSION,

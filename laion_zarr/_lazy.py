@@ -202,17 +202,27 @@ class LazyMap(_LazyArray):
         super().__init__(handle, (len(sessions), n_voxels))
         self.name = name
         self.sessions = sessions
+        self._kept: dict[str, np.ndarray | None] = {}
 
     def _read(self, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
-        out = np.full((len(rows), len(cols)), np.nan, dtype=self.dtype)
         stored = self.handle.storage_order()[cols]
+        out = np.full((len(rows), len(cols)), np.nan, dtype=self.dtype)
         for row, session in enumerate(np.array(self.sessions, dtype=object)[rows]):
-            part = maps_part(session)
-            if part in self.handle.stored.parts:
-                found = self.handle.stored.load(part, [self.name])
-                if self.name in found:
-                    out[row] = found[self.name][stored]
+            if (values := self._of_session(session)) is not None:
+                out[row] = values[stored]
         return out
+
+    def _of_session(self, session: str) -> np.ndarray | None:
+        # Read when first looked at, then kept: maps that nobody asks for cost nothing.
+        if session not in self._kept:
+            part = maps_part(session)
+            there = part in self.handle.stored.parts
+            found = self.handle.stored.load(part, [self.name]) if there else {}
+            self._kept[session] = found.get(self.name)
+        return self._kept[session]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_kept": {}}
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
         return (*super().__dask_tokenize__(), self.name)

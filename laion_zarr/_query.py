@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,7 @@ class Query:
         self._handle = handle
         self.lazy = build_dataset(handle)
 
-    def session_ids(self, session: str | Sequence[str]) -> list[str]:
+    def session_ids(self, session: str | Iterable[str]) -> list[str]:
         """Full ids of sessions, each of them in the store."""
         subject, there = self._handle.subject, self._handle.stored.sessions
         ids = [session_id(item) for item in _select.as_list(session)]
@@ -103,7 +103,7 @@ class Query:
         picked = self.lazy.isel({TRIAL: _select.compact(trials), VOXEL: _select.compact(voxels)})
         return chunked(picked, self._handle, voxels, blocks)
 
-    def ceiling(self, session: str | None, desc: str | None) -> xr.DataArray:
+    def ceiling(self, session: str | None, desc: object) -> xr.DataArray:
         """A noise-ceiling map over the stored union."""
         if session is not None:
             part = self._handle.stored.parts.get(maps_part(session))

@@ -67,8 +67,8 @@ def surfaces(
     """Surface forms of ROIs: roi -> ``hemi-L``/``hemi-R`` -> form -> array."""
     if SURFACES_PART not in stored.parts:
         raise NotConvertedError(
-            f"The store holds no surface ROIs of {stored.group}. Download derivatives/rois and run "
-            "'laion-zarr convert' again."
+            f"The store holds no ROIs on surfaces of {stored.group}. Download derivatives/rois and "
+            "run 'laion-zarr convert' again."
         )
     form_of = {"func.gii": surface_mask, "label": surface_label}
     arrays = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -299,14 +299,13 @@ class Subject(MirrorAnatomy):
         if (session is None) == (desc is None):
             raise ValueError("Pass exactly one of session= and desc=.")
         given = session if desc is None else desc
-        if not isinstance(given, str):
-            keys = self._query.session_ids(given) if desc is None else _select.as_list(given)  # type: ignore[arg-type]
+        if isinstance(given, Iterable) and not isinstance(given, str):
+            keys = self._query.session_ids(given) if desc is None else list(given)
             name = "session" if desc is None else "desc"
             options = {"roi": roi, "mask": mask, "mask_source": mask_source}
             return {key: self.get_noise_ceiling(**{name: key}, **options) for key in keys}
         ids = None if session is None else self._query.session_ids(session)
         voxels = self._query.voxels(roi, mask, mask_source, None, None)
-        assert desc is None or isinstance(desc, str)
         ceiling = self._query.ceiling(None if ids is None else ids[0], desc)
         return ceiling.isel({VOXEL: _select.compact(voxels)})
 

@@ -445,7 +445,7 @@ def test_labelled_mask_is_refused_like_any_other(sub, masks, mask):
 @pytest.mark.parametrize("what", ["trial", "voxel", "image_name", "session"])
 def test_labels_in_any_form(sub, form, what):
     """What another array or table is labelled with selects here, as in xarray."""
-    picked = sub.sel(trial=[30, 2], roi="OFA", mask_source="anatomical")[what]
+    picked = sub.sel(trial=[30, 2], roi="laiongeneral", mask_source="anatomical")[what]
     labels = {
         "DataArray": picked,
         "Series": pd.Series(picked.values),
@@ -474,7 +474,7 @@ ANSWERS = {
     "ceiling": lambda sub: sub.get_noise_ceiling(desc="NoiseceilingAllrep"),
     "session's ceiling": lambda sub: sub.get_noise_ceiling(session="ses-01"),
     "roi mask": lambda sub: sub.get_roi_mask("all"),
-    "roi volume": lambda sub: sub.get_roi_data("OFA", "volume")["OFA"]["volume"],
+    "regions": lambda sub: sub.get_roi_mask(["EBA", "laiongeneral"]),
     "brain mask": lambda sub: sub.get_brain_mask(),
     "coordinates": lambda sub: sub.get_voxel_coordinates(),
     "x": lambda sub: sub.get_betas()["x"],
@@ -483,7 +483,7 @@ ANSWERS = {
     "selected regions": lambda sub: sub.sel()["roi_mask"],
     "regions of all": lambda sub: sub.dataset["roi_mask"],
     "map of all": lambda sub: sub.dataset["r2"],
-    "betas": lambda sub: sub.get_betas(roi="OFA"),
+    "betas": lambda sub: sub.get_betas(roi="laiongeneral"),
 }
 
 
