@@ -342,8 +342,11 @@ class _Execution:
         part = catalogue.parts.get(schema.METADATA_PART)
         if part is None:
             return None, {}
-        columns = StoredParts(self.store, schema.STIMULI_GROUP).load(schema.METADATA_PART)
-        return pd.DataFrame(columns), {schema.METADATA_PART: _fingerprint(part)}
+        stored = StoredParts(self.store, schema.STIMULI_GROUP)
+        arrays = stored.attributes(schema.METADATA_PART)[0]["csv_columns"]
+        found = stored.load(schema.METADATA_PART)
+        table = pd.DataFrame({column: found[array] for column, array in arrays.items()})
+        return table, {schema.METADATA_PART: _fingerprint(part)}
 
     def _convert_metadata(self, file: str, catalogue: Catalogue) -> None:
         stored = catalogue.parts.get(schema.METADATA_PART)
@@ -373,7 +376,6 @@ def _fingerprint(part: Part) -> dict[str, int]:
 def stored_table(stored: StoredParts, session: str) -> pd.DataFrame:
     """A session's trial table as the store has it."""
     (attributes,) = stored.attributes(session)
-    columns = ["image_name" if c == "label" else c for c in attributes["tsv_columns"]]
-    found = stored.load(session, columns)
-    table = pd.DataFrame({name: found[name] for name in columns})
-    return table.rename(columns={"image_name": "label"})
+    arrays = attributes["tsv_columns"]
+    found = stored.load(session, arrays.values())
+    return pd.DataFrame({column: found[array] for column, array in arrays.items()})

@@ -31,6 +31,7 @@ from laion_zarr._schema import (
     TRIAL_LABELS,
     VOXEL_INDEX,
     ArraySpec,
+    column_arrays,
 )
 from laion_zarr._store import Part, StoreLike, open_store
 from laion_zarr.conversion.plan import VOLUMES_AHEAD
@@ -97,7 +98,7 @@ def convert_session(task: SessionTask, progress: Progress) -> Part:
         {
             COORDINATES: " ".join(TRIAL_LABELS),
             "session": task.session,
-            "tsv_columns": list(table.columns),
+            "tsv_columns": column_arrays(table.columns),
         }
     )
     with source.volume(task.betas) as volume:
@@ -269,12 +270,11 @@ def _write_labels(
     writer.array(VOXEL_INDEX, task.voxels)
     writer.array(SESSION_ARRAYS[TRIAL], np.arange(len(table), dtype=np.int32))
     source = {"file": task.trials, **task.identities[task.trials]}
-    for name, column in table.items():
-        stored = "image_name" if name == "label" else str(name)
-        spec = SESSION_ARRAYS.get(stored) or column_spec(stored, column, (TRIAL,))
+    for name, stored in column_arrays(table.columns).items():
+        spec = SESSION_ARRAYS.get(stored) or column_spec(stored, table[name], (TRIAL,))
         extra = sidecars.get("trials", {}).get(name)
         attributes = {"source": source} | ({"sidecar": extra} if extra else {})
-        writer.array(spec, column.to_numpy(), attributes)
+        writer.array(spec, table[name].to_numpy(), attributes)
 
 
 def column_spec(name: str, column: pd.Series, dims: tuple[str, ...]) -> ArraySpec:

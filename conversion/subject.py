@@ -207,6 +207,11 @@ def merge_voxels(old: VoxelAxis, new: VoxelAxis, subject: str) -> VoxelAxis:
 def order_voxels(axis: VoxelAxis) -> np.ndarray:
     """Storage order of all voxels that a mask holds."""
     voxels = np.flatnonzero(np.logical_or.reduce(list(axis.masks.values())))
+    if not voxels.size:
+        raise SourceError(
+            f"{axis.grid.path}: expected a brain mask with voxels in it, found none (nor in the "
+            "other mask). Delete it and download it again."
+        )
     none = np.zeros(len(voxels), dtype=bool)
     masks = np.stack([axis.masks[name][voxels] if name in axis.masks else none for name in MASKS])
     rois = np.array([mask[voxels] for _, (_, mask) in sorted(axis.rois.items())], dtype=bool)
@@ -270,7 +275,7 @@ def write_trials(
     """
     sessions = sorted(tables)
     table = pd.concat([tables[session] for session in sessions], ignore_index=True)
-    table = table.rename(columns={"label": "image_name"})
+    table = table.rename(columns=schema.column_arrays(table.columns))
     for name in table.columns[table.isna().any()]:
         if table[name].dtype == object:  # a column that only some sessions have
             table[name] = table[name].fillna("")
@@ -291,18 +296,21 @@ def write_trials(
 
 
 def _join_stimuli(table: pd.DataFrame, stimuli: pd.DataFrame) -> pd.DataFrame:
+    """Add the columns of the stimulus metadata to the trials, by image name."""
     rows = pd.Index(stimuli["image_name"].to_numpy(dtype=object))
-    found = rows.get_indexer(table["image_name"].to_numpy(dtype=object))
+    found = rows.get_indexer(pd.Index(table["image_name"].to_numpy(dtype=object)))
+    missing = found < 0
     joined = {"stim_idx": found}
+    arrays = schema.column_arrays(stimuli.columns)
     for name in stimuli.columns:
         if name not in table.columns:
             values = stimuli[name].to_numpy()
-            missing = found < 0
             if missing.any() and values.dtype.kind in "iub":
                 values = values.astype(np.float64)
             column = values[found]
-            column[missing] = "" if values.dtype == object else np.nan
-            joined[name] = column
+            if missing.any():
+                column[missing] = "" if values.dtype == object else np.nan
+            joined[arrays[name]] = column
     return table.assign(**joined)
 
 
@@ -310,11 +318,10 @@ def write_metadata(store: Store, path: str, source: Source, file: str, ids: Sour
     """Write the stimulus metadata, rows as in the source."""
     table = source.read_metadata(file)
     writer = PartWriter(store, path)
-    writer.group({"csv_columns": list(table.columns)} | attributes_of(source, file, ids))
-    for column_name, column in table.items():
-        name = str(column_name)
-        spec = schema.METADATA_ARRAYS.get(str(name)) or column_spec(
-            str(name), column, (schema.IMAGE,)
-        )
-        writer.array(spec, column.to_numpy())
+    arrays = schema.column_arrays(table.columns)
+    writer.group({"csv_columns": arrays} | attributes_of(source, file, ids))
+    for name, stored in arrays.items():
+        image = (schema.IMAGE,)
+        spec = schema.METADATA_ARRAYS.get(stored) or column_spec(stored, table[name], image)
+        writer.array(spec, table[name].to_numpy())
     return writer.part(ids)

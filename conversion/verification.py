@@ -6,6 +6,7 @@ Reads with other code than converter and reader: zarr-python the store, nibabel 
 from __future__ import annotations
 
 import io
+import warnings
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +30,7 @@ from laion_zarr._schema import (
     SURFACES_PART,
     TRIALS_PART,
     VOXELS_PART,
+    column_arrays,
     is_session_part,
 )
 from laion_zarr._store import (
@@ -396,9 +398,8 @@ class _Check:
                 table = pd.read_csv(io.BytesIO(text), sep=separator, keep_default_na=False)
                 if "beta_index" in table:
                     table = table.set_index("beta_index", drop=False).sort_index()
-                for name in table:
-                    stored = self._array(f"{path}/{'image_name' if name == 'label' else name}")
-                    self._same_column(f"{path}/{name}", stored, table[name])
+                for name, array in column_arrays(table.columns).items():
+                    self._same_column(f"{path}/{name}", self._array(f"{path}/{array}"), table[name])
 
     def _same_column(self, where: str, stored: np.ndarray, column: pd.Series) -> None:
         if stored.dtype.kind in "iufb":
@@ -420,7 +421,9 @@ class _Check:
             image = nib.gifti.GiftiImage.from_filename(path)
             self._same(where, np.asarray(array[...]), image.darrays[0].data.ravel() != 0)
         else:
-            vertices = np.atleast_1d(nib.freesurfer.read_label(path))
+            with warnings.catch_warnings():  # that an empty label has no data
+                warnings.simplefilter("ignore", UserWarning)
+                vertices = np.atleast_1d(nib.freesurfer.read_label(path))
             self._same(where, np.asarray(array[...]), vertices)
 
 

@@ -109,6 +109,12 @@ def build_dataset(handle: SubjectHandle) -> xr.Dataset:
     return dataset
 
 
+def owned(dataset: xr.Dataset) -> xr.Dataset:
+    """A selection whose labels and masks are the caller's own, to write into."""
+    lazy = [name for name in dataset if name == schema.BETAS.name or name in schema.MAP_ARRAYS]
+    return dataset.drop_vars(lazy).copy(deep=True).assign({n: dataset.variables[n] for n in lazy})
+
+
 def chunked(
     dataset: xr.Dataset, handle: SubjectHandle, union: np.ndarray, chunks: dict[str, Any]
 ) -> xr.Dataset:

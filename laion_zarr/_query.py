@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from laion_zarr import _select
-from laion_zarr._dataset import build_dataset, chunked
+from laion_zarr._dataset import build_dataset, chunked, owned
 from laion_zarr._layout import session_id
 from laion_zarr._lazy import SubjectHandle
 from laion_zarr._schema import ALL_SESSIONS_NC, NC, SESSION, TRIAL, VOXEL, maps_part
@@ -90,7 +90,7 @@ class Query:
 
     def axis(self, union: np.ndarray) -> xr.Dataset:
         """Voxel labels at positions of the stored union."""
-        return self.lazy[[VOXEL]].isel({VOXEL: _select.compact(union)})
+        return owned(self.lazy[[VOXEL]].isel({VOXEL: _select.compact(union)}))
 
     def select(
         self, trials: np.ndarray, voxels: np.ndarray, voxel: Any, chunks: dict[str, Any] | None
@@ -101,7 +101,7 @@ class Query:
             voxels = wanted[np.isin(wanted, voxels)]
         blocks = _select.check_chunks(chunks, {TRIAL: len(trials), VOXEL: len(voxels)})
         picked = self.lazy.isel({TRIAL: _select.compact(trials), VOXEL: _select.compact(voxels)})
-        return chunked(picked, self._handle, voxels, blocks)
+        return chunked(owned(picked), self._handle, voxels, blocks)
 
     def ceiling(self, session: str | None, desc: object) -> xr.DataArray:
         """A noise-ceiling map over the stored union."""

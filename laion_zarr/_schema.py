@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 SCHEMA_VERSION = 1
@@ -28,6 +30,9 @@ SLAB_VOXELS = 135 * CHUNK_VOXELS
 MASKS = ("anatomical", "rsquare")
 DEFAULT_MASK = "anatomical"
 ALL_SESSIONS_NC = "NoiseceilingAllrep"  # the ceiling for thresholds that span sessions
+
+# What is safe as a folder on every disk.
+_ARRAY_NAME = re.compile(r"[A-Za-z][\w .-]*")
 
 PERCENT = "percent"
 SIGNAL_CHANGE = "percent signal change"
@@ -174,6 +179,29 @@ SURFACES_PART = "surfaces"
 METADATA_PART = "metadata"
 IMAGES_PART = "images"
 STIMULI_GROUP = "stimuli"
+
+
+# Names that a table's further columns cannot have in the store.
+_TAKEN = {*VOXEL_ARRAYS, *SESSION_ARRAYS, *MAP_ARRAYS, *TRIAL_ARRAYS, SESSION, GRID, IMAGE}
+_TABLE_COLUMNS = {"session": "session", "run": "run", "beta_index": "beta_index"}
+
+
+def column_arrays(columns: Iterable[str]) -> dict[str, str]:
+    """Columns of a trial table -> names of their arrays.
+
+    ``label`` is ``image_name``; a column whose name is taken, or no name for an array, is
+    prefixed.
+    """
+    arrays = {"label": "image_name", **_TABLE_COLUMNS}
+    found: dict[str, str] = {}
+    for column in columns:
+        name = arrays.get(column, column)
+        if column not in arrays and (column in _TAKEN or not _ARRAY_NAME.fullmatch(column)):
+            name = "tsv_" + re.sub(r"\W", "_", column)
+            while name in found.values():
+                name += "_"
+        found[column] = name
+    return found
 
 
 def maps_part(session: str) -> str:

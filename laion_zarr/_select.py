@@ -26,7 +26,9 @@ _TRIALS_PER_BLOCK = 1024
 
 
 def as_list(value: object) -> list:
-    """A label or a list of labels -> a list."""
+    """A label or labels in any form (list, array, Series, DataArray) -> a list."""
+    if isinstance(value, xr.DataArray | pd.Series | pd.Index | np.ndarray):
+        value = np.asarray(value).tolist()
     if isinstance(value, str) or not isinstance(value, Iterable):
         return [value]
     return list(value)
@@ -223,6 +225,8 @@ def voxel_mask(mask: object, axis: xr.Dataset) -> np.ndarray:
     if values.dtype != bool:
         raise ValueError(f"mask must be boolean, got {values.dtype}. For labels use sel(voxel=…).")
     if isinstance(mask, xr.DataArray) and VOXEL in mask.coords:
+        if mask.dims != (VOXEL,):
+            raise ValueError(f"mask must be along {VOXEL!r} alone, got dims {mask.dims}.")
         labels = mask[VOXEL].values[values]
         unknown = np.setdiff1d(labels, voxels)
         if unknown.size:

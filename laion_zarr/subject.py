@@ -119,7 +119,7 @@ class Subject(MirrorAnatomy):
         # On first use: a subject that is only asked for its sessions reads no labels.
         return Query(self._handle)
 
-    @cached_property
+    @property
     def dataset(self) -> xr.Dataset:
         """The whole subject, (trial, voxel) over the stored union of voxels, lazy.
 
@@ -307,7 +307,7 @@ class Subject(MirrorAnatomy):
         ids = None if session is None else self._query.session_ids(session)
         voxels = self._query.voxels(roi, mask, mask_source, None, None)
         ceiling = self._query.ceiling(None if ids is None else ids[0], desc)
-        return ceiling.isel({VOXEL: _select.compact(voxels)})
+        return ceiling.isel({VOXEL: _select.compact(voxels)}).copy(deep=True)
 
     # -- trials
 
@@ -329,10 +329,9 @@ class Subject(MirrorAnatomy):
         (ses,) = self._query.session_ids(session)
         stored = self._handle.stored
         (attributes,) = stored.attributes(ses)
-        names = {"label": "image_name"}
-        columns = attributes["tsv_columns"]
-        found = stored.load(ses, [names.get(column, column) for column in columns])
-        return pd.DataFrame({column: found[names.get(column, column)] for column in columns})
+        arrays = attributes["tsv_columns"]
+        found = stored.load(ses, arrays.values())
+        return pd.DataFrame({column: found[array] for column, array in arrays.items()})
 
     # -- masks and ROIs
 
@@ -512,9 +511,9 @@ class Subject(MirrorAnatomy):
                 f"The store {location(self._handle.stored.store)} holds no stimulus metadata. "
                 "Download stimuli/task-images_metadata.csv and run 'laion-zarr convert' again."
             ) from error
-        (attributes,) = stored.attributes(METADATA_PART)
+        arrays = stored.attributes(METADATA_PART)[0]["csv_columns"]
         found = stored.load(METADATA_PART, part.arrays())
-        return pd.DataFrame({name: found[name] for name in attributes["csv_columns"]})
+        return pd.DataFrame({column: found[array] for column, array in arrays.items()})
 
     def get_n_stimuli(self, stimuli: str | None = None) -> int:
         """Number of stimuli in the metadata; ``"shared"`` or ``"unique"`` ones if named."""
