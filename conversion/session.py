@@ -10,6 +10,7 @@ import queue
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -246,11 +247,19 @@ def _write_betas(
     n_voxels = sum(len(slab.index) for slab in slabs)
     writer.metadata(BETAS, (n_voxels, n_trials), attributes)
     tables = []
-    for number, slab in enumerate(slabs):
-        shard, table = _codec.encode_shard(_chunks(slab.values))
-        writer.put(f"{BETAS.name}/c/{number}/0", shard)
-        tables.append(table)
-        slabs.release()
+    # One shard is written while the next is encoded; its betas are let go before that.
+    with ThreadPoolExecutor(1) as disk:
+        writing: Future[None] | None = None
+        for number, slab in enumerate(slabs):
+            shard, table = _codec.encode_shard(_chunks(slab.values))
+            slab.values = slab.values[:0].copy()
+            if writing is not None:
+                writing.result()
+            writing = disk.submit(writer.put, f"{BETAS.name}/c/{number}/0", shard)
+            tables.append(table)
+            slabs.release()
+        if writing is not None:
+            writing.result()
     writer.array(CHUNK_TABLE, np.concatenate(tables))
 
 
