@@ -224,7 +224,7 @@ class Source:
             )
         except (ValueError, UnicodeDecodeError) as error:
             raise damaged(self.full(path), f"something else ({error})", "a table") from error
-        return table.apply(_numbers_where_all_are)
+        return table.apply(_typed_column)
 
     def read_surface_mask(self, path: str) -> np.ndarray:
         """Read a ``func.gii`` mask -> bool per vertex."""
@@ -258,12 +258,14 @@ def _describe(head: bytes) -> str:
     return f"bytes {head[:8]!r}" if head else "an empty file"
 
 
-def _numbers_where_all_are(column: pd.Series) -> pd.Series:
-    """A column as numbers, if each of its values is one (or missing)."""
+def _typed_column(column: pd.Series) -> pd.Series:
+    """A column as numbers or truth values, if each of its values is one (or missing)."""
     values = column.to_numpy(dtype=object)
     present = ~np.isin(values, list(_MISSING_NUMBER))
     if not present.any():
         return pd.Series(values, dtype=object)
+    if set(values.tolist()) <= {"True", "False"}:
+        return pd.Series(values == "True")
     numbers = pd.to_numeric(pd.Series(values[present]), errors="coerce")
     if numbers.isna().any():
         return pd.Series(values, dtype=object)

@@ -93,14 +93,26 @@ class Query:
         return owned(self.lazy[[VOXEL]].isel({VOXEL: _select.compact(union)}))
 
     def select(
-        self, trials: np.ndarray, voxels: np.ndarray, voxel: Any, chunks: dict[str, Any] | None
+        self,
+        trials: np.ndarray,
+        voxels: np.ndarray,
+        voxel: Any = None,
+        chunks: dict[str, Any] | None = None,
+        sessions: list[str] | None = None,
     ) -> xr.Dataset:
-        """Select positions, and voxel labels among them; then make Dask blocks."""
+        """Select positions, and voxel labels among them; then make Dask blocks.
+
+        `sessions` are those whose maps stay; None for all.
+        """
         if voxel is not None:
             wanted = _select.positions(self.lazy, VOXEL, voxel)
             voxels = wanted[np.isin(wanted, voxels)]
         blocks = _select.check_chunks(chunks, {TRIAL: len(trials), VOXEL: len(voxels)})
-        picked = self.lazy.isel({TRIAL: _select.compact(trials), VOXEL: _select.compact(voxels)})
+        rows = np.arange(self.lazy.sizes[SESSION])
+        if sessions is not None:
+            rows = np.flatnonzero(self.lazy[SESSION].to_series().isin(sessions))
+        positions = {TRIAL: trials, VOXEL: voxels, SESSION: rows}
+        picked = self.lazy.isel({dim: _select.compact(keep) for dim, keep in positions.items()})
         return chunked(owned(picked), self._handle, voxels, blocks)
 
     def ceiling(self, session: str | None, desc: object) -> xr.DataArray:

@@ -34,7 +34,7 @@ def catalogue(dataset: xr.Dataset) -> dict[str, str]:
 def resolve(dataset: xr.Dataset, stored: StoredParts, query: object) -> list[str]:
     """ROI names that a query means, those that are only on the surface among them."""
     table = catalogue(dataset)
-    if SURFACES_PART in stored.parts:
+    if has_surfaces(stored):
         (attributes,) = stored.attributes(SURFACES_PART)
         table = attributes["rois"] | table
     if not table:
@@ -61,11 +61,16 @@ def hemispheres(hemi: str) -> tuple[str, ...]:
     return (hemi,)
 
 
+def has_surfaces(stored: StoredParts) -> bool:
+    """Whether the store holds ROIs on surfaces."""
+    return SURFACES_PART in stored.parts
+
+
 def surfaces(
     stored: StoredParts, names: Sequence[str], wanted: Sequence[str], hemis: Sequence[str]
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """Surface forms of ROIs: roi -> ``hemi-L``/``hemi-R`` -> form -> array."""
-    if SURFACES_PART not in stored.parts:
+    if not has_surfaces(stored):
         raise NotConvertedError(
             f"The store holds no ROIs on surfaces of {stored.group}. Download derivatives/rois and "
             "run 'laion-zarr convert' again."

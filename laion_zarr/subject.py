@@ -135,7 +135,7 @@ class Subject(MirrorAnatomy):
         dtype('float32')
         """
         sizes = self._query.lazy.sizes
-        return self._query.select(np.arange(sizes[TRIAL]), np.arange(sizes[VOXEL]), None, None)
+        return self._query.select(np.arange(sizes[TRIAL]), np.arange(sizes[VOXEL]))
 
     @property
     def metadata(self) -> pd.DataFrame:
@@ -192,9 +192,8 @@ class Subject(MirrorAnatomy):
         """
         ids = None if session is None else self._query.session_ids(session)
         keep_voxels = self._query.voxels(roi, None, mask_source, nc_threshold, ids)
-        return self._query.select(
-            self._query.trials(ids, image_name, stimuli, trial), keep_voxels, voxel, chunks
-        )
+        keep_trials = self._query.trials(ids, image_name, stimuli, trial)
+        return self._query.select(keep_trials, keep_voxels, voxel, chunks, ids)
 
     # -- betas
 
@@ -257,7 +256,7 @@ class Subject(MirrorAnatomy):
         ids = None if session is None else self._query.session_ids(session)
         keep_voxels = self._query.voxels(roi, mask, mask_source, nc_threshold, ids)
         keep_trials = self._query.trials(ids, None, stimuli, None)
-        return self._query.select(keep_trials, keep_voxels, None, chunks)["betas"]
+        return self._query.select(keep_trials, keep_voxels, chunks=chunks)["betas"]
 
     # -- noise ceilings
 
@@ -431,7 +430,9 @@ class Subject(MirrorAnatomy):
             in_volume = _rois.catalogue(self._query.lazy)
             for name in [name for name in names if name in in_volume]:
                 data[name]["volume"] = self.get_roi_mask(name, mask_source)
-        if surface_forms := [form for form in forms if form != "volume"]:
+        surface_forms = [form for form in forms if form != "volume"]
+        # "all" is all there is; a form that is asked for by name must be there.
+        if surface_forms and (format != "all" or _rois.has_surfaces(self._handle.stored)):
             surfaces = _rois.surfaces(self._handle.stored, names, surface_forms, hemis)
             for name in names:
                 data[name]["gii"] = surfaces[name]

@@ -37,6 +37,8 @@ def place(values: object, axis: xr.Dataset, n_grid: int) -> tuple[xr.DataArray, 
     """
     voxels = axis[VOXEL].values
     if isinstance(values, xr.DataArray) and VOXEL in values.coords:
+        if VOXEL not in values.dims:
+            raise ValueError("values are of one voxel; keep the axis, as in .isel(voxel=[3]).")
         labels = values[VOXEL].values
         if labels.size and (labels.min() < 0 or labels.max() >= n_grid):
             raise ValueError(f"values name voxels beyond the grid of {n_grid:,} voxels.")

@@ -504,7 +504,8 @@ def same_betas(betas, files: Files, trials, voxels):
     same_trial_labels(betas, files, trials)
 
 
-def same_dataset(dataset, files: Files, trials, voxels):
+def same_dataset(dataset, files: Files, trials, voxels, sessions=None):
+    """`sessions` are those asked for: their maps stay, and no others."""
     same_betas(dataset["betas"], files, trials, voxels)
     maps = {name: found for name, found in files.maps.items() if found}
     tables = {"roi_mask"} if files.rois else set()
@@ -522,7 +523,9 @@ def same_dataset(dataset, files: Files, trials, voxels):
             same(dataset["noise_ceiling"].sel(nc=desc), values[voxels])
     for name, found in maps.items():
         assert dataset[name].dims == ("session_id", "voxel")
-        for session in files.sessions:
+        kept = [ses for ses in files.sessions if sessions is None or ses in sessions]
+        assert dataset["session_id"].values.tolist() == kept
+        for session in kept:
             missing = np.full(np.prod(files.shape), np.nan, np.float32)
             expected = found.get(session, missing)[voxels]
             same(dataset[name].sel(session_id=session), expected)
@@ -683,6 +686,7 @@ def check_sel(case: Case, data):
             files,
             by_labels(trials, np.arange(len(files.trials)), trial),
             by_labels(kept, files.union, voxel),
+            listed,
         )
 
 
@@ -803,7 +807,7 @@ def check_roi_data(case: Case, data, query, source):
     wanted = data.draw(st.sampled_from(sorted(FORMS)))
     hemi = data.draw(st.sampled_from(["all", "L", "R"]))
     has_surfaces = any(files.root.glob("derivatives/rois/*/*/*.label"))
-    if not has_surfaces and FORMS[wanted] != {"volume"}:
+    if not has_surfaces and "volume" not in FORMS[wanted]:
         with pytest.raises(NotConvertedError, match="surface"):
             case.sub.get_roi_data(query, wanted, hemi, source)
         return
@@ -811,7 +815,7 @@ def check_roi_data(case: Case, data, query, source):
     assert set(found) == set(files.resolve(query))
     for roi, forms in found.items():
         assert ("volume" in forms) == ("volume" in FORMS[wanted])
-        assert ("gii" in forms) == (FORMS[wanted] != {"volume"})
+        assert ("gii" in forms) == (has_surfaces and FORMS[wanted] != {"volume"})
         if "volume" in forms:
             same(forms["volume"], files.rois[roi][files.axis(source)])
         for side, surface in forms.get("gii", {}).items():
@@ -945,7 +949,7 @@ CHECKS = [
 ]
 
 
-@FEW
+@settings(FEW, max_examples=18)
 @given(spec=mirrors(), data=st.data())
 def test_answers_are_what_the_files_say(spec, data):
     with converted(spec) as case:
@@ -953,17 +957,11 @@ def test_answers_are_what_the_files_say(spec, data):
             check(case, data)
 
 
-def only_if_asked(request):
-    if "slow" not in request.config.getoption("markexpr"):
-        pytest.skip("minutes; run with -m slow")
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__[6:])
 @MANY
 @given(spec=mirrors(), data=st.data())
-def test_answers_are_what_the_files_say_often(check, request, spec, data):
-    only_if_asked(request)
+def test_answers_are_what_the_files_say_often(check, spec, data):
     with converted(spec) as case:
         check(case, data)
 
@@ -1255,7 +1253,7 @@ any_chunks = pytest.mark.filterwarnings("ignore:The specified chunks separate:Us
 
 @any_chunks
 @each_selection
-@settings(FEW, max_examples=40)
+@FEW
 @given(data=st.data())
 def test_selection_commutes(crowd, check, data):
     check(crowd, data)
@@ -1266,8 +1264,7 @@ def test_selection_commutes(crowd, check, data):
 @each_selection
 @MANY
 @given(data=st.data())
-def test_selection_commutes_often(crowd, check, request, data):
-    only_if_asked(request)
+def test_selection_commutes_often(crowd, check, data):
     check(crowd, data)
 
 
@@ -1308,7 +1305,7 @@ def orders(draw):
     return spec, draw(st.permutations(range(len(spec.sessions))))
 
 
-@settings(FEW, max_examples=5)
+@settings(FEW, max_examples=3)
 @given(asked=orders())
 def test_store_depends_on_its_sources_alone(asked):
     check_bytes(*asked)
@@ -1317,8 +1314,7 @@ def test_store_depends_on_its_sources_alone(asked):
 @pytest.mark.slow
 @settings(MANY, max_examples=50)
 @given(asked=orders())
-def test_store_depends_on_its_sources_alone_often(request, asked):
-    only_if_asked(request)
+def test_store_depends_on_its_sources_alone_often(asked):
     check_bytes(*asked)
 
 
