@@ -6,17 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from laion_zarr import _layout as layout
+from laion_zarr._base import SubjectBase
 from laion_zarr.config import get_data_dir
 from laion_zarr.errors import DataDirNotSetError, DataNotDownloadedError
 
 
-class MirrorAnatomy:
+class MirrorAnatomy(SubjectBase):
     """Paths of a subject's anatomy; the part of `Subject` that needs the mirror."""
-
-    @property
-    def subject_id(self) -> str:
-        """Id of the subject, such as ``"sub-01"``."""
-        raise NotImplementedError
 
     def _in_mirror(self, path: Any) -> Path:
         found = get_data_dir() / path

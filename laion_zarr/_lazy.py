@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,7 +75,7 @@ class SubjectHandle:
         return (type(self).__name__, self.subject, self.checksum)
 
 
-class _LazyArray(BackendArray):
+class _LazyArray(BackendArray, ABC):
     """What both kinds share: outer indexing by integer arrays, no boolean or strided surprises."""
 
     dtype = np.dtype("float32")
@@ -95,8 +96,9 @@ class _LazyArray(BackendArray):
         squeezed = tuple(0 if np.ndim(index) == 0 else slice(None) for index in (rows, cols))
         return values[squeezed]
 
+    @abstractmethod
     def _read(self, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
-        raise NotImplementedError
+        """Values at positions, (row, column) float32."""
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
         return (type(self).__name__, self.handle.__dask_tokenize__(), self.shape)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,24 +11,15 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from laion_zarr import _repr, _rois, _select, templates
+from laion_zarr import _repr, _select, templates
 from laion_zarr._anatomy import MirrorAnatomy
 from laion_zarr._layout import subject_id
 from laion_zarr._lazy import SubjectHandle
-from laion_zarr._query import Query
-from laion_zarr._schema import (
-    ANATOMY_PART,
-    DEFAULT_MASK,
-    GRID,
-    IMAGES_PART,
-    METADATA_PART,
-    STIMULI_GROUP,
-    TRIAL,
-    VOXEL,
-)
-from laion_zarr._store import StoredParts, StoreLike, location
+from laion_zarr._regions import Regions
+from laion_zarr._schema import DEFAULT_MASK, TRIAL, VOXEL
+from laion_zarr._store import StoreLike, location
+from laion_zarr._subject_stimuli import SubjectStimuli
 from laion_zarr.config import get_store
-from laion_zarr.errors import NotConvertedError, StimuliNotDownloadedError
 
 
 def load_subject(
@@ -73,51 +63,18 @@ def load_subject(
     return Subject(SubjectHandle(get_store() if store is None else store, storage_options, found))
 
 
-class Subject(MirrorAnatomy):
+class Subject(Regions, MirrorAnatomy, SubjectStimuli):
     """One subject of the store; made by `load_subject`.
 
     Arrays come back as lazy, labelled `xarray` objects. Voxels are in ascending C order of the
     functional grid in every one of them, so that ``volume[mask] = values`` is right.
     """
 
-    def __init__(self, handle: SubjectHandle) -> None:
-        self._handle = handle
-        _ = handle.stored.part("voxels")
-
-    # -- what is there
-
-    @property
-    def subject_id(self) -> str:
-        """Id of the subject, such as ``"sub-01"``."""
-        return self._handle.subject
-
     def get_sessions(self) -> list[str]:
         """Sessions in the store, sorted."""
         return self._handle.stored.sessions
 
-    def get_n_voxels(self, source: str = DEFAULT_MASK, res: str | None = "1pt8") -> int:
-        """Voxels of a brain mask; see `get_brain_mask`."""
-        return int(self.get_brain_mask(source, res).sum())
-
-    def get_available_rois(self, category: str | None = None) -> list[str]:
-        """ROI names, sorted; those of one category if named."""
-        table = _rois.catalogue(self._query.lazy)
-        if category is not None and category not in table.values():
-            raise ValueError(
-                f"Unknown category {category!r}. Categories: {self.get_available_categories()}."
-            )
-        return sorted(roi for roi, its in table.items() if category in (None, its))
-
-    def get_available_categories(self) -> list[str]:
-        """ROI categories, sorted."""
-        return sorted(set(_rois.catalogue(self._query.lazy).values()))
-
     # -- everything at once
-
-    @cached_property
-    def _query(self) -> Query:
-        # On first use: a subject that is only asked for its sessions reads no labels.
-        return Query(self._handle)
 
     @property
     def dataset(self) -> xr.Dataset:
@@ -332,112 +289,6 @@ class Subject(MirrorAnatomy):
         found = stored.load(ses, arrays.values())
         return pd.DataFrame({column: found[array] for column, array in arrays.items()})
 
-    # -- masks and ROIs
-
-    def get_brain_mask(self, source: str = DEFAULT_MASK, res: str | None = "1pt8") -> xr.DataArray:
-        """Brain mask over the whole grid, flat in C order.
-
-        Parameters
-        ----------
-        source : {"anatomical", "rsquare"}
-            The anatomical mask, or the voxels with a mean R².
-        res : {"1pt8", None}
-            Functional grid, or full resolution (anatomical only).
-
-        Returns
-        -------
-        xarray.DataArray, (grid,) bool
-            ``attrs``: ``shape`` and ``affine`` of the grid.
-        """
-        _select.mask_coordinate(source)
-        if res not in ("1pt8", None):
-            raise ValueError(f"res must be '1pt8' or None (full resolution), got {res!r}.")
-        if source == DEFAULT_MASK and res is None:
-            return self._full_brain_mask()
-        shape, affine = self._grid
-        inside = np.zeros(int(np.prod(shape)), dtype=bool)
-        inside[self._query.lazy[VOXEL].values[_select.in_mask(self._query.lazy, source)]] = True
-        return xr.DataArray(inside, dims=GRID, attrs={"shape": shape, "affine": affine.tolist()})
-
-    def _full_brain_mask(self) -> xr.DataArray:
-        stored = self._handle.stored
-        found = stored.load(ANATOMY_PART, ["brain_mask_full"])
-        if not found:
-            raise NotConvertedError(
-                f"The store holds no full-resolution brain mask of {self.subject_id}. Download "
-                "derivatives/anatomical and run 'laion-zarr convert' again."
-            )
-        (attributes,) = stored.attributes(ANATOMY_PART, ["brain_mask_full"])
-        mask = found["brain_mask_full"]
-        attrs = {"shape": mask.shape, "affine": attributes["affine"]}
-        return xr.DataArray(mask.ravel(), dims=GRID, attrs=attrs)
-
-    @property
-    def _grid(self) -> tuple[tuple[int, ...], np.ndarray]:
-        attrs = self._query.lazy.attrs
-        return tuple(attrs["shape"]), np.array(attrs["affine"])
-
-    def get_roi_mask(self, query: Any, mask_source: str = DEFAULT_MASK) -> xr.DataArray:
-        """Union of ROIs on the voxel axis.
-
-        Parameters
-        ----------
-        query : str or list of str
-            ROI, category, ``"all"``, or a list mixing them.
-        mask_source : {"anatomical", "rsquare"}
-            Brain mask that is the voxel axis.
-
-        Returns
-        -------
-        xarray.DataArray, (voxel,) bool
-        """
-        inside = self._query.voxels(None, None, mask_source, None, None)
-        values = _select.in_rois(self._query.lazy, query)[inside]
-        return xr.DataArray(values, coords=self._query.axis(inside).coords, dims=VOXEL)
-
-    def get_roi_masks(
-        self, queries: Any, mask_source: str = DEFAULT_MASK
-    ) -> dict[str, xr.DataArray]:
-        """`get_roi_mask` of several queries, a dict by query."""
-        return {query: self.get_roi_mask(query, mask_source) for query in _select.as_list(queries)}
-
-    def get_roi_data(
-        self, query: Any, format: str = "all", hemi: str = "all", mask_source: str = DEFAULT_MASK
-    ) -> dict[str, dict[str, Any]]:
-        """ROIs in every form: volume, surface mask, FreeSurfer label.
-
-        Parameters
-        ----------
-        query : str or list of str
-            ROI, category, ``"all"``, or a list mixing them.
-        format : {"all", "volume", "nii.gz", "gii", "func.gii", "label"}
-            Forms to keep; ``"nii.gz"`` means ``"volume"``, ``"gii"`` both surface forms.
-        hemi : {"all", "L", "R"}
-            Hemispheres to keep.
-        mask_source : {"anatomical", "rsquare"}
-            Brain mask that is the voxel axis of the volume.
-
-        Returns
-        -------
-        dict
-            ``{roi: {"volume": bool (voxel), "gii": {"hemi-L": {"func.gii": bool per vertex,
-            "label": vertex indices}, "hemi-R": …}}}``, without the forms that the source lacks.
-        """
-        forms, hemis = _rois.forms(format), _rois.hemispheres(hemi)
-        names = _rois.resolve(self._query.lazy, self._handle.stored, query)
-        data: dict[str, dict[str, Any]] = {name: {} for name in names}
-        if "volume" in forms:
-            in_volume = _rois.catalogue(self._query.lazy)
-            for name in [name for name in names if name in in_volume]:
-                data[name]["volume"] = self.get_roi_mask(name, mask_source)
-        surface_forms = [form for form in forms if form != "volume"]
-        # "all" is all there is; a form that is asked for by name must be there.
-        if surface_forms and (format != "all" or _rois.has_surfaces(self._handle.stored)):
-            surfaces = _rois.surfaces(self._handle.stored, names, surface_forms, hemis)
-            for name in names:
-                data[name]["gii"] = surfaces[name]
-        return data
-
     # -- brain space
 
     def get_voxel_coordinates(
@@ -491,39 +342,6 @@ class Subject(MirrorAnatomy):
         shape, affine = self._grid
         placed, voxels = templates.place(values, axis, int(np.prod(shape)))
         return templates.write_nifti(placed, voxels, shape, affine, path)
-
-    # -- stimuli
-
-    def has_stimuli(self) -> bool:
-        """Whether the store holds the pictures and their metadata."""
-        try:
-            parts = StoredParts(self._handle.stored.store, STIMULI_GROUP).parts
-        except NotConvertedError:
-            return False
-        return {METADATA_PART, IMAGES_PART} <= set(parts)
-
-    def get_stimulus_metadata(self) -> pd.DataFrame:
-        """Table of all stimuli of the dataset, one row per image, as in the release's CSV."""
-        try:
-            stored = StoredParts(self._handle.stored.store, STIMULI_GROUP)
-            part = stored.part(METADATA_PART)
-        except NotConvertedError as error:
-            raise StimuliNotDownloadedError(
-                f"The store {location(self._handle.stored.store)} holds no stimulus metadata. "
-                "Download stimuli/task-images_metadata.csv and run 'laion-zarr convert' again."
-            ) from error
-        arrays = stored.attributes(METADATA_PART)[0]["csv_columns"]
-        found = stored.load(METADATA_PART, part.arrays())
-        return pd.DataFrame({column: found[array] for column, array in arrays.items()})
-
-    def get_n_stimuli(self, stimuli: str | None = None) -> int:
-        """Number of stimuli in the metadata; ``"shared"`` or ``"unique"`` ones if named."""
-        table = self.get_stimulus_metadata()
-        if stimuli is None:
-            return len(table)
-        if stimuli not in ("shared", "unique"):
-            raise ValueError(f"stimuli must be 'shared', 'unique' or None, got {stimuli!r}.")
-        return int((table["unique_or_shared"] == stimuli).sum())
 
     def _facts(self) -> dict[str, Any]:
         where = location(self._handle.stored.store)

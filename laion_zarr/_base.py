@@ -1,0 +1,34 @@
+"""What every part of `Subject` stands on: the open store, and selections from it."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+
+from laion_zarr._lazy import SubjectHandle
+from laion_zarr._query import Query
+
+
+class SubjectBase:
+    """One open subject."""
+
+    def __init__(self, handle: SubjectHandle) -> None:
+        self._handle = handle
+        _ = handle.stored.part("voxels")
+
+    @property
+    def subject_id(self) -> str:
+        """Id of the subject, such as ``"sub-01"``."""
+        return self._handle.subject
+
+    @cached_property
+    def _query(self) -> Query:
+        # On first use: a subject that is only asked for its sessions reads no labels.
+        return Query(self._handle)
+
+    @property
+    def _grid(self) -> tuple[tuple[int, ...], np.ndarray]:
+        """Shape and affine of the functional grid."""
+        attrs = self._query.lazy.attrs
+        return tuple(attrs["shape"]), np.array(attrs["affine"])

@@ -1,0 +1,133 @@
+"""Brain masks and ROIs of a subject, in every form."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from laion_zarr import _rois, _select
+from laion_zarr._base import SubjectBase
+from laion_zarr._schema import ANATOMY_PART, DEFAULT_MASK, GRID, VOXEL
+from laion_zarr.errors import NotConvertedError
+
+
+class Regions(SubjectBase):
+    """The part of `Subject` that knows masks and ROIs."""
+
+    def get_n_voxels(self, source: str = DEFAULT_MASK, res: str | None = "1pt8") -> int:
+        """Voxels of a brain mask; see `get_brain_mask`."""
+        return int(self.get_brain_mask(source, res).sum())
+
+    def get_available_rois(self, category: str | None = None) -> list[str]:
+        """ROI names, sorted; those of one category if named."""
+        table = _rois.catalogue(self._query.lazy)
+        if category is not None and category not in table.values():
+            raise ValueError(
+                f"Unknown category {category!r}. Categories: {self.get_available_categories()}."
+            )
+        return sorted(roi for roi, its in table.items() if category in (None, its))
+
+    def get_available_categories(self) -> list[str]:
+        """ROI categories, sorted."""
+        return sorted(set(_rois.catalogue(self._query.lazy).values()))
+
+    def get_brain_mask(self, source: str = DEFAULT_MASK, res: str | None = "1pt8") -> xr.DataArray:
+        """Brain mask over the whole grid, flat in C order.
+
+        Parameters
+        ----------
+        source : {"anatomical", "rsquare"}
+            The anatomical mask, or the voxels with a mean R².
+        res : {"1pt8", None}
+            Functional grid, or full resolution (anatomical only).
+
+        Returns
+        -------
+        xarray.DataArray, (grid,) bool
+            ``attrs``: ``shape`` and ``affine`` of the grid.
+        """
+        _select.mask_coordinate(source)
+        if res not in ("1pt8", None):
+            raise ValueError(f"res must be '1pt8' or None (full resolution), got {res!r}.")
+        if source == DEFAULT_MASK and res is None:
+            return self._full_brain_mask()
+        shape, affine = self._grid
+        inside = np.zeros(int(np.prod(shape)), dtype=bool)
+        inside[self._query.lazy[VOXEL].values[_select.in_mask(self._query.lazy, source)]] = True
+        return xr.DataArray(inside, dims=GRID, attrs={"shape": shape, "affine": affine.tolist()})
+
+    def _full_brain_mask(self) -> xr.DataArray:
+        stored = self._handle.stored
+        found = stored.load(ANATOMY_PART, ["brain_mask_full"])
+        if not found:
+            raise NotConvertedError(
+                f"The store holds no full-resolution brain mask of {self.subject_id}. Download "
+                "derivatives/anatomical and run 'laion-zarr convert' again."
+            )
+        (attributes,) = stored.attributes(ANATOMY_PART, ["brain_mask_full"])
+        mask = found["brain_mask_full"]
+        attrs = {"shape": mask.shape, "affine": attributes["affine"]}
+        return xr.DataArray(mask.ravel(), dims=GRID, attrs=attrs)
+
+    def get_roi_mask(self, query: Any, mask_source: str = DEFAULT_MASK) -> xr.DataArray:
+        """Union of ROIs on the voxel axis.
+
+        Parameters
+        ----------
+        query : str or list of str
+            ROI, category, ``"all"``, or a list mixing them.
+        mask_source : {"anatomical", "rsquare"}
+            Brain mask that is the voxel axis.
+
+        Returns
+        -------
+        xarray.DataArray, (voxel,) bool
+        """
+        inside = self._query.voxels(None, None, mask_source, None, None)
+        values = _select.in_rois(self._query.lazy, query)[inside]
+        return xr.DataArray(values, coords=self._query.axis(inside).coords, dims=VOXEL)
+
+    def get_roi_masks(
+        self, queries: Any, mask_source: str = DEFAULT_MASK
+    ) -> dict[str, xr.DataArray]:
+        """`get_roi_mask` of several queries, a dict by query."""
+        return {query: self.get_roi_mask(query, mask_source) for query in _select.as_list(queries)}
+
+    def get_roi_data(
+        self, query: Any, format: str = "all", hemi: str = "all", mask_source: str = DEFAULT_MASK
+    ) -> dict[str, dict[str, Any]]:
+        """ROIs in every form: volume, surface mask, FreeSurfer label.
+
+        Parameters
+        ----------
+        query : str or list of str
+            ROI, category, ``"all"``, or a list mixing them.
+        format : {"all", "volume", "nii.gz", "gii", "func.gii", "label"}
+            Forms to keep; ``"nii.gz"`` means ``"volume"``, ``"gii"`` both surface forms.
+        hemi : {"all", "L", "R"}
+            Hemispheres to keep.
+        mask_source : {"anatomical", "rsquare"}
+            Brain mask that is the voxel axis of the volume.
+
+        Returns
+        -------
+        dict
+            ``{roi: {"volume": bool (voxel), "gii": {"hemi-L": {"func.gii": bool per vertex,
+            "label": vertex indices}, "hemi-R": …}}}``, without the forms that the source lacks.
+        """
+        forms, hemis = _rois.forms(format), _rois.hemispheres(hemi)
+        names = _rois.resolve(self._query.lazy, self._handle.stored, query)
+        data: dict[str, dict[str, Any]] = {name: {} for name in names}
+        if "volume" in forms:
+            in_volume = _rois.catalogue(self._query.lazy)
+            for name in [name for name in names if name in in_volume]:
+                data[name]["volume"] = self.get_roi_mask(name, mask_source)
+        surface_forms = [form for form in forms if form != "volume"]
+        # "all" is all there is; a form that is asked for by name must be there.
+        if surface_forms and (format != "all" or _rois.has_surfaces(self._handle.stored)):
+            surfaces = _rois.surfaces(self._handle.stored, names, surface_forms, hemis)
+            for name in names:
+                data[name]["gii"] = surfaces[name]
+        return data

@@ -1,0 +1,45 @@
+"""The stimuli, as a subject sees them."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from laion_zarr._base import SubjectBase
+from laion_zarr._schema import IMAGES_PART, METADATA_PART, STIMULI_GROUP
+from laion_zarr._store import StoredParts, location
+from laion_zarr.errors import NotConvertedError, StimuliNotDownloadedError
+
+
+class SubjectStimuli(SubjectBase):
+    """The part of `Subject` that knows the stimuli."""
+
+    def has_stimuli(self) -> bool:
+        """Whether the store holds the pictures and their metadata."""
+        try:
+            parts = StoredParts(self._handle.stored.store, STIMULI_GROUP).parts
+        except NotConvertedError:
+            return False
+        return {METADATA_PART, IMAGES_PART} <= set(parts)
+
+    def get_stimulus_metadata(self) -> pd.DataFrame:
+        """Table of all stimuli of the dataset, one row per image, as in the release's CSV."""
+        try:
+            stored = StoredParts(self._handle.stored.store, STIMULI_GROUP)
+            part = stored.part(METADATA_PART)
+        except NotConvertedError as error:
+            raise StimuliNotDownloadedError(
+                f"The store {location(self._handle.stored.store)} holds no stimulus metadata. "
+                "Download stimuli/task-images_metadata.csv and run 'laion-zarr convert' again."
+            ) from error
+        arrays = stored.attributes(METADATA_PART)[0]["csv_columns"]
+        found = stored.load(METADATA_PART, part.arrays())
+        return pd.DataFrame({column: found[array] for column, array in arrays.items()})
+
+    def get_n_stimuli(self, stimuli: str | None = None) -> int:
+        """Number of stimuli in the metadata; ``"shared"`` or ``"unique"`` ones if named."""
+        table = self.get_stimulus_metadata()
+        if stimuli is None:
+            return len(table)
+        if stimuli not in ("shared", "unique"):
+            raise ValueError(f"stimuli must be 'shared', 'unique' or None, got {stimuli!r}.")
+        return int((table["unique_or_shared"] == stimuli).sum())
