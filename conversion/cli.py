@@ -6,6 +6,7 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 
 from laion_zarr import config
 from laion_zarr.errors import LaionZarrError
@@ -41,6 +42,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="laion-zarr", description="LAION-fMRI as one Zarr store: convert it, look at it."
     )
     parser.set_defaults(debug=False)
+    parser.add_argument("--version", action="version", version=version("laion-zarr"))
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for add in (_add_config, _add_info, _add_convert, _add_verify, _add_demo):
         add(commands)

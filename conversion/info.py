@@ -53,7 +53,7 @@ def _store_lines(
         return
     yield f"Store: {location(opened)}"
     if wanted is not None and wanted not in groups:
-        StoredParts(opened, wanted)  # raises, and says how to get it
+        yield f"  {wanted}: not converted ('laion-zarr convert --subject {wanted}')"
     if not groups:
         yield "  empty"
     for group in groups:

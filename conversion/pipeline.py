@@ -32,7 +32,9 @@ from laion_zarr.conversion.write import (
     finish_root,
     groups_in,
     locked,
+    lost_manifests,
     prepare_root,
+    remove_strays,
 )
 from laion_zarr.errors import (
     DataNotDownloadedError,
@@ -149,6 +151,7 @@ def run_conversion(
     wanted = [s for s in subjects if options.subjects is None or s in options.subjects]
     planner = Planner(source, names, store_like, storage_options, store, options, report)
     if dry_run:
+        _Execution(planner).plan_stimuli()
         planner.plan(wanted)
         return report
     _check_writable(store)
@@ -188,6 +191,7 @@ class _Execution:
 
     def run(self, subjects: Sequence[str], lock: int | None, progress: bool) -> None:
         """Plan, check the disk, write."""
+        remove_strays(self.store)
         for group in groups_in(self.store):
             self._recover(group)
         jobs = self.planner.plan([s for s in subjects if s not in self.report.failed])
@@ -205,8 +209,11 @@ class _Execution:
         for group in groups_in(self.store):
             if group.startswith("sub-") and group not in settled:
                 # New stimulus metadata reaches the trials of every subject.
-                self._commit(Catalogue(self.store, group, SUBGROUPS), {}, {}, stimuli)
-        finish_root(self.store, groups_in(self.store))
+                try:
+                    self._commit(Catalogue(self.store, group, SUBGROUPS), {}, {}, stimuli)
+                except PROBLEMS as error:
+                    self.report.failed[group] = error
+        finish_root(self.store, sorted({*groups_in(self.store), *lost_manifests(self.store)}))
 
     def _recover(self, group: str) -> None:
         try:
@@ -282,7 +289,15 @@ class _Execution:
     def _refuse_partial(self, job: Job, pending: Mapping[str, Part]) -> None:
         """All parts in the new voxel order, or none."""
         unordered = {schema.TRIALS_PART, schema.SURFACES_PART, schema.ANATOMY_PART}
-        if left := sorted(set(job.catalogue.parts) - unordered - set(pending)):
+        parts = job.catalogue.parts.items()
+        left = sorted(name for name, _ in parts if name not in unordered | set(pending))
+        left += [
+            f"{name}/{array}"
+            for name, part in parts
+            if name.startswith("maps/") and name in pending
+            for array in sorted(set(part.arrays()) - set(pending[name].arrays()))
+        ]
+        if left:
             raise LaionZarrError(
                 f"{job.subject} was not overwritten: its voxels changed, and {', '.join(left)} "
                 "could not be converted again. What was stored is untouched; mend what failed and "
@@ -348,7 +363,15 @@ class _Execution:
         table = pd.DataFrame({column: found[array] for column, array in arrays.items()})
         return table, {schema.METADATA_PART: _fingerprint(part)}
 
-    def _convert_metadata(self, file: str, catalogue: Catalogue) -> None:
+    def plan_stimuli(self) -> None:
+        """Say what a run would do with the stimulus metadata."""
+        if "metadata" in self.options.parts:
+            catalogue = Catalogue(self.store, schema.STIMULI_GROUP)
+            if self._metadata_identities(str(layout.STIMULUS_METADATA), catalogue):
+                self.report.planned.append("stimuli metadata")
+
+    def _metadata_identities(self, file: str, catalogue: Catalogue) -> Sources:
+        """Identities of the stimulus metadata if they are to be converted, else nothing."""
         stored = catalogue.parts.get(schema.METADATA_PART)
         if file not in self.names:
             if stored is None and self.options.asked_parts:
@@ -358,15 +381,19 @@ class _Execution:
                 )
             if stored is None:
                 self.report.missing.append(f"no stimulus metadata in {self.source.root} ({file}).")
-            return
+            return {}
         identities = self.planner.identities([file])
         if unchanged(stored, identities) and not self.options.overwrite:
             self.report.unchanged.append("stimuli metadata")
-            return
-        path = catalogue.place(schema.METADATA_PART)
-        part = recipe.write_metadata(self.store, path, self.source, file, identities)
-        catalogue.commit({schema.METADATA_PART: part})
-        self.report.converted.append("stimuli metadata")
+            return {}
+        return identities
+
+    def _convert_metadata(self, file: str, catalogue: Catalogue) -> None:
+        if identities := self._metadata_identities(file, catalogue):
+            path = catalogue.place(schema.METADATA_PART)
+            part = recipe.write_metadata(self.store, path, self.source, file, identities)
+            catalogue.commit({schema.METADATA_PART: part})
+            self.report.converted.append("stimuli metadata")
 
 
 def _fingerprint(part: Part) -> dict[str, int]:

@@ -24,6 +24,7 @@ VOLUMES_AHEAD = 3
 # Below this, starting processes costs more than it saves.
 _SMALL_WORK = 10**9
 _BYTES = 4  # float32
+_SHARE = 0.8  # of the machine's memory, where the user names none
 
 
 def parse_memory(text: str | int) -> int:
@@ -136,14 +137,25 @@ class SessionSize:
     @property
     def least_nbytes(self) -> int:
         """With the betas in a scratch file: buffers, and one slab beside its shard."""
-        slab = min(self.n_voxels, SLAB_VOXELS) * self.n_trials * _BYTES
-        # A slab of the scratch file, the shard's chunks, and the shard they are joined to.
-        return _BASE_MEMORY + (VOLUMES_AHEAD + 2) * self.volume_nbytes + 3 * slab
+        # A slab of the scratch file, its chunks, their shard, and the shard being written.
+        return self._buffers_nbytes + 4 * self._slab_nbytes
+
+    @property
+    def _slab_nbytes(self) -> int:
+        return min(self.n_voxels, SLAB_VOXELS) * self.n_trials * _BYTES
+
+    @property
+    def _buffers_nbytes(self) -> int:
+        return _BASE_MEMORY + (VOLUMES_AHEAD + 2) * self.volume_nbytes
 
     @property
     def whole_nbytes(self) -> int:
         """With the betas in memory."""
-        return self.least_nbytes + self.matrix_nbytes
+        # Each slab is let go when it is encoded, which pays for the shard being written.
+        return max(
+            self.least_nbytes,
+            self._buffers_nbytes + 2 * self._slab_nbytes + self.matrix_nbytes,
+        )
 
 
 @dataclass(frozen=True)
@@ -156,6 +168,17 @@ class WorkPlan:
     def in_memory(self, size: SessionSize) -> bool:
         """Whether a session's betas stay in memory, rather than in a scratch file."""
         return size.whole_nbytes <= self.memory_per_worker
+
+
+def _cores() -> int:
+    """Cores that this process may use: on a cluster fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _physical_memory() -> int:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def plan_work(
@@ -171,11 +194,14 @@ def plan_work(
     if n_workers is not None and n_workers < 1:
         raise ValueError(f"--n-workers must be at least 1, got {n_workers}.")
     small = sum(size.matrix_nbytes for size in sizes) < _SMALL_WORK
-    wanted = n_workers or (1 if small else os.cpu_count() or 1)
+    wanted = n_workers or (1 if small else _cores())
     wanted = max(1, min(wanted, len(sizes)))
     least = max((size.least_nbytes for size in sizes), default=0)
     if memory is None:
-        return WorkPlan(wanted, max(DEFAULT_MEMORY_PER_WORKER, least))
+        each = max(DEFAULT_MEMORY_PER_WORKER, least)
+        if n_workers is None:
+            wanted = max(1, min(wanted, int(_physical_memory() * _SHARE) // each))
+        return WorkPlan(wanted, each)
     budget = parse_memory(memory)
     if sizes and budget < least:
         raise ValueError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -15,7 +16,7 @@ from zarr.storage import FsspecStore, LocalStore
 from laion_zarr import _layout as layout
 from laion_zarr import _schema as schema
 from laion_zarr._layout import SubjectFiles
-from laion_zarr._store import StoreLike
+from laion_zarr._store import StoreLike, damaged, fetch
 from laion_zarr.conversion import pieces
 from laion_zarr.conversion.axis import AxisPlanner, identities, unchanged
 from laion_zarr.conversion.options import PROBLEMS, Options, Report
@@ -24,7 +25,7 @@ from laion_zarr.conversion.plan import SessionSize, WorkPlan, plan_work
 from laion_zarr.conversion.session import SessionTask, check_betas
 from laion_zarr.conversion.sources import Source
 from laion_zarr.conversion.subject import Sources, VoxelAxis
-from laion_zarr.conversion.write import Catalogue
+from laion_zarr.conversion.write import Catalogue, lost_manifests
 from laion_zarr.errors import DataNotDownloadedError, StoreError
 
 # Measured: betas shrink to 0.90-0.95 of their raw size; the rest is small beside them.
@@ -54,6 +55,31 @@ def _shared(store: Store) -> bool:
     """Whether other processes reach the same store."""
     in_memory = isinstance(store, FsspecStore) and "memory" in store.fs.protocol
     return isinstance(store, LocalStore | FsspecStore) and not in_memory
+
+
+def _arrays_of(files: SubjectFiles) -> set[str]:
+    """Arrays that a mirror's files of a subject become, but for the labels beside betas."""
+    sessions = files.sessions.items()
+    found = {f"{ses}/betas" for ses, its in sessions if its.betas and its.trials}
+    found |= {f"{schema.maps_part(ses)}/{name}" for ses, its in sessions for name in its.maps}
+    found |= {f"{schema.ANATOMY_PART}/{name}" for name in pieces.anatomy_files(files)}
+    form_of = {"func.gii": schema.surface_mask, "label": schema.surface_label}
+    found |= {
+        f"{schema.SURFACES_PART}/hemi-{hemi}/{form_of[fmt](roi).name}"
+        for roi, its in files.rois.items()
+        for hemi, fmt in its.surfaces
+    }
+    return found
+
+
+def _voxel_sources(store: Store, subject: str) -> list[str]:
+    """Files behind masks, ROIs and ceilings, as the store says without proof."""
+    (data,) = fetch(store, [f"{subject}/{schema.VOXELS_PART}/zarr.json"])
+    try:
+        sources = json.loads(data or b"{}")["attributes"]["sources"]
+        return [entry["source"]["file"] for entry in sources.values()]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return []
 
 
 @dataclass
@@ -142,20 +168,42 @@ class Planner:
         return job
 
     def _catalogue(self, subject: str) -> Catalogue:
+        lost = subject in lost_manifests(self.store)
         try:
-            return Catalogue(self.store, subject, SUBGROUPS)
+            catalogue = Catalogue(self.store, subject, SUBGROUPS)
+            if not lost:
+                return catalogue
         except StoreError:
             if not self.options.overwrite:
                 raise
-        # Its manifest is damaged: convert all that is there again, or leave it alone.
+        if not self.options.overwrite:
+            raise damaged(self.store, f"{subject}/manifest.json", "is missing")
         catalogue = Catalogue(self.store, subject, SUBGROUPS, ignore_manifest=True)
-        there = catalogue.sessions_on_disk()
-        if lost := sorted(set(there) - set(layout.subject_files(subject, self.names).sessions)):
-            raise DataNotDownloadedError(
-                f"The manifest of {subject} is damaged, and {', '.join(lost)} could not be "
-                f"converted again: not in {self.source.root}. Download them first."
-            )
+        self._refuse_unlisted_loss(layout.subject_files(subject, self.names), catalogue)
         return catalogue
+
+    def _refuse_unlisted_loss(self, files: SubjectFiles, catalogue: Catalogue) -> None:
+        """Without a manifest, convert all that is there again, or leave it alone."""
+        if self.options.sessions is not None or self.options.asked_parts:
+            raise StoreError(
+                f"The manifest of {files.subject} is damaged, so all of it must be converted: run "
+                f"'laion-zarr convert --overwrite --subject {files.subject}' without --ses and "
+                "--parts."
+            )
+        kept = ("ses-", "maps/", "anatomy/", "surfaces/")
+        there = {name for name in catalogue.arrays_on_disk() if name.startswith(kept)}
+        # Beside betas and maps lie labels, which come with them.
+        labels = {n for n in there if n.startswith("ses-") and not n.endswith("/betas")}
+        labels |= {n for n in there if n.endswith("/voxel")}
+        lost = sorted(there - labels - _arrays_of(files))
+        lost += [
+            file for file in _voxel_sources(self.store, files.subject) if file not in self.names
+        ]
+        if lost:
+            raise DataNotDownloadedError(
+                f"The manifest of {files.subject} is damaged, and {', '.join(lost[:5])} could not "
+                f"be converted again: not in {self.source.root}. Download its files first."
+            )
 
     def identities(self, paths: Iterable[str]) -> Sources:
         """What files are now, with their sidecars."""
@@ -189,7 +237,7 @@ class Planner:
             self._refuse_other_sessions(job)
 
     def _note_session(self, job: Job, session: str) -> None:
-        held_out = not layout.is_public(session)
+        held_out = layout.is_held_out(session)
         files = job.files.sessions.get(session)
         lacks = (
             "is held out from the public"

@@ -32,7 +32,7 @@ from laion_zarr._schema import (
     TRIAL_LABELS,
     VOXEL_INDEX,
     ArraySpec,
-    column_arrays,
+    trial_columns,
 )
 from laion_zarr._store import Part, StoreLike, open_store
 from laion_zarr.conversion.plan import VOLUMES_AHEAD
@@ -99,7 +99,7 @@ def convert_session(task: SessionTask, progress: Progress) -> Part:
         {
             COORDINATES: " ".join(TRIAL_LABELS),
             "session": task.session,
-            "tsv_columns": column_arrays(table.columns),
+            "tsv_columns": trial_columns(table.columns),
         }
     )
     with source.volume(task.betas) as volume:
@@ -279,7 +279,7 @@ def _write_labels(
     writer.array(VOXEL_INDEX, task.voxels)
     writer.array(SESSION_ARRAYS[TRIAL], np.arange(len(table), dtype=np.int32))
     source = {"file": task.trials, **task.identities[task.trials]}
-    for name, stored in column_arrays(table.columns).items():
+    for name, stored in trial_columns(table.columns).items():
         spec = SESSION_ARRAYS.get(stored) or column_spec(stored, table[name], (TRIAL,))
         extra = sidecars.get("trials", {}).get(name)
         attributes = {"source": source} | ({"sidecar": extra} if extra else {})

@@ -34,7 +34,8 @@ _MOST_PACKED = 1100
 CORNER_TOLERANCE = 0.001
 _BLOCK = 1 << 22
 _GZIP_MAGIC = b"\x1f\x8b"
-_MISSING_NUMBER = {"n/a", "NA", "NaN", "nan", ""}
+MISSING = {"n/a", "NA", "NaN", "nan", ""}  # of numbers
+_TEXT_COLUMNS = ("label", "session", "image_name")  # even where they look like numbers
 TRIAL_COLUMNS = ("session", "run", "beta_index", "label")
 
 Identity = dict[str, int]  # {"size": bytes, "crc32": CRC-32 of the unpacked or plain content}
@@ -81,7 +82,8 @@ class Source:
 
     @cached_property
     def _fs(self) -> tuple[Any, str]:
-        return fsspec.core.url_to_fs(self.root)
+        options = {"anon": True} if layout.is_bucket(self.root) else {}
+        return fsspec.core.url_to_fs(self.root, **options)
 
     def full(self, path: str) -> str:
         """Path of a file as a user would write it."""
@@ -143,7 +145,8 @@ class Source:
     def json(self, path: str) -> dict[str, Any]:
         """Parse a sidecar."""
         try:
-            parsed = json.loads(self.read(path))
+            # NaN is no JSON, though some write it: nothing, then.
+            parsed = json.loads(self.read(path), parse_constant=lambda _: None)
         except ValueError as error:
             raise damaged(self.full(path), f"something else ({error})", "JSON") from error
         if not isinstance(parsed, dict):
@@ -224,7 +227,12 @@ class Source:
             )
         except (ValueError, UnicodeDecodeError) as error:
             raise damaged(self.full(path), f"something else ({error})", "a table") from error
-        return table.apply(_typed_column)
+        return pd.DataFrame(
+            {
+                name: column if name in _TEXT_COLUMNS else _typed_column(column)
+                for name, column in table.items()
+            }
+        )
 
     def read_surface_mask(self, path: str) -> np.ndarray:
         """Read a ``func.gii`` mask -> bool per vertex."""
@@ -261,7 +269,7 @@ def _describe(head: bytes) -> str:
 def _typed_column(column: pd.Series) -> pd.Series:
     """A column as numbers or truth values, if each of its values is one (or missing)."""
     values = column.to_numpy(dtype=object)
-    present = ~np.isin(values, list(_MISSING_NUMBER))
+    present = ~np.isin(values, list(MISSING))
     if not present.any():
         return pd.Series(values, dtype=object)
     if set(values.tolist()) <= {"True", "False"}:

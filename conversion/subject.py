@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,7 @@ from laion_zarr._schema import MASKS, NC, ROI, TRIAL, VOXEL
 from laion_zarr._store import Part, StoredParts
 from laion_zarr.conversion.plan import storage_order
 from laion_zarr.conversion.session import column_spec
-from laion_zarr.conversion.sources import Grid, Identity, Source
+from laion_zarr.conversion.sources import MISSING, Grid, Identity, Source
 from laion_zarr.conversion.write import PartWriter
 from laion_zarr.errors import NotConvertedError, SourceError
 
@@ -274,11 +274,8 @@ def write_trials(
         Fingerprints of the parts that the tables come from; names the sessions.
     """
     sessions = sorted(tables)
-    table = pd.concat([tables[session] for session in sessions], ignore_index=True)
-    table = table.rename(columns=schema.column_arrays(table.columns))
-    for name in table.columns[table.isna().any()]:
-        if table[name].dtype == object:  # a column that only some sessions have
-            table[name] = table[name].fillna("")
+    table = combined([tables[session] for session in sessions])
+    table = table.rename(columns=schema.trial_columns(table.columns))
     table["session_trial"] = np.concatenate([np.arange(len(tables[ses])) for ses in sessions])
     table["unique_or_shared"] = [
         "shared" if is_shared(name) else "unique" for name in table["image_name"]
@@ -295,22 +292,50 @@ def write_trials(
     return writer.part(made_from)
 
 
+def combined(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Tables one below the other; a column has one type, and text where the types differ."""
+    names = dict.fromkeys(name for table in tables for name in table.columns)
+    columns = {}
+    for name in names:
+        missing = (np.full(len(table), "", dtype=object) for table in tables)
+        parts = [table.get(name) for table in tables]
+        pairs = zip(parts, missing, strict=True)
+        columns[name] = _column([n if part is None else part.to_numpy() for part, n in pairs])
+    return pd.DataFrame(columns)
+
+
+def _column(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """One column from its pieces, whose types may differ."""
+    empty = [_all_missing(part) for part in parts]
+    kinds = {part.dtype.kind for part, none in zip(parts, empty, strict=True) if not none}
+    if kinds and kinds <= set("iuf"):
+        nothing = [np.full(len(part), np.nan) for part in parts]
+        pieces = zip(parts, nothing, empty, strict=True)
+        return np.concatenate([n if none else part for part, n, none in pieces])
+    if kinds == {"b"} and not any(empty):
+        return np.concatenate(parts)
+    return np.array([str(value) for part in parts for value in part], dtype=object)
+
+
+def _all_missing(values: np.ndarray) -> bool:
+    """Whether a column of text says nothing."""
+    return values.dtype.kind not in "iufb" and set(values.tolist()) <= MISSING
+
+
 def _join_stimuli(table: pd.DataFrame, stimuli: pd.DataFrame) -> pd.DataFrame:
     """Add the columns of the stimulus metadata to the trials, by image name."""
     rows = pd.Index(stimuli["image_name"].to_numpy(dtype=object))
     found = rows.get_indexer(pd.Index(table["image_name"].to_numpy(dtype=object)))
     missing = found < 0
     joined = {"stim_idx": found}
-    arrays = schema.column_arrays(stimuli.columns)
-    for name in stimuli.columns:
-        if name not in table.columns:
-            values = stimuli[name].to_numpy()
-            if missing.any() and values.dtype.kind in "iub":
-                values = values.astype(np.float64)
-            column = values[found]
-            if missing.any():
-                column[missing] = "" if values.dtype == object else np.nan
-            joined[arrays[name]] = column
+    for name, array in schema.joined_columns(stimuli.columns, table.columns).items():
+        values = stimuli[name].to_numpy()
+        if missing.any() and values.dtype.kind in "iub":
+            values = values.astype(np.float64)
+        column = values[found]
+        if missing.any():
+            column[missing] = np.nan if values.dtype.kind == "f" else ""
+        joined[array] = column
     return table.assign(**joined)
 
 
@@ -318,7 +343,7 @@ def write_metadata(store: Store, path: str, source: Source, file: str, ids: Sour
     """Write the stimulus metadata, rows as in the source."""
     table = source.read_metadata(file)
     writer = PartWriter(store, path)
-    arrays = schema.column_arrays(table.columns)
+    arrays = schema.stimulus_columns(table.columns)
     writer.group({"csv_columns": arrays} | attributes_of(source, file, ids))
     for name, stored in arrays.items():
         image = (schema.IMAGE,)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import warnings
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,9 @@ from laion_zarr._schema import (
     SURFACES_PART,
     TRIALS_PART,
     VOXELS_PART,
-    column_arrays,
     is_session_part,
+    stimulus_columns,
+    trial_columns,
 )
 from laion_zarr._store import (
     Part,
@@ -46,7 +48,9 @@ from laion_zarr._store import (
 from laion_zarr.errors import DataNotDownloadedError, StoreError
 
 _VOLUMES_AT_ONCE = 16
+# Files fetched together: many small ones, or one large.
 _FILES_AT_ONCE = 16
+_BYTES_AT_ONCE = 64 << 20
 
 
 @dataclass
@@ -170,7 +174,10 @@ class _Check:
             expected |= {key: tuple(value) for key, value in root["files"].items()}
             for group in root["groups"]:
                 expected |= self._listed(group)
-        here = set(self._keys())
+        else:  # what a run that was cut off has finished is whole; the rest cannot be told
+            for group in _groups_found(self._keys()):
+                expected |= self._listed(group)
+        here = set(self._keys()) if root is not None else set()
         for key in sorted(here - set(expected)):
             where = "left by a killed run" if key.startswith(STAGING) else "listed by no manifest"
             self.problem(
@@ -210,8 +217,7 @@ class _Check:
         keys = sorted(expected)
         total = sum(size for size, _ in expected.values())
         with self._bar(total, "checksums") as bar:
-            for lo in range(0, len(keys), _FILES_AT_ONCE):
-                batch = keys[lo : lo + _FILES_AT_ONCE]
+            for batch in _batches(keys, expected):
                 for key, data in zip(batch, self._fetch(batch), strict=True):
                     try:
                         check(self.store, key, data, expected[key])
@@ -399,7 +405,9 @@ class _Check:
                 table = pd.read_csv(io.BytesIO(text), sep=separator, keep_default_na=False)
                 if "beta_index" in table:
                     table = table.set_index("beta_index", drop=False).sort_index()
-                for name, array in column_arrays(table.columns).items():
+                of_trials = separator == "\t"
+                arrays = (trial_columns if of_trials else stimulus_columns)(table.columns)
+                for name, array in arrays.items():
                     self._same_column(f"{path}/{name}", self._array(f"{path}/{array}"), table[name])
 
     def _same_column(self, where: str, stored: np.ndarray, column: pd.Series) -> None:
@@ -426,6 +434,24 @@ class _Check:
                 warnings.simplefilter("ignore", UserWarning)
                 vertices = np.atleast_1d(nib.freesurfer.read_label(path))
             self._same(where, np.asarray(array[...]), vertices)
+
+
+def _groups_found(keys: list[str]) -> list[str]:
+    """Groups with a manifest."""
+    return sorted({key.split("/")[0] for key in keys if key.endswith(f"/{MANIFEST}")})
+
+
+def _batches(keys: list[str], sizes: dict[str, tuple[int, int]]) -> Iterator[list[str]]:
+    batch: list[str] = []
+    nbytes = 0
+    for key in keys:
+        if batch and (len(batch) == _FILES_AT_ONCE or nbytes + sizes[key][0] > _BYTES_AT_ONCE):
+            yield batch
+            batch, nbytes = [], 0
+        batch.append(key)
+        nbytes += sizes[key][0]
+    if batch:
+        yield batch
 
 
 def check_present(store: Store, key: str, data: bytes | None) -> bytes:

@@ -66,7 +66,8 @@ def _in_process(
     running: set[subprocess.Popen[bytes]],
 ) -> Part:
     process = subprocess.Popen(
-        [sys.executable, "-m", "laion_zarr.conversion.workers"],
+        # -P: the package that is installed, not whatever lies in the current folder.
+        [sys.executable, "-P", "-m", "laion_zarr.conversion.workers"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -93,8 +94,8 @@ def _in_process(
     running.discard(process)
     if outcome is None:
         raise LaionZarrError(
-            f"{task.subject} {task.session}: its worker process died ({_reason(status)}). Run the "
-            "same command again, with fewer --n-workers or less --memory if it ran out of memory. "
+            f"Its worker process died ({_reason(status)}). Run the same command again, with fewer "
+            "--n-workers or less --memory if it ran out of memory. "
             f"{b''.join(complaints).decode(errors='replace')[-2000:]}".rstrip()
         )
     if isinstance(outcome, Exception):

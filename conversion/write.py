@@ -34,8 +34,8 @@ from laion_zarr._schema import (
     SCHEMA_VERSION,
     SLAB_VOXELS,
     STAGING,
+    STIMULI_GROUP,
     ArraySpec,
-    is_session_part,
 )
 from laion_zarr._store import (
     Part,
@@ -72,7 +72,8 @@ def put(store: Store, key: str, data: bytes) -> None:
 
 def _keys_below(store: Store, prefix: str) -> list[str]:
     async def collect() -> list[str]:
-        return [key async for key in store.list_prefix(prefix)]
+        # Some stores list by text: "sub-1" must not find "sub-10".
+        return [key async for key in store.list_prefix(prefix) if key.startswith(f"{prefix}/")]
 
     return sync(collect())
 
@@ -205,12 +206,10 @@ class Catalogue:
             name: Part.from_json(entry) for name, entry in manifest.get("parts", {}).items()
         }
 
-    def sessions_on_disk(self) -> list[str]:
-        """Sessions with anything in the store, listed or not."""
-        folders = {
-            key.removeprefix(f"{self.group}/") for key in _keys_below(self.store, self.group)
-        }
-        return sorted({name.partition("/")[0] for name in folders if is_session_part(name)})
+    def arrays_on_disk(self) -> set[str]:
+        """Arrays with anything in the store, listed or not."""
+        keys = _keys_below(self.store, self.group)
+        return {key.split("/", 1)[1].partition("/c/")[0] for key in keys if "/c/" in key}
 
     def place(self, name: str) -> str:
         """Where to write a part: its place, or the staging group if that is taken."""
@@ -379,7 +378,8 @@ def finish_root(store: Store, groups: list[str]) -> None:
         except StoreError:
             continue  # damaged, and said already; listed, so that it is not taken for strange
         (manifest,) = fetch(store, [f"{group}/{MANIFEST}"])
-        assert manifest is not None
+        if manifest is None:
+            continue
         keys += [f"{group}/{key}" for key in json.loads(manifest)["files"]]
         for part in catalogue.parts.values():
             keys += [f"{part.path}/{key}" for key in part.files if key.endswith("zarr.json")]
@@ -407,6 +407,29 @@ def groups_in(store: Store) -> list[str]:
     names = _names_in(store)
     keys = [f"{name}/{MANIFEST}" for name in names]
     return [name for name, data in zip(names, fetch(store, keys), strict=True) if data is not None]
+
+
+def lost_manifests(store: Store) -> list[str]:
+    """Groups that the root lists, and whose manifest is gone."""
+    (data,) = fetch(store, [MANIFEST])
+    try:
+        listed = [] if data is None else parse_manifest(store, MANIFEST, data)["groups"]
+    except StoreError:
+        listed = []  # damaged, and written anew at the end
+    return sorted(set(listed) - set(groups_in(store)))
+
+
+def remove_strays(store: Store) -> None:
+    """Remove what a run left that was killed before it had a manifest."""
+    known = {*groups_in(store), *lost_manifests(store)}
+    for name in _names_in(store):
+        if name.endswith(".partial"):
+            sync(store.delete(name))
+        elif name not in known and (name.startswith("sub-") or name == STIMULI_GROUP):
+            sync(store.delete_dir(name))
+    staged = {key.split("/")[1] for key in _keys_below(store, STAGING)}
+    for name in staged - known:
+        sync(store.delete_dir(f"{STAGING}/{name}"))
 
 
 @contextmanager

@@ -8,6 +8,9 @@ import numpy as np
 
 from laion_zarr._lazy import SubjectHandle
 from laion_zarr._query import Query
+from laion_zarr.errors import StoreError
+
+_TRIES = 4
 
 
 class SubjectBase:
@@ -25,6 +28,13 @@ class SubjectBase:
     @cached_property
     def _query(self) -> Query:
         # On first use: a subject that is only asked for its sessions reads no labels.
+        for _ in range(_TRIES):
+            try:
+                return Query(self._handle)
+            except StoreError:
+                # A converter may have replaced a part between the manifest and its reading.
+                if not self._handle.reopened():
+                    raise
         return Query(self._handle)
 
     @property

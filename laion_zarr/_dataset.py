@@ -13,7 +13,6 @@ from laion_zarr import _schema as schema
 from laion_zarr._lazy import LazyBetas, LazyMap, SubjectHandle
 from laion_zarr._schema import NC, ROI, SESSION, TRIAL, TRIALS_PART, VOXEL, VOXELS_PART
 from laion_zarr._select import trial_blocks, voxel_blocks
-from laion_zarr.errors import NotConvertedError
 
 
 def voxel_positions(voxels: np.ndarray, shape: tuple[int, ...], affine: np.ndarray) -> xr.Dataset:
@@ -55,15 +54,18 @@ def _voxel_side(handle: SubjectHandle) -> xr.Dataset:
 
 
 def _trial_side(handle: SubjectHandle) -> xr.Dataset:
-    """Everything along ``trial``."""
-    found = handle.stored.load(TRIALS_PART)
-    n_trials = len(found["session"])
+    """Everything along ``trial``; no trials where no session is stored."""
+    specs = schema.TRIAL_ARRAYS
+    if handle.stored.sessions:
+        found = handle.stored.load(TRIALS_PART)
+    else:
+        found = {name: np.empty(0, object) for name in schema.TRIAL_LABELS}
     coords = {
-        name: (TRIAL, values, spec.attributes if (spec := schema.TRIAL_ARRAYS.get(name)) else {})
+        name: (TRIAL, values, specs[name].attributes if name in specs else {})
         for name, values in found.items()
         if name != TRIAL
     }
-    return xr.Dataset(coords={TRIAL: np.arange(n_trials), **coords})
+    return xr.Dataset(coords={TRIAL: np.arange(len(found["session"])), **coords})
 
 
 def _sources(handle: SubjectHandle) -> list[str]:
@@ -79,11 +81,7 @@ def build_dataset(handle: SubjectHandle) -> xr.Dataset:
     xarray.Dataset
         With xarray's own lazy indexing: not Dask-backed.
     """
-    if not (sessions := handle.stored.sessions):
-        raise NotConvertedError(
-            f"{handle.subject} has no session in the store yet. Run 'laion-zarr convert --subject "
-            f"{handle.subject}'; 'laion-zarr info' shows what is there."
-        )
+    sessions = handle.stored.sessions
     dataset = _trial_side(handle).merge(_voxel_side(handle), combine_attrs="no_conflicts")
     counts = dataset["session"].to_series().value_counts()
     n_trials = {session: int(counts[session]) for session in sessions}

@@ -39,6 +39,11 @@ _PUBLIC_SESSION = re.compile(r"ses-(0[1-9]|[12]\d|30)")
 _ENTITY_VALUE = re.compile(r"[A-Za-z0-9]+")
 
 
+def is_bucket(url: str) -> bool:
+    """Whether a URL lies in the release's bucket, which is public: never asked with credentials."""
+    return url == BUCKET or url.startswith(f"{BUCKET}/")
+
+
 def _entity(value: object, entity: str) -> str | None:
     """``"01"`` or ``"sub-01"`` -> ``"sub-01"``; None where it is no such id."""
     if not isinstance(value, str):
@@ -69,6 +74,11 @@ def session_id(value: object) -> str:
 def is_public(session: str) -> bool:
     """Whether the release publishes this session (``ses-01`` … ``ses-30``)."""
     return _PUBLIC_SESSION.fullmatch(session) is not None
+
+
+def is_held_out(session: str) -> bool:
+    """Whether a session exists that the public may not have (``ses-31`` and above)."""
+    return re.fullmatch(r"ses-(3[1-9]|[4-9]\d)", session) is not None
 
 
 def glm_dir(subject: str) -> PurePosixPath:

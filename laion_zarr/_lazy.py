@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,8 @@ class SubjectHandle:
         self, store: StoreLike, storage_options: dict[str, Any] | None, subject: str
     ) -> None:
         self.subject = subject
+        if isinstance(store, str | Path) and "://" not in str(store):
+            store = Path(store).expanduser().absolute()  # wherever it is opened again
         self._recipe = (store, storage_options)
         self._open()
 
@@ -43,6 +46,12 @@ class SubjectHandle:
         self.checksum = self.stored.checksum
         self._order: np.ndarray | None = None
         self._betas: dict[str, SessionBetas] = {}
+
+    def reopened(self) -> bool:
+        """Open again; whether the store has changed since."""
+        before = self.checksum
+        self._open()
+        return self.checksum != before
 
     def storage_order(self) -> np.ndarray:
         """Storage position of each voxel of the canonical axis, (voxel,)."""

@@ -45,6 +45,11 @@ class Query:
         self, ids: list[str] | None, image_name: Any, stimuli: str | None, trial: Any
     ) -> np.ndarray:
         """Positions of the trials that meet all conditions."""
+        if not self._handle.stored.sessions:
+            raise NotConvertedError(
+                f"{self._handle.subject} has no session in the store yet. Download one, then run "
+                f"'laion-zarr convert --subject {self._handle.subject}'."
+            )
         keep = []
         if ids is not None:
             keep.append(self.lazy["session"].to_series().isin(ids).to_numpy())

@@ -29,11 +29,11 @@ def facts(subject: str, where: str, dataset: xr.Dataset) -> dict[str, Any]:
     ceilings = dataset[NC].values.tolist() if NC in dataset.coords else []
     rois = _rois_by_category(dataset)
     gigabytes = dataset.sizes[TRIAL] * dataset.sizes[VOXEL] * 4 / 1e9
-    span = sessions[0] if len(sessions) == 1 else f"{sessions[0]} … {sessions[-1]}"
+    ends = list(dict.fromkeys([*sessions[:1], *sessions[-1:]]))
     return {
         "Subject": subject,
         "Store": where,
-        "Sessions": f"{len(sessions)} ({span})",
+        "Sessions": f"{len(sessions)} ({' … '.join(ends)})" if sessions else "none yet",
         "Trials": f"{dataset.sizes[TRIAL]:,}",
         "Images": f"{len(set(dataset['image_name'].values.tolist())):,}",
         "Voxels": ", ".join(f"{count:,} {name}" for name, count in masks.items())

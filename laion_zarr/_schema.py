@@ -181,25 +181,46 @@ IMAGES_PART = "images"
 STIMULI_GROUP = "stimuli"
 
 
-# Names that a table's further columns cannot have in the store.
-_TAKEN = {*VOXEL_ARRAYS, *SESSION_ARRAYS, *MAP_ARRAYS, *TRIAL_ARRAYS, SESSION, GRID, IMAGE}
-_TABLE_COLUMNS = {"session": "session", "run": "run", "beta_index": "beta_index"}
+# Names that a table's further columns cannot have along trials.
+_TAKEN = {*VOXEL_ARRAYS, *SESSION_ARRAYS, *MAP_ARRAYS, *TRIAL_ARRAYS, SESSION, GRID, IMAGE, "label"}
+_TRIAL_COLUMNS = {
+    "session": "session",
+    "run": "run",
+    "beta_index": "beta_index",
+    "label": "image_name",
+}
 
 
-def column_arrays(columns: Iterable[str]) -> dict[str, str]:
-    """Columns of a trial table -> names of their arrays.
+def trial_columns(columns: Iterable[str]) -> dict[str, str]:
+    """Columns of a trial table -> names of their arrays; ``label`` is ``image_name``."""
+    return _array_names(columns, _TRIAL_COLUMNS, _TAKEN, "tsv_")
 
-    ``label`` is ``image_name``; a column whose name is taken, or no name for an array, is
-    prefixed.
+
+def stimulus_columns(columns: Iterable[str]) -> dict[str, str]:
+    """Columns of the stimulus metadata -> names of their arrays among the stimuli."""
+    return _array_names(columns, {}, {IMAGE}, "csv_")
+
+
+def joined_columns(columns: Iterable[str], taken: Iterable[str]) -> dict[str, str]:
+    """Columns of the stimulus metadata -> names of their arrays along trials.
+
+    Without the image name, by which they are joined, and what the label says already.
     """
-    arrays = {"label": "image_name", **_TABLE_COLUMNS}
+    further = [name for name in columns if name not in ("image_name", "unique_or_shared")]
+    return _array_names(further, {}, {*_TAKEN, *taken}, "stim_")
+
+
+def _array_names(
+    columns: Iterable[str], own: dict[str, str], taken: set[str], prefix: str
+) -> dict[str, str]:
+    """A name that is taken, or none for an array, is prefixed."""
     found: dict[str, str] = {}
     for column in columns:
-        name = arrays.get(column, column)
-        if column not in arrays and (column in _TAKEN or not _ARRAY_NAME.fullmatch(column)):
-            name = "tsv_" + re.sub(r"\W", "_", column)
-            while name in found.values():
-                name += "_"
+        name = own.get(column, column)
+        if column not in own and (column in taken or not _ARRAY_NAME.fullmatch(column)):
+            name = prefix + re.sub(r"\W", "_", column)
+        while name in found.values():
+            name += "_"
         found[column] = name
     return found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from numbers import Real
 
 import numpy as np
 import pandas as pd
@@ -109,6 +110,8 @@ def in_rois(dataset: xr.Dataset, query: object) -> np.ndarray:
 
 def above_threshold(ceiling: xr.DataArray, nc_threshold: float) -> np.ndarray:
     """Voxels whose noise ceiling is at least the threshold (percent); NaN never is."""
+    if not isinstance(nc_threshold, Real):
+        raise ValueError(f"nc_threshold must be a number, in percent, got {nc_threshold!r}.")
     if 0 < nc_threshold < 1:
         warnings.warn(
             f"nc_threshold is in percent, 0-100: {nc_threshold} keeps nearly every voxel. "

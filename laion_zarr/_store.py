@@ -17,11 +17,12 @@ from zarr.core.sync import sync
 from zarr.storage import FsspecStore, LocalStore
 
 from laion_zarr import _codec
-from laion_zarr._layout import BUCKET
+from laion_zarr._layout import is_bucket
 from laion_zarr._schema import (
     BETAS,
     CHUNK_TABLE,
     CHUNK_VOXELS,
+    DEFAULT_STORE,
     MANIFEST,
     ROOT_ATTRIBUTE,
     SCHEMA_VERSION,
@@ -45,8 +46,8 @@ def open_store(
         return store
     if isinstance(store, str) and "://" in store and not store.startswith("file://"):
         options = dict(storage_options or {})
-        if store.startswith(BUCKET):
-            options = {"anon": True, **options}
+        if is_bucket(store):
+            options["anon"] = True
         return FsspecStore.from_url(store, storage_options=options, read_only=read_only)
     path = Path(str(store).removeprefix("file://")).expanduser()
     return LocalStore(path.absolute(), read_only=read_only)
@@ -148,6 +149,11 @@ def check_version(store: Store, version: object) -> None:
 def parse_root(store: Store, data: bytes | None) -> dict[str, Any]:
     """Parse the root group's ``zarr.json`` and check the schema version."""
     if data is None:
+        if isinstance(store, LocalStore) and (store.root / DEFAULT_STORE).exists():
+            raise NotConvertedError(
+                f"{location(store)} is no laion_zarr store, but one lies in it: name "
+                f"{location(store, DEFAULT_STORE)}."
+            )
         raise NotConvertedError(
             f"There is no laion_zarr store at {location(store)}. Make one with 'laion-zarr convert "
             f"--source DATA_DIR --store {location(store)}', or name another with store= or "
@@ -157,7 +163,11 @@ def parse_root(store: Store, data: bytes | None) -> dict[str, Any]:
         root = json.loads(data)
         version = root["attributes"][ROOT_ATTRIBUTE]["schema_version"]
     except (ValueError, KeyError, TypeError) as error:
-        raise damaged(store, "zarr.json", "is not the root of a laion_zarr store") from error
+        raise StoreError(
+            f"{location(store, 'zarr.json')} is not the root of a laion_zarr store. Name the "
+            "folder that is (it ends in .zarr, as a rule); if this is it, it is damaged, and "
+            "'laion-zarr convert' mends it."
+        ) from error
     check_version(store, version)
     return root
 

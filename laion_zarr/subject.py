@@ -80,10 +80,10 @@ class Subject(Regions, MirrorAnatomy, SubjectStimuli):
     def dataset(self) -> xr.Dataset:
         """The whole subject, (trial, voxel) over the stored union of voxels, lazy.
 
-        Labels, masks, ROI table and maps are in memory; ``betas`` is Dask-backed in blocks of one
-        session and one slab of voxels. Cheap: ``isel``/``sel`` of sessions or of neighbouring
-        voxels. Dear: a few voxels here and there, which read whole slabs. `sel` is cheap for both,
-        since it selects before it makes blocks.
+        Labels, masks and ROI table are in memory, per-session maps from when they are first looked
+        at; ``betas`` is Dask-backed in blocks of one session and one slab of voxels. Cheap:
+        ``isel``/``sel`` of sessions or of neighbouring voxels. Dear: a few voxels here and there,
+        which read whole slabs. `sel` is cheap for both, since it selects before it makes blocks.
 
         Examples
         --------

@@ -25,7 +25,7 @@ ALLOWED: dict[str, set[str]] = {
     "_lazy": {*BASE, "_store"},
     "_dataset": {*BASE, "_lazy", "_select"},
     "_rois": {*BASE, "_layout", "_select", "_store"},
-    "_base": {"_lazy", "_query"},
+    "_base": {"errors", "_lazy", "_query"},
     "_anatomy": {"errors", "_base", "_layout", "config"},
     "_regions": {*BASE, "_base", "_rois", "_select"},
     "_subject_stimuli": {*BASE, "_base", "_store"},
