@@ -40,15 +40,60 @@ class MirrorAnatomy(SubjectBase):
         return self._in_mirror(layout.anatomy_dir(self.subject_id))
 
     def get_t1w(self, res: str | None = None) -> Path:
-        """T1w image in the local mirror; `res` None for full resolution, ``"1pt8"``."""
+        """T1w image in the local mirror.
+
+        Parameters
+        ----------
+        res : {"1pt8", None}
+            On the functional grid, or at full resolution.
+
+        Returns
+        -------
+        pathlib.Path
+
+        Raises
+        ------
+        DataNotDownloadedError
+            If the mirror lacks it.
+        """
         return self._in_mirror(layout.anatomy(self.subject_id, "t1w", res))
 
     def get_t2w(self, res: str | None = None) -> Path:
-        """T2w image in the local mirror; `res` None for full resolution, ``"1pt8"``."""
+        """T2w image in the local mirror.
+
+        Parameters
+        ----------
+        res : {"1pt8", None}
+            On the functional grid, or at full resolution.
+
+        Returns
+        -------
+        pathlib.Path
+
+        Raises
+        ------
+        DataNotDownloadedError
+            If the mirror lacks it.
+        """
         return self._in_mirror(layout.anatomy(self.subject_id, "t2w", res))
 
     def get_anatomical_brain_mask(self, res: str | None = None) -> Path:
-        """Anatomical brain mask in the local mirror; `res` None for full resolution, ``"1pt8"``."""
+        """Anatomical brain mask in the local mirror.
+
+        Parameters
+        ----------
+        res : {"1pt8", None}
+            On the functional grid, or at full resolution.
+
+        Returns
+        -------
+        pathlib.Path
+
+        Raises
+        ------
+        DataNotDownloadedError
+            If the mirror lacks it.
+        """
         return self._in_mirror(layout.anatomy(self.subject_id, "brain_mask", res))
 
     def has_freesurfer(self) -> bool:

@@ -17,11 +17,37 @@ class Regions(SubjectBase):
     """The part of `Subject` that knows masks and ROIs."""
 
     def get_n_voxels(self, source: str = DEFAULT_MASK, res: str | None = "1pt8") -> int:
-        """Voxels of a brain mask; see `get_brain_mask`."""
+        """Voxels of a brain mask.
+
+        Parameters
+        ----------
+        source, res
+            Which mask, as in `get_brain_mask`.
+
+        Returns
+        -------
+        int
+        """
         return int(self.get_brain_mask(source, res).sum())
 
     def get_available_rois(self, category: str | None = None) -> list[str]:
-        """ROI names, sorted; those of one category if named."""
+        """ROI names.
+
+        Parameters
+        ----------
+        category : str, optional
+            Only the ROIs of this category.
+
+        Returns
+        -------
+        list of str
+            Sorted.
+
+        Raises
+        ------
+        ValueError
+            If there is no such category.
+        """
         table = _rois.catalogue(self._query.lazy)
         if category is not None and category not in table.values():
             raise ValueError(
@@ -92,7 +118,20 @@ class Regions(SubjectBase):
     def get_roi_masks(
         self, queries: Any, mask_source: str = DEFAULT_MASK
     ) -> dict[str, xr.DataArray]:
-        """`get_roi_mask` of several queries, a dict by query."""
+        """Several `get_roi_mask` at once.
+
+        Parameters
+        ----------
+        queries : list of str
+            ROIs, categories, ``"all"``.
+        mask_source : {"anatomical", "rsquare"}
+            Brain mask that is the voxel axis.
+
+        Returns
+        -------
+        dict of str to xarray.DataArray, (voxel,) bool
+            By query.
+        """
         return {query: self.get_roi_mask(query, mask_source) for query in _select.as_list(queries)}
 
     def get_roi_data(

@@ -36,7 +36,17 @@ class SubjectStimuli(SubjectBase):
         return pd.DataFrame({column: found[array] for column, array in arrays.items()})
 
     def get_n_stimuli(self, stimuli: str | None = None) -> int:
-        """Number of stimuli in the metadata; ``"shared"`` or ``"unique"`` ones if named."""
+        """Number of stimuli in the metadata of the dataset.
+
+        Parameters
+        ----------
+        stimuli : {"shared", "unique"}, optional
+            Only the images that every subject saw, or that one subject saw.
+
+        Returns
+        -------
+        int
+        """
         table = self.get_stimulus_metadata()
         if stimuli is None:
             return len(table)

@@ -75,7 +75,13 @@ def dataset_initialize(path: str | os.PathLike[str]) -> None:
 
 
 def store_initialize(store: str) -> None:
-    """Remember the store, a local path or an fsspec URL, for when none is given."""
+    """Remember the store for when none is given.
+
+    Parameters
+    ----------
+    store : str
+        A local path or an fsspec URL; it need not exist yet.
+    """
     is_url = "://" in store
     _keep("store", store if is_url else str(Path(store).expanduser().absolute()))
 

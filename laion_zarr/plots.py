@@ -18,7 +18,19 @@ _OUTLINE_COLOURS = ("cyan", "lime", "white", "magenta", "dodgerblue", "greenyell
 
 
 def axial_slices(mask: np.ndarray, count: int) -> list[int]:
-    """Levels spread evenly over the part of a volume that a mask covers."""
+    """Levels spread evenly over the part of a volume that a mask covers.
+
+    Parameters
+    ----------
+    mask : numpy.ndarray, (x, y, z) bool
+    count : int
+        How many levels.
+
+    Returns
+    -------
+    list of int
+        Positions along z, ascending.
+    """
     levels = np.flatnonzero(mask.any(axis=(0, 1)))
     inner = np.linspace(levels[0], levels[-1], count + 2)[1:-1]
     return inner.round().astype(int).tolist()

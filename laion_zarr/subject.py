@@ -296,6 +296,11 @@ class Subject(Regions, MirrorAnatomy, SubjectStimuli):
     ) -> xr.DataArray:
         """Positions of the voxels in the subject's T1w space.
 
+        Parameters
+        ----------
+        roi, mask, mask_source
+            Voxels, as in `get_betas`.
+
         Returns
         -------
         xarray.DataArray, (voxel, axis) float64, mm
