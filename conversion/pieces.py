@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -99,7 +100,7 @@ def read_maps(source: Source, maps: Mapping[str, str], axis: VoxelAxis, ids: Sou
         return Piece(schema.MAP_ARRAYS[name], values.ravel()[axis.voxels], {})
 
     for name, file in maps.items():
-        reader.add(name, file, lambda name=name, file=file: read(name, file))  # type: ignore[misc]
+        reader.add(name, file, partial(read, name, file))
     reader.pieces.found.append(Piece(schema.VOXEL_INDEX, axis.voxels, {}))
     return reader.pieces
 
@@ -126,7 +127,7 @@ def read_anatomy(source: Source, images: Mapping[str, str], grid: Grid, ids: Sou
         return Piece(spec, values, {"affine": own.affine.tolist()})
 
     for name, file in images.items():
-        reader.add(name, file, lambda name=name, file=file: read(name, file))  # type: ignore[misc]
+        reader.add(name, file, partial(read, name, file))
     return reader.pieces
 
 
@@ -144,7 +145,7 @@ def read_surfaces(source: Source, rois: Mapping[str, RoiFiles], ids: Sources) ->
     for roi, its in sorted(rois.items()):
         for (hemi, fmt), file in its.surfaces.items():
             name = f"{roi} hemi-{hemi} {fmt}"
-            reader.add(name, file, lambda args=(roi, hemi, fmt, file): read(*args))  # type: ignore[misc]
+            reader.add(name, file, partial(read, roi, hemi, fmt, file))
     reader.pieces.attributes["rois"] = {
         piece.spec.name.removesuffix("_label"): piece.attributes["category"]
         for piece in reader.pieces.found
