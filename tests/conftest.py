@@ -3,16 +3,73 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from zarr.storage import LocalStore
 
 from laion_zarr import convert, load_subject
 from laion_zarr.conversion.synthetic import write_dataset
 from laion_zarr.subject import Subject
+
+
+# -- campaigns: short as a rule, long by a flag, each ending in a count
+
+_COUNTS = pytest.StashKey[Counter]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="campaigns of an hour, not of seconds")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_COUNTS] = Counter()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--long"):
+        config.hook.pytest_deselected(items=[i for i in items if i.get_closest_marker("slow")])
+        items[:] = [item for item in items if not item.get_closest_marker("slow")]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    counts = item.config.stash[_COUNTS]
+    counts.clear()
+    try:
+        yield
+    finally:  # goes with the report from a worker of pytest-xdist to the summary
+        item.user_properties.append(("tally", dict(counts)))
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    total: Counter = Counter()
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if getattr(report, "when", "") == "call":
+                total.update(dict(report.user_properties).get("tally", {}))
+    if total:
+        terminalreporter.section("campaigns")
+        for what, count in sorted(total.items()):
+            terminalreporter.line(f"{count:9,} {what}")
+
+
+@pytest.fixture(scope="session")
+def rounds(pytestconfig: pytest.Config) -> Callable[[int, int], int]:
+    """How often to try: `rounds(short, long)`."""
+    return lambda short, long: long if pytestconfig.getoption("--long") else short
+
+
+@pytest.fixture(scope="session")
+def tally(pytestconfig: pytest.Config) -> Callable[..., None]:
+    """Counts for the summary: `tally("kills survived")`, `tally("bytes flipped", 12)`."""
+
+    def count(what: str, number: int = 1) -> None:
+        pytestconfig.stash[_COUNTS][what] += number
+
+    return count
 
 
 @pytest.fixture(autouse=True)
@@ -52,22 +109,3 @@ def copy_of(tmp_path: Path) -> Callable[[Path], Path]:
         return Path(shutil.copytree(tree, tmp_path / "copy" / tree.name))
 
     return copy
-
-
-class CountingStore(LocalStore):
-    """A local store that remembers what was read: keys, and bytes."""
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.keys_read: list[str] = []
-        self.bytes_read = 0
-
-    async def get(self, key: str, *args: Any, **options: Any) -> Any:
-        value = await super().get(key, *args, **options)
-        self.keys_read.append(key)
-        self.bytes_read += 0 if value is None else len(value)
-        return value
-
-    def beta_reads(self) -> list[str]:
-        """Reads of beta chunks."""
-        return [key for key in self.keys_read if "/betas/c/" in key]
