@@ -81,8 +81,9 @@ def storage_order(
 ) -> np.ndarray:
     """Order in which voxels are stored, so that what is read together lies together.
 
-    Contiguous slabs of the canonical axis; inside a slab by mask membership, then by ROI
-    membership (small ROIs decide first), then along a Hilbert curve.
+    First all voxels of ROIs, by ROI membership (small ROIs decide first): a region is then a few
+    runs, wherever it lies. Then the rest, in contiguous slabs of the canonical axis. In both, by
+    mask membership, then along a Hilbert curve.
 
     Parameters
     ----------
@@ -100,14 +101,15 @@ def storage_order(
     numpy.ndarray, (voxel,) int32
         Flat C indices in storage order.
     """
-    slab = np.arange(len(voxels)) // SLAB_VOXELS
+    rest = ~rois.any(axis=0)
+    slab = np.where(rest, np.arange(len(voxels)) // SLAB_VOXELS, 0)
     group = np.select([masks[0] & masks[1], masks[0]], [0, 1], default=2)
     # The last key counts most: rarest ROI first, so that each small ROI is nearly one run.
     by_size = np.argsort(rois.sum(axis=1), kind="stable")
     membership = [~rois[row] for row in reversed(by_size)]
     ijk = np.stack(np.unravel_index(voxels, shape), axis=1)
     curve = _hilbert_index(ijk, bits=max(1, int(max(shape) - 1).bit_length()))
-    order = np.lexsort([curve, *membership, group, slab])
+    order = np.lexsort([curve, group, *membership, slab, rest])
     return voxels[order].astype(np.int32)
 
 

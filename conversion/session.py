@@ -264,7 +264,7 @@ def _write_betas(
 
 
 def _chunks(values: np.ndarray) -> Iterator[np.ndarray]:
-    """(trial, voxel) -> chunks of (256, trial); the last one is filled up with NaN."""
+    """(trial, voxel) -> chunks of (128, trial); the last one is filled up with NaN."""
     for lo in range(0, values.shape[1], CHUNK_VOXELS):
         block = np.ascontiguousarray(values[:, lo : lo + CHUNK_VOXELS].T)
         if len(block) < CHUNK_VOXELS:

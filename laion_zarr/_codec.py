@@ -88,7 +88,7 @@ def encode_chunk(block: np.ndarray) -> bytes:
 
 
 def decode_chunk(payload: np.ndarray, expected_crc: int, out: np.ndarray) -> None:
-    """Decode one chunk of betas into `out`, (256, trial) float32, proven to be the one expected."""
+    """Decode one chunk of betas into `out`, (128, trial) float32, proven to be the one expected."""
     data = payload[:-CRC_BYTES]
     if crc32c(data) != expected_crc:
         raise ChecksumError("checksum differs")
@@ -100,7 +100,7 @@ def encode_shard(blocks: Iterable[np.ndarray]) -> tuple[bytes, np.ndarray]:
 
     Parameters
     ----------
-    blocks : iterable of numpy.ndarray, (256, trial) float32
+    blocks : iterable of numpy.ndarray, (128, trial) float32
         The chunks of the slab, in order.
 
     Returns

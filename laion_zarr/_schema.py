@@ -23,8 +23,9 @@ SESSION = "session_id"
 GRID = "grid"
 IMAGE = "image"
 
-# Measured: 256 voxels x all trials of a session is ~1 MB, and 135 of those make one ~143 MB shard.
-CHUNK_VOXELS = 256
+# Measured: 128 voxels x all trials of a session is ~0.5 MB, and a region of ~500 voxels then reads
+# 1.8 times its bytes (2.5 times with 256); 135 chunks make one ~72 MB shard, and one Dask block.
+CHUNK_VOXELS = 128
 SLAB_VOXELS = 135 * CHUNK_VOXELS
 
 MASKS = ("anatomical", "rsquare")

@@ -353,7 +353,7 @@ class SessionBetas:
 
         Yields
         ------
-        numpy.ndarray, (256, trial) float32
+        numpy.ndarray, (128, trial) float32
             The same buffer each time.
         """
         buffer = np.empty((CHUNK_VOXELS, n_trials), dtype="<f4")

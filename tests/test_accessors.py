@@ -40,7 +40,7 @@ SUB = "sub-01"
 GLM = f"derivatives/glmsingle-tedana/{SUB}"
 ANAT = f"derivatives/anatomical/{SUB}/ses-PrismaAnat/anat/{SUB}_ses-PrismaAnat_space-T1w"
 SESSIONS = ["ses-01", "ses-02"]
-CHUNK, SLAB, CHUNKS_PER_SHARD = 256, 34_560, 135  # as docs/store.md has them
+CHUNK, SLAB, CHUNKS_PER_SHARD = 128, 17_280, 135  # as docs/store.md has them
 
 
 class CountingStore(LocalStore):
@@ -66,7 +66,7 @@ def counting(store):
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory):
-    """A store of one subject whose ~38,000 voxels fill a slab and a bit."""
+    """A store of one subject whose ~38,000 voxels fill two slabs and a bit."""
     folder = tmp_path_factory.mktemp("large")
     size = Size((44, 53, 42), 4.5, (6, 7), 2, (17, 21, 19), 10.5, (4, 5))
     root = write_dataset(folder / "mirror", size, [SUB])
@@ -601,9 +601,9 @@ def test_roi_reads_only_its_chunks(large, small_roi, session):
 
 def test_all_of_a_session_reads_each_shard_once(large):
     counting = CountingStore(large)
-    load_subject(SUB, counting).sel(session="ses-02")["betas"].compute()
+    load_subject(SUB, counting).sel(session="ses-02", chunks={"voxel": -1})["betas"].compute()
     shards = sorted(large.glob(f"{SUB}/ses-02/betas/c/*/0"))
-    assert len(shards) == 2
+    assert len(shards) == 3
     index_size = CHUNKS_PER_SHARD * 16 + 4
     expected = {
         path.relative_to(large).as_posix(): path.stat().st_size - index_size for path in shards
@@ -647,9 +647,13 @@ def test_sel_by_label_reads_only_what_is_selected(large):
 
 def test_a_dask_block_reads_only_itself(large):
     counting = CountingStore(large)
-    betas = load_subject(SUB, counting).dataset["betas"]
-    betas[:6, SLAB:].compute()
-    assert set(by_key(counting.of_betas())) == {f"{SUB}/ses-01/betas/c/1/0"}
+    block = load_subject(SUB, counting).dataset["betas"][:6, SLAB : 2 * SLAB]
+    block.compute()
+    needed, _ = needed_bytes(large, "ses-01", block["voxel"].values)
+    assert by_key(counting.of_betas()) == needed
+    # Its own slab, and what lies in it of the regions, which are stored first.
+    on_disk = sum(path.stat().st_size for path in large.glob(f"{SUB}/ses-01/betas/c/*/*"))
+    assert sum(needed.values()) < 0.7 * on_disk
 
 
 # -- Dask
@@ -666,7 +670,7 @@ def test_blocks(sub, large, source, masks):
     assert sum(betas.chunks[1]) == n_voxels
     np.testing.assert_array_equal(betas, source[:, masks["anatomical"]])
     dataset = load_subject(SUB, large).dataset
-    assert dataset["betas"].chunks == ((6, 7), (SLAB, dataset.sizes["voxel"] - SLAB))
+    assert dataset["betas"].chunks == ((6, 7), (SLAB, SLAB, dataset.sizes["voxel"] - 2 * SLAB))
     selected = load_subject(SUB, large).sel(roi="all", chunks={"voxel": 100})
     assert set(selected["betas"].chunks[1][:-1]) == {100}
 

@@ -199,5 +199,5 @@ def test_plan_fits_workers_to_memory():
     assert work.n_workers * SESSION.least_nbytes <= 4 << 30
     assert work.n_workers * work.memory_per_worker <= 4 << 30
     assert plan_work([SESSION] * 30, 1, None).in_memory(SESSION)
-    with pytest.raises(ValueError, match=r"0\.50 GB is too little: one session needs 0\.9"):
+    with pytest.raises(ValueError, match=r"0\.50 GB is too little: one session needs 0\.6"):
         plan_work([SESSION], None, "500MB")

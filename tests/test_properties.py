@@ -62,7 +62,7 @@ LABELS = (
     "unique_LAION_initial_cluster_2817_i38_p05.jpg",
     "unique_LAION_initial_cluster_31_i2_p05.jpg",
 )
-CHUNK, SLAB = 256, 34_560  # as docs/store.md promises them
+CHUNK, SLAB = 128, 17_280  # as docs/store.md promises them
 
 FEW = settings(
     max_examples=25,
@@ -1341,6 +1341,14 @@ def axes(draw):
     return voxels, shape, masks, rois
 
 
+def runs(labels, group):
+    """Same labels side by side; in each run both masks first, then anatomical, then rsquare."""
+    cuts = np.flatnonzero((labels[1:] != labels[:-1]).any(axis=1)) + 1
+    pieces = np.split(np.arange(len(labels)), cuts) if len(labels) else []
+    assert len({tuple(labels[piece[0]]) for piece in pieces}) == len(pieces)
+    assert all((np.diff(group[piece]) >= 0).all() for piece in pieces)
+
+
 @settings(FEW, max_examples=100)
 @given(axis=axes(), slab=st.integers(1, 60))
 def test_storage_order(axis, slab):
@@ -1348,17 +1356,20 @@ def test_storage_order(axis, slab):
     with mock.patch.object(plan, "SLAB_VOXELS", slab):
         stored = plan.storage_order(*axis)
     np.testing.assert_array_equal(np.sort(stored), voxels)
-    group = np.where(masks[0] & masks[1], 0, np.where(masks[0], 1, 2))
-    for lo in range(0, len(voxels), slab):
-        # A slab holds a contiguous range of the axis …
-        np.testing.assert_array_equal(np.sort(stored[lo : lo + slab]), voxels[lo : lo + slab])
-        # … both masks first, then the anatomical alone, then the rsquare alone …
-        position = np.searchsorted(voxels, stored[lo : lo + slab])
-        assert (np.diff(group[position]) >= 0).all()
-        # … and in each of them, voxels of the same ROIs side by side.
-        same_group = np.column_stack([group[position], rois[:, position].T]).tolist()
-        runs = [row for n, row in enumerate(same_group) if n == 0 or row != same_group[n - 1]]
-        assert len(runs) == len(set(map(tuple, runs)))
+    position = np.searchsorted(voxels, stored)
+    group = np.where(masks[0] & masks[1], 0, np.where(masks[0], 1, 2))[position]
+    in_roi = rois.any(axis=0)[position]
+    n_front = int(in_roi.sum())
+    assert in_roi[:n_front].all()
+    # Of ROIs, voxels of the same ones side by side, and the smallest ROI in one piece …
+    runs(rois[:, position[:n_front]].T, group[:n_front])
+    if len(rois) and n_front:
+        smallest = rois[rois.sum(axis=1).argmin(), position[:n_front]]
+        assert np.abs(np.diff(smallest.astype(int))).sum() <= 1
+    # … and of the rest, slabs of the axis, in order.
+    slabs = position[n_front:] // slab
+    assert (np.diff(slabs) >= 0).all()
+    runs(slabs[:, None], group[n_front:])
 
 
 def test_storage_order_follows_space():
@@ -1375,7 +1386,7 @@ def test_storage_order_follows_space():
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory):
-    """Two masks, neither in the other, whose union of ~48,000 voxels spans two slabs."""
+    """Two masks, neither in the other, whose union of ~48,000 voxels spans three slabs."""
     folder = tmp_path_factory.mktemp("large")
     root, shape, affine = folder / "mirror", (37, 41, 47), np.diag([-4.0, 4.0, 4.0, 1.0])
     rng = np.random.default_rng(5)
@@ -1398,7 +1409,7 @@ def large(tmp_path_factory):
         write_nifti(root / f"{stem}_label-{roi}_mask.nii.gz", mask, affine, "u1")
     convert(root, folder / "laion-fmri.zarr", n_workers=1, progress=False)
     case = Case(Files(root), folder / "laion-fmri.zarr")
-    assert SLAB < len(case.files.union) < 2 * SLAB
+    assert 2 * SLAB < len(case.files.union) < 3 * SLAB
     return case
 
 
@@ -1417,11 +1428,11 @@ def test_betas_across_slabs(large, mask_source, roi, session):
 
 def test_dataset_across_slabs(large):
     files, dataset = large.files, large.sub.dataset
-    rest = len(files.union) - SLAB
-    assert dataset["betas"].chunks == ((5, 4), (SLAB, rest))
+    blocks = ((5, 4), (SLAB, SLAB, len(files.union) - 2 * SLAB))
+    assert dataset["betas"].chunks == blocks
     same_dataset(dataset, files, np.arange(9), files.union)
     with xr.open_dataset(large.store, engine="laion_zarr", group=SUB, chunks={}) as opened:
-        assert opened["betas"].chunks == ((5, 4), (SLAB, rest))
+        assert opened["betas"].chunks == blocks
         same(opened["betas"].values, files.betas[:, files.union])
 
 
@@ -1458,8 +1469,8 @@ def test_chunks_across_slabs(large, chunks):
     same(betas.values, large.files.betas[:, large.files.axis("rsquare")])
 
 
-def test_store_of_two_slabs_is_plain_zarr(large):
-    """zarr-python alone reads the same values; slabs are runs of the axis, in mask order."""
+def test_store_of_three_slabs_is_plain_zarr(large):
+    """zarr-python alone reads the same values; ROIs first, then runs of the axis."""
     files, n_trials = large.files, {"ses-01": 5, "ses-02": 4}
     first = 0
     for session, count in n_trials.items():
@@ -1469,12 +1480,12 @@ def test_store_of_two_slabs_is_plain_zarr(large):
         assert (betas.chunks, betas.shards) == ((CHUNK, count), (SLAB, count))
         same(betas[:].T, files.betas[first : first + count][:, stored])
         first += count
-        for slab in (slice(0, SLAB), slice(SLAB, None)):
-            np.testing.assert_array_equal(np.sort(stored[slab]), files.union[slab])
-            both = np.stack([files.masks[name][stored[slab]] for name in ("anatomical", "rsquare")])
-            group_of = np.where(both.all(axis=0), 0, np.where(both[0], 1, 2))
-            assert (np.diff(group_of) >= 0).all()
-            assert set(group_of.tolist()) == {0, 1, 2}
+        in_roi = files.in_rois("all")[stored]
+        n_front = int(in_roi.sum())
+        assert in_roi[:n_front].all()
+        slabs = np.searchsorted(files.union, stored[n_front:]) // SLAB
+        assert (np.diff(slabs) >= 0).all()
+        assert set(slabs.tolist()) == {0, 1, 2}
 
 
 def test_nifti_across_slabs(large, tmp_path):
