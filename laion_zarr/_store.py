@@ -115,12 +115,23 @@ def check(store: Store, key: str, data: bytes | None, expected: tuple[int, int])
     return data
 
 
+_LAST_ENTRY = b',\n "crc32c": '
+_END = b"\n}"
+
+
 def dump_manifest(manifest: dict[str, Any]) -> bytes:
     """Serialise a manifest, with the checksum of itself as its last entry."""
     body = {key: value for key, value in manifest.items() if key != "crc32c"}
-    text = json.dumps(body, indent=1, sort_keys=True, ensure_ascii=False)
-    checksum = _codec.crc32c(text.encode())
-    return f'{text[:-2]},\n "crc32c": {checksum}\n}}\n'.encode()
+    text = json.dumps(body, indent=1, sort_keys=True, ensure_ascii=False).encode()
+    checksum = _codec.crc32c(text)
+    return b"".join([text.removesuffix(_END), _LAST_ENTRY, b"%d" % checksum, _END, b"\n"])
+
+
+def _is_whole(data: bytes) -> bool:
+    """Whether a manifest ends in the checksum of what comes before, as `dump_manifest` writes it."""
+    body, entry, end = data.rpartition(_LAST_ENTRY)
+    checksum = _codec.crc32c(body + _END)
+    return bool(entry) and end == b"%d%b\n" % (checksum, _END)
 
 
 def parse_manifest(store: Store, key: str, data: bytes) -> dict[str, Any]:
@@ -131,7 +142,7 @@ def parse_manifest(store: Store, key: str, data: bytes) -> dict[str, Any]:
         raise damaged(store, key, "is not readable as JSON") from error
     version = manifest.get("schema_version") if isinstance(manifest, dict) else None
     check_version(store, version)
-    if dump_manifest(manifest) != data:
+    if not _is_whole(data):
         raise damaged(store, key, "does not match its checksum")
     return manifest
 
@@ -244,9 +255,13 @@ class StoredParts:
     def __init__(self, store: Store, group: str) -> None:
         self.store = store
         self.group = group
+        self._root: dict[str, Any] = {}
         key = f"{group}/{MANIFEST}"
-        root, manifest = fetch(store, ["zarr.json", key])
-        self._root = parse_root(store, root)
+        # One object instead of dozens where a request is dear; on disk the small files are nearer.
+        keys = [key] if isinstance(store, LocalStore) else [key, "zarr.json"]
+        manifest, *root = fetch(store, keys)
+        if root or manifest is None:
+            self._root = parse_root(store, *(root or fetch(store, ["zarr.json"])))
         if manifest is None:
             raise NotConvertedError(
                 f"{group} is not in the store {location(store)}. Add it with 'laion-zarr convert "
@@ -272,9 +287,6 @@ class StoredParts:
 
     @cached_property
     def _consolidated(self) -> dict[str, Any]:
-        # One object instead of dozens where a request is dear; on disk the small files are nearer.
-        if isinstance(self.store, LocalStore):
-            return {}
         return (self._root.get("consolidated_metadata") or {}).get("metadata", {})
 
     def read(self, part: Part, keys: Iterable[str]) -> dict[str, bytes]:
