@@ -21,6 +21,8 @@ DEFAULT_MEMORY_PER_WORKER = 2 * _GIB
 # Interpreter and libraries, measured at 170 MB; and what the allocator keeps.
 _BASE_MEMORY = 320 * 10**6
 VOLUMES_AHEAD = 3
+# Trials that are collected before they go to the scratch file: 2 MB a slab, in one write.
+COLLECTED_TRIALS = 32
 # Below this, starting processes costs more than it saves.
 _SMALL_WORK = 10**9
 _BYTES = 4  # float32
@@ -137,27 +139,22 @@ class SessionSize:
         return self.n_voxels * self.n_trials * _BYTES
 
     @property
-    def least_nbytes(self) -> int:
-        """With the betas in a scratch file: buffers, and one slab beside its shard."""
-        # A slab of the scratch file, its chunks, their shard, and the shard being written.
-        return self._buffers_nbytes + 4 * self._slab_nbytes
+    def n_slabs(self) -> int:
+        """Slabs, each of which becomes a shard."""
+        return -(-self.n_voxels // SLAB_VOXELS)
 
     @property
-    def _slab_nbytes(self) -> int:
+    def slab_nbytes(self) -> int:
+        """The betas of one slab."""
         return min(self.n_voxels, SLAB_VOXELS) * self.n_trials * _BYTES
 
-    @property
-    def _buffers_nbytes(self) -> int:
-        return _BASE_MEMORY + (VOLUMES_AHEAD + 2) * self.volume_nbytes
-
-    @property
-    def whole_nbytes(self) -> int:
-        """With the betas in memory."""
-        # Each slab is let go when it is encoded, which pays for the shard being written.
-        return max(
-            self.least_nbytes,
-            self._buffers_nbytes + 2 * self._slab_nbytes + self.matrix_nbytes,
-        )
+    def memory_nbytes(self, n_kept: int) -> int:
+        """Memory with so many slabs kept in it, and the others in a scratch file."""
+        buffers = _BASE_MEMORY + (VOLUMES_AHEAD + 2) * self.volume_nbytes
+        scratch_voxels = max(0, self.n_voxels - n_kept * SLAB_VOXELS)
+        collected = scratch_voxels * min(COLLECTED_TRIALS, self.n_trials) * _BYTES
+        # Beside those kept: a slab from the file, its chunks, their shard, the one being written.
+        return buffers + collected + (n_kept + 4) * self.slab_nbytes
 
 
 @dataclass(frozen=True)
@@ -167,9 +164,10 @@ class WorkPlan:
     n_workers: int
     memory_per_worker: int
 
-    def in_memory(self, size: SessionSize) -> bool:
-        """Whether a session's betas stay in memory, rather than in a scratch file."""
-        return size.whole_nbytes <= self.memory_per_worker
+    def slabs_kept(self, size: SessionSize) -> int:
+        """Slabs of a session that stay in memory; the others wait in a scratch file."""
+        counts = range(size.n_slabs, 0, -1)
+        return next((n for n in counts if size.memory_nbytes(n) <= self.memory_per_worker), 0)
 
 
 def _cores() -> int:
@@ -198,7 +196,7 @@ def plan_work(
     small = sum(size.matrix_nbytes for size in sizes) < _SMALL_WORK
     wanted = n_workers or (1 if small else _cores())
     wanted = max(1, min(wanted, len(sizes)))
-    least = max((size.least_nbytes for size in sizes), default=0)
+    least = max((size.memory_nbytes(0) for size in sizes), default=0)
     if memory is None:
         each = max(DEFAULT_MEMORY_PER_WORKER, least)
         if n_workers is None:

@@ -122,7 +122,7 @@ class Planner:
         work = self._work_plan(jobs)
         for job in jobs:
             job.tasks = [
-                replace(task, in_memory=work.in_memory(size))
+                replace(task, slabs_kept=work.slabs_kept(size))
                 for task, size in zip(job.tasks, job.sizes, strict=True)
             ]
             self._describe(job)
@@ -134,7 +134,9 @@ class Planner:
         n_workers = self.options.n_workers if _shared(self.store) else 1
         work = plan_work(sizes, n_workers, self.options.memory)
         packed = sum(int(size.matrix_nbytes * _PACKED) for size in sizes)
-        scratch = sorted(size.matrix_nbytes for size in sizes if not work.in_memory(size))
+        scratch = sorted(
+            (size.n_slabs - work.slabs_kept(size)) * size.slab_nbytes for size in sizes
+        )
         self.report.disk_nbytes = packed + sum(scratch[-work.n_workers :])
         self.n_workers = work.n_workers
         return work
@@ -143,7 +145,8 @@ class Planner:
         if job.voxels_changed:
             self.report.planned.append(f"{job.subject} voxels: {len(job.axis.voxels):,}")
         for task, size in zip(job.tasks, job.sizes, strict=True):
-            where = "in memory" if task.in_memory else "through a scratch file"
+            in_file = size.n_slabs - task.slabs_kept
+            where = "in memory" if not in_file else f"{in_file} of {size.n_slabs} slabs in a file"
             self.report.planned.append(
                 f"{job.subject} {task.session}: {size.n_trials:,} trials × {size.n_voxels:,} "
                 f"voxels, {size.matrix_nbytes / 1e9:.2f} GB, {where}"
@@ -287,7 +290,7 @@ class Planner:
                 job.axis.grid,
                 job.axis.voxels,
                 job.catalogue.place(session),
-                in_memory=True,
+                slabs_kept=0,
             )
         )
 

@@ -5,7 +5,6 @@ Runs in a worker process; knows nothing of other sessions.
 
 from __future__ import annotations
 
-import mmap
 import queue
 import tempfile
 import threading
@@ -13,8 +12,9 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -35,12 +35,13 @@ from laion_zarr._schema import (
     trial_columns,
 )
 from laion_zarr._store import Part, StoreLike, open_store
-from laion_zarr.conversion.plan import VOLUMES_AHEAD
+from laion_zarr.conversion.plan import COLLECTED_TRIALS, VOLUMES_AHEAD
 from laion_zarr.conversion.sources import Grid, Identity, Source, Volume, damaged
 from laion_zarr.conversion.write import PartWriter
 
-# The scratch file's pages are handed back to the kernel this often, so that they do not count.
-_RELEASE_EVERY = 16
+# Measured: a third thread gains nothing; by now the inflating thread has ended.
+_ENCODERS = 2
+_TILE_TRIALS = 64
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,8 @@ class SessionTask:
         Flat C indices in storage order.
     path : str
         Group to write.
-    in_memory : bool
-        Whether the betas fit in memory; else they go through a scratch file.
+    slabs_kept : int
+        Slabs of betas that memory has room for; the others go through a scratch file.
     """
 
     source: Source
@@ -78,7 +79,7 @@ class SessionTask:
     grid: Grid
     voxels: np.ndarray
     path: str
-    in_memory: bool
+    slabs_kept: int
 
 
 Progress = Callable[[int], None]
@@ -104,9 +105,10 @@ def convert_session(task: SessionTask, progress: Progress) -> Part:
     )
     with source.volume(task.betas) as volume:
         check_betas(volume, task.grid, len(table))
-        with _slabs(task, volume, store) as slabs:
-            _read_volumes(volume, task, slabs, progress)
-            _write_betas(writer, slabs, len(table), _provenance(task, sidecars))
+        with _slabs(task, len(table), store) as slabs:
+            _read_volumes(volume, slabs, progress)
+            shape = (len(task.voxels), len(table))
+            _write_betas(writer, slabs, shape, _provenance(task, sidecars))
     _write_labels(writer, task, table, sidecars)
     changed = [path for path, was in task.identities.items() if source.identity(path) != was]
     if changed:
@@ -139,52 +141,73 @@ class Slab:
     ----------
     index : numpy.ndarray, (voxel,) int
         Positions in a volume as it lies in the file (Fortran order).
-    values : numpy.ndarray, (trial, voxel) float32
-        Filled volume by volume.
+    rows : numpy.ndarray, (trial, voxel) float32
+        All trials, or the latest few if the slab waits in the scratch file.
+    offset : int or None
+        Where in the scratch file; None if the slab stays in memory.
     """
 
     index: np.ndarray
-    values: np.ndarray
+    rows: np.ndarray
+    offset: int | None
 
 
-class Slabs(list[Slab]):
-    """All slabs of a session; in a scratch file if there is one."""
+class Slabs:
+    """All slabs of a session: filled trial by trial, then let go slab by slab.
 
-    def __init__(self, slabs: list[Slab], scratch: mmap.mmap | None) -> None:
-        super().__init__(slabs)
+    Parameters
+    ----------
+    index : numpy.ndarray, (voxel,) int
+        Positions in a volume as it lies in the file, in storage order.
+    n_trials : int
+        Trials of the session.
+    n_kept : int
+        Slabs that stay in memory.
+    scratch : binary file
+        Takes the others. Written and read, not mapped: a full disk is then an error and no crash.
+    """
+
+    def __init__(self, index: np.ndarray, n_trials: int, n_kept: int, scratch: BinaryIO) -> None:
+        self._n_trials = n_trials
         self._scratch = scratch
+        self._slabs = []
+        for number, lo in enumerate(range(0, len(index), SLAB_VOXELS)):
+            part = index[lo : lo + SLAB_VOXELS]
+            kept = number < n_kept
+            rows = np.empty((n_trials if kept else COLLECTED_TRIALS, len(part)), "<f4")
+            offset = None if kept else (lo - n_kept * SLAB_VOXELS) * n_trials * rows.itemsize
+            self._slabs.append(Slab(part, rows, offset))
 
-    def release(self) -> None:
-        """Give the scratch file's pages back; their content stays in the file."""
-        if self._scratch is not None:
-            self._scratch.madvise(mmap.MADV_DONTNEED)
+    def fill(self, trial: int, gather: Callable[[np.ndarray, np.ndarray], None]) -> None:
+        """Take one trial: `gather(index, row)` fills a slab's row from its places in a volume."""
+        for slab in self._slabs:
+            gather(slab.index, slab.rows[trial % len(slab.rows)])
+        done = trial + 1
+        if done % COLLECTED_TRIALS == 0 or done == self._n_trials:
+            first = trial // COLLECTED_TRIALS * COLLECTED_TRIALS
+            for slab in self._slabs:
+                if slab.offset is not None:
+                    self._scratch.seek(slab.offset + first * slab.rows[0].nbytes)
+                    self._scratch.write(slab.rows[: done - first].data)
+
+    def whole(self) -> Iterator[np.ndarray]:
+        """All trials of slab after slab, (trial, voxel) float32; each is let go after its turn."""
+        for slab in self._slabs:
+            rows, slab.rows = slab.rows, slab.rows[:0].copy()
+            if slab.offset is not None:
+                rows = np.empty((self._n_trials, len(slab.index)), rows.dtype)
+                self._scratch.seek(slab.offset)
+                self._scratch.readinto(rows.data)  # type: ignore[attr-defined]
+            yield rows
 
 
 @contextmanager
-def _slabs(task: SessionTask, volume: Volume, store: Any) -> Iterator[Slabs]:
-    n_trials = volume.shape[3]
-    fortran = _fortran_index(task.voxels, task.grid.shape)
-    parts = [fortran[lo : lo + SLAB_VOXELS] for lo in range(0, len(fortran), SLAB_VOXELS)]
-    if task.in_memory:
-        yield Slabs([Slab(part, np.empty((n_trials, len(part)), "<f4")) for part in parts], None)
-        return
+def _slabs(task: SessionTask, n_trials: int, store: Any) -> Iterator[Slabs]:
+    index = _fortran_index(task.voxels, task.grid.shape)
     # Beside the store, where there is room; /tmp may be memory.
     folder = store.root / Path(task.path).parent if isinstance(store, LocalStore) else None
-    with tempfile.TemporaryFile(dir=folder) as file:
-        file.truncate(len(fortran) * n_trials * 4)
-        # Not closed by hand: arrays point into it, and it goes with the last of them.
-        scratch = mmap.mmap(file.fileno(), 0)
-        yield Slabs(_map_slabs(scratch, parts, n_trials), scratch)
-
-
-def _map_slabs(scratch: mmap.mmap, parts: list[np.ndarray], n_trials: int) -> list[Slab]:
-    slabs, offset = [], 0
-    for part in parts:
-        count = n_trials * len(part)
-        values = np.frombuffer(scratch, "<f4", count, offset).reshape(n_trials, len(part))
-        slabs.append(Slab(part, values))
-        offset += count * 4
-    return slabs
+    with tempfile.TemporaryFile(dir=folder) as scratch:
+        yield Slabs(index, n_trials, task.slabs_kept, scratch)
 
 
 def _fortran_index(voxels: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
@@ -192,18 +215,18 @@ def _fortran_index(voxels: np.ndarray, shape: tuple[int, int, int]) -> np.ndarra
     return np.ravel_multi_index(np.unravel_index(voxels, shape), shape, order="F")
 
 
-def _read_volumes(volume: Volume, task: SessionTask, slabs: Slabs, progress: Progress) -> None:
+def _read_volumes(volume: Volume, slabs: Slabs, progress: Progress) -> None:
     for trial, buffer in enumerate(_read_ahead(volume)):
         values = volume.typed(buffer)
-        for slab in slabs:
-            if values.dtype == slab.values.dtype and not volume.is_scaled:
-                np.take(values, slab.index, out=slab.values[trial], mode="clip")
+
+        def gather(index: np.ndarray, row: np.ndarray, values: np.ndarray = values) -> None:
+            if values.dtype == row.dtype and not volume.is_scaled:
+                np.take(values, index, out=row, mode="clip")
             else:
-                slab.values[trial] = volume.convert(values[slab.index])
-        if trial % _RELEASE_EVERY == 0:
-            slabs.release()
+                row[:] = volume.convert(values[index])
+
+        slabs.fill(trial, gather)
         progress(len(buffer))
-    slabs.release()
 
 
 def _read_ahead(volume: Volume) -> Iterator[bytearray]:
@@ -242,35 +265,36 @@ def _read_ahead(volume: Volume) -> Iterator[bytearray]:
 
 
 def _write_betas(
-    writer: PartWriter, slabs: Slabs, n_trials: int, attributes: Mapping[str, Any]
+    writer: PartWriter, slabs: Slabs, shape: tuple[int, int], attributes: Mapping[str, Any]
 ) -> None:
-    n_voxels = sum(len(slab.index) for slab in slabs)
-    writer.metadata(BETAS, (n_voxels, n_trials), attributes)
+    writer.metadata(BETAS, shape, attributes)
     tables = []
-    # One shard is written while the next is encoded; its betas are let go before that.
-    with ThreadPoolExecutor(1) as disk:
+    with ThreadPoolExecutor(_ENCODERS) as pool, ThreadPoolExecutor(1) as disk:
         writing: Future[None] | None = None
-        for number, slab in enumerate(slabs):
-            shard, table = _codec.encode_shard(_chunks(slab.values))
-            slab.values = slab.values[:0].copy()
+        for number, rows in enumerate(slabs.whole()):
+            starts = range(0, rows.shape[1], CHUNK_VOXELS)
+            chunks = list(pool.map(partial(_encode_chunk, rows), starts))
+            shard, table = _codec.join_shard(chunks)
+            tables.append(table)
+            # One shard is written while the next is encoded, and no third waits for them.
             if writing is not None:
                 writing.result()
             writing = disk.submit(writer.put, f"{BETAS.name}/c/{number}/0", shard)
-            tables.append(table)
-            slabs.release()
         if writing is not None:
             writing.result()
     writer.array(CHUNK_TABLE, np.concatenate(tables))
 
 
-def _chunks(values: np.ndarray) -> Iterator[np.ndarray]:
-    """(trial, voxel) -> chunks of (128, trial); the last one is filled up with NaN."""
-    for lo in range(0, values.shape[1], CHUNK_VOXELS):
-        block = np.ascontiguousarray(values[:, lo : lo + CHUNK_VOXELS].T)
-        if len(block) < CHUNK_VOXELS:
-            padding = np.full((CHUNK_VOXELS - len(block), block.shape[1]), np.nan, block.dtype)
-            block = np.concatenate([block, padding])
-        yield block
+def _encode_chunk(rows: np.ndarray, start: int) -> bytes:
+    """(trial, voxel) of a slab -> one chunk, (128, trial); the last one is filled up with NaN."""
+    values = rows[:, start : start + CHUNK_VOXELS]
+    chunk = np.empty((CHUNK_VOXELS, len(rows)), rows.dtype)
+    chunk[values.shape[1] :] = np.nan
+    # In pieces that fit the cache: twice as fast as numpy's own transposed copy.
+    for trial in range(0, len(rows), _TILE_TRIALS):
+        piece = slice(trial, trial + _TILE_TRIALS)
+        chunk[: values.shape[1], piece] = values[piece].T
+    return _codec.encode_chunk(chunk)
 
 
 def _write_labels(

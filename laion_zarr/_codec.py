@@ -7,7 +7,7 @@ with the checksum that the converter recorded for just that chunk.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 import google_crc32c
@@ -82,8 +82,8 @@ def encode_array(metadata: dict[str, Any], values: np.ndarray) -> bytes:
 
 
 def encode_chunk(block: np.ndarray) -> bytes:
-    """Encode one chunk of betas, (voxel, trial) float32, as the array's codecs say."""
-    packed = blosc.compress(np.ascontiguousarray(block), b"lz4", 5, blosc.BITSHUFFLE)
+    """Encode one chunk of betas, (128, trial) float32 in C order, as the array's codecs say."""
+    packed = blosc.compress(block, b"lz4", 5, blosc.BITSHUFFLE)
     return packed + crc32c(packed).to_bytes(CRC_BYTES, "little")
 
 
@@ -95,13 +95,13 @@ def decode_chunk(payload: np.ndarray, expected_crc: int, out: np.ndarray) -> Non
     blosc.decompress(data, out)
 
 
-def encode_shard(blocks: Iterable[np.ndarray]) -> tuple[bytes, np.ndarray]:
-    """Encode one slab of betas as a Zarr shard.
+def join_shard(chunks: Sequence[bytes]) -> tuple[bytes, np.ndarray]:
+    """Join the chunks of one slab to a Zarr shard.
 
     Parameters
     ----------
-    blocks : iterable of numpy.ndarray, (128, trial) float32
-        The chunks of the slab, in order.
+    chunks : sequence of bytes
+        The slab's chunks in order, each from `encode_chunk`.
 
     Returns
     -------
@@ -110,7 +110,6 @@ def encode_shard(blocks: Iterable[np.ndarray]) -> tuple[bytes, np.ndarray]:
     table : numpy.ndarray, (chunk, 3) uint64
         Offset, bytes, CRC-32C of each chunk.
     """
-    chunks = [encode_chunk(block) for block in blocks]
     sizes = np.array([len(chunk) for chunk in chunks], dtype="<u8")
     offsets = np.cumsum(sizes, dtype="<u8") - sizes
     index = np.full((CHUNKS_PER_SHARD, 2), _ABSENT, dtype="<u8")

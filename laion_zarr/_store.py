@@ -128,7 +128,7 @@ def dump_manifest(manifest: dict[str, Any]) -> bytes:
 
 
 def _is_whole(data: bytes) -> bool:
-    """Whether a manifest ends in the checksum of what comes before, as `dump_manifest` writes it."""
+    """Whether a manifest ends in the checksum of what comes before, as `dump_manifest` ends it."""
     body, entry, end = data.rpartition(_LAST_ENTRY)
     checksum = _codec.crc32c(body + _END)
     return bool(entry) and end == b"%d%b\n" % (checksum, _END)

@@ -51,7 +51,7 @@ def test_session_by_session_gives_the_same_store(bids_root, store, tmp_path, ord
 
 
 def test_workers_and_scratch_files_give_the_same_store(bids_root, store, tmp_path, monkeypatch):
-    monkeypatch.setattr("laion_zarr.conversion.plan.WorkPlan.in_memory", lambda *_: False)
+    monkeypatch.setattr("laion_zarr.conversion.plan.WorkPlan.slabs_kept", lambda *_: 0)
     quiet(bids_root, tmp_path / "scratch.zarr", n_workers=1)
     assert tree_bytes(tmp_path / "scratch.zarr") == tree_bytes(store)
     quiet(bids_root, tmp_path / "workers.zarr", n_workers=2)
@@ -196,8 +196,8 @@ SESSION = SessionSize(n_voxels=275_000, n_trials=1044, volume_nbytes=143**3 * 4)
 
 def test_plan_fits_workers_to_memory():
     work = plan_work([SESSION] * 30, 8, "4GiB")
-    assert work.n_workers * SESSION.least_nbytes <= 4 << 30
+    assert work.n_workers * SESSION.memory_nbytes(0) <= 4 << 30
     assert work.n_workers * work.memory_per_worker <= 4 << 30
-    assert plan_work([SESSION] * 30, 1, None).in_memory(SESSION)
-    with pytest.raises(ValueError, match=r"0\.50 GB is too little: one session needs 0\.6"):
+    assert plan_work([SESSION] * 30, 1, None).slabs_kept(SESSION) == SESSION.n_slabs == 16
+    with pytest.raises(ValueError, match=r"0\.50 GB is too little: one session needs 0\.7"):
         plan_work([SESSION], None, "500MB")

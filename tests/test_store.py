@@ -17,7 +17,7 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 from zarr.storage import MemoryStore
 
 from laion_zarr import _codec, convert, load_subject
-from laion_zarr._codec import encode_shard
+from laion_zarr._codec import encode_chunk, join_shard
 from laion_zarr._schema import CHUNK_VOXELS, SLAB_VOXELS
 from laion_zarr._store import dump_manifest, open_store, parse_manifest
 from laion_zarr.errors import NotConvertedError, StoreError
@@ -101,7 +101,7 @@ def test_shards_are_the_bytes_that_zarr_writes(n_chunks):
         config={"write_empty_chunks": True},
     )
     array[:] = values
-    shard, table = encode_shard(np.split(values, n_chunks))
+    shard, table = join_shard([encode_chunk(block) for block in np.split(values, n_chunks)])
     assert memory._store_dict["c/0/0"].to_bytes() == shard
     out = np.empty((CHUNK_VOXELS, n_trials), "f4")
     for number, (offset, size, crc) in enumerate(table.tolist()):
