@@ -7,14 +7,24 @@ import subprocess
 import sys
 from pathlib import Path
 
-SCRIPT = Path(__file__).parents[1] / "benchmarks" / "full_session.py"
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
-def test_small_benchmark_prints_and_writes_its_figures(tmp_path):
+def test_small_benchmark_prints_writes_and_draws_its_figures(tmp_path):
     out = tmp_path / "figures.json"
-    command = [sys.executable, str(SCRIPT), "--size", "tiny", "--json", str(out)]
-    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    command = [sys.executable, str(BENCHMARKS / "budgets.py"), "--size", "tiny", "--sessions", "3"]
+    run = subprocess.run(
+        [*command, "--json", str(out)], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
     figures = json.loads(out.read_text())
-    assert figures["laiongeneral: requests"] >= 1
-    assert all(value > 0 for value in figures.values())
-    assert "whole brain: ÷ plain zarr" in run.stdout
+    assert all(figure["value"] > 0 for figure in figures)
+    for promised in ("convert one session", "open, 3 sessions", "import laion_zarr"):
+        assert any(f["what"].startswith(promised) and f["budget"] for f in figures)
+        assert promised in run.stdout
+    draw = [sys.executable, str(BENCHMARKS / "figures.py"), str(out), str(tmp_path)]
+    subprocess.run(draw, cwd=tmp_path, capture_output=True, check=True)
+    assert sorted(path.name for path in tmp_path.glob("*.png")) == [
+        "budgets.png",
+        "growth.png",
+        "ways.png",
+    ]

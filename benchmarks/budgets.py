@@ -1,0 +1,319 @@
+"""Every budget of the store, measured side by side with plain zarr and with the ways without it.
+
+Run ``python benchmarks/budgets.py [--dir DIR] [--size full|tiny] [--json FILE]``. Makes a synthetic
+session of full size first (two minutes, 3 GB; the whole takes about ten minutes and 25 GB of disk),
+then prints what was measured beside what was promised. With ``--dir`` the dataset is kept for the
+next run. ``benchmarks/figures.py`` draws the JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import rivals
+import zarr
+from many_sessions import link_sessions
+from measure import (
+    CountingStore,
+    DistantStore,
+    command,
+    in_child,
+    seconds,
+    side_by_side,
+    timed,
+    touch_memory,
+)
+from zarr.storage import LocalStore
+
+from laion_zarr import _layout as layout
+from laion_zarr import load_subject
+from laion_zarr._schema import CHUNK_VOXELS
+from laion_zarr.conversion.synthetic import write_dataset
+
+SUBJECT, SESSION = "sub-01", "ses-01"
+LARGE_ROI = "laiongeneral"
+N_SESSIONS = 30
+GROWTH = (1, 2, 5, 10, 20, 30)
+CONVERTED_TOGETHER = 4
+IMPORT = "import time; t = time.perf_counter(); import laion_zarr; print(time.perf_counter() - t)"
+# Peak memory above what the process had before, in units of the result.
+ROI_MEMORY = """
+import sys
+from pathlib import Path
+from laion_zarr import load_subject
+def rss(name):
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))
+sub = load_subject("sub-01", sys.argv[1])
+lazy = sub.get_betas(roi=sys.argv[2])
+lazy[:1].load()
+before = rss("VmRSS")
+found = lazy.load()
+print((rss("VmHWM") - before) / found.nbytes)
+"""
+
+
+@dataclass
+class Figure:
+    """One line of the table: at most `budget`, where there is one."""
+
+    what: str
+    value: float
+    unit: str
+    budget: float | None = None
+
+
+def convert_figures(data: Path, root: Path) -> list[Figure]:
+    """Conversion against inflating alone, just before and after it."""
+    betas = data / layout.betas(SUBJECT, SESSION)
+    figures = []
+    for mask, budget in (("anatomical", 1.8), ("both", 2.5)):
+        store = root / f"{mask}.zarr"
+        shutil.rmtree(store, ignore_errors=True)
+        before = timed(lambda: rivals.inflate(betas))
+        options = ["--source", str(data), "--store", str(store), "--mask", mask, "--quiet"]
+        found = command("convert", *options)
+        bare = (before + timed(lambda: rivals.inflate(betas))) / 2
+        opened = load_subject(SUBJECT, store).dataset["betas"]
+        size = sum(path.stat().st_size for path in store.rglob("*") if path.is_file())
+        name = f"convert one session, {opened.sizes['voxel']:,} voxels"
+        figures += [
+            Figure(name, found["seconds"] / bare, "× inflating", budget),
+            Figure(f"{name}: time", found["seconds"], "s"),
+            Figure(f"{name}: peak memory", found["peak_gb"], "GB", 2.0),
+            Figure(f"{name}: store", size / opened.nbytes, "× raw", 0.95),
+        ]
+    return [*figures, *_together(data, root, bare)]
+
+
+def _together(data: Path, root: Path, bare: float) -> list[Figure]:
+    """Several sessions, two workers: links of the one session under other names."""
+    mirror, store = root / "together", root / "together.zarr"
+    for old in (mirror, store):
+        shutil.rmtree(old, ignore_errors=True)
+    shutil.copytree(data, mirror, copy_function=os.link, symlinks=True)
+    trials = (mirror / layout.trials(SUBJECT, SESSION)).read_text()
+    for n in range(2, CONVERTED_TOGETHER + 1):
+        session = f"ses-{n:02d}"
+        betas = mirror / layout.betas(SUBJECT, session)
+        betas.parent.mkdir(parents=True)
+        os.link(mirror / layout.betas(SUBJECT, SESSION), betas)
+        table = mirror / layout.trials(SUBJECT, session)
+        table.write_text(trials.replace(SESSION, session))
+    options = ["--source", str(mirror), "--store", str(store), "--mask", "anatomical"]
+    found = command("convert", *options, "--n-workers", "2", "--parts", "betas", "--quiet")
+    for old in (mirror, store):
+        shutil.rmtree(old)
+    name = f"convert {CONVERTED_TOGETHER} sessions, 2 workers"
+    each = found["seconds"] / CONVERTED_TOGETHER
+    return [
+        Figure(f"{name}, per session", each / bare, "× inflating", 1.3),
+        Figure(f"{name}: peak memory of one", found["peak_gb"], "GB", 2.0),
+    ]
+
+
+class Reads:
+    """Reads of one session of one store, against zarr-python on the same chunks."""
+
+    def __init__(self, store: Path) -> None:
+        self.store = store
+        self.sub = load_subject(SUBJECT, store)
+        self.plain = zarr.open_array(store / SUBJECT / SESSION / "betas", mode="r")
+        self.stored = zarr.open_array(store / SUBJECT / SESSION / "voxel", mode="r")[:]
+        self.sizes = {
+            roi: int(self.sub.get_roi_mask(roi).sum()) for roi in self.sub.get_available_rois()
+        }
+
+    def rois(self, least: int, most: int) -> list[str]:
+        """ROIs of a size; all that have voxels where the tiny dataset has none of it."""
+        found = [roi for roi, size in self.sizes.items() if least <= size <= most]
+        return found or [roi for roi, size in self.sizes.items() if size]
+
+    def measure(self, roi: str) -> dict[str, float]:
+        """Time, plain zarr's time, bytes per byte needed, requests."""
+        voxels = self.sub.get_betas(roi=roi)["voxel"].values
+        chunks = np.unique(np.flatnonzero(np.isin(self.stored, voxels)) // CHUNK_VOXELS).tolist()
+        runs = np.split(chunks, np.flatnonzero(np.diff(chunks) != 1) + 1)
+        spans = [slice(CHUNK_VOXELS * run[0], CHUNK_VOXELS * (run[-1] + 1)) for run in runs]
+        times = side_by_side(
+            {
+                "ours": lambda: self.sub.get_betas(session=SESSION, roi=roi).load(),
+                "plain": lambda: [self.plain[span] for span in spans],
+            }
+        )
+        counting = CountingStore(self.store, read_only=True)
+        lazy = load_subject(SUBJECT, counting).get_betas(session=SESSION, roi=roi)
+        before = counting.requests, counting.nbytes
+        lazy.load()
+        read = counting.nbytes - before[1]
+        return times | {"bytes": read / lazy.nbytes, "requests": counting.requests - before[0]}
+
+    def small(self) -> list[Figure]:
+        """Regions of 300-700 voxels: medians."""
+        found = [self.measure(roi) for roi in self.rois(300, 700)]
+        by_name = {name: median(each[name] for each in found) for name in found[0]}
+        name = f"{len(found)} ROIs of 300-700 voxels, one session"
+        # 20 ms or twice plain zarr: whichever is more generous.
+        budget = max(20.0, 2e3 * by_name["plain"])
+        return [
+            Figure(f"{name}: bytes", by_name["bytes"], "× needed", 2.0),
+            Figure(f"{name}: requests", by_name["requests"], "", 12),
+            Figure(f"{name}: time", 1e3 * by_name["ours"], "ms", budget),
+            Figure(f"{name}: plain zarr", 1e3 * by_name["plain"], "ms"),
+        ]
+
+    def large(self) -> list[Figure]:
+        """One region of some 20,000 voxels."""
+        found = self.measure(LARGE_ROI)
+        name = f"{LARGE_ROI}, {self.sizes[LARGE_ROI]:,} voxels, one session"
+        return [
+            Figure(f"{name}: bytes", found["bytes"], "× needed", 1.2),
+            Figure(name, found["ours"] / found["plain"], "× plain zarr", 1.5),
+            Figure(f"{name}: time", 1e3 * found["ours"], "ms"),
+        ]
+
+    def whole(self) -> list[Figure]:
+        """One session of the whole brain; one trial of it."""
+        betas = self.sub.get_betas(session=SESSION)
+        works = {"ours": lambda: betas.copy().load(), "plain": lambda: self.plain[:]}
+        times = side_by_side(works, 3)
+        name = f"whole brain, {betas.sizes['voxel']:,} voxels, one session"
+        return [
+            Figure(name, times["ours"] / times["plain"], "× plain zarr", 2.5),
+            Figure(f"{name}: time", times["ours"], "s"),
+            Figure("one trial of the whole brain", seconds(betas[7].copy().load, 3), "s"),
+        ]
+
+
+def rival_figures(data: Path, root: Path, reads: Reads) -> list[Figure]:
+    """One region of one session, in every way there is; all answers are the same."""
+    roi = max(reads.rois(300, 700), key=lambda roi: reads.sizes[roi])
+    betas = reads.sub.get_betas(session=SESSION, roi=roi).load()
+    brain = reads.sub.get_betas(session=SESSION)
+    voxels = np.flatnonzero(np.isin(brain["voxel"].values, betas["voxel"].values))
+    mask = np.zeros(reads.sub.dataset.attrs["shape"], dtype=bool)
+    mask.ravel()[betas["voxel"].values] = True
+    source = data / layout.betas(SUBJECT, SESSION)
+    rivals.write_hdf5(root / "betas.h5", brain.values)
+    np.save(root / "roi.npy", betas.values)
+    slow = {
+        "nibabel load, then mask": lambda: rivals.nibabel_load(source, mask),
+        "gzip stream, keeping the mask": lambda: rivals.gzip_stream(source, mask, len(betas)),
+    }
+    fast = {
+        "HDF5 in blocks of trials": lambda: rivals.read_hdf5(root / "betas.h5", voxels),
+        "laion_zarr": lambda: reads.sub.get_betas(session=SESSION, roi=roi).values,
+        "memmap of just these voxels": lambda: rivals.read_memmap(root / "roi.npy"),
+    }
+    for work in (*slow.values(), *fast.values()):
+        np.testing.assert_array_equal(work(), betas.values)
+    times = {name: timed(work) for name, work in slow.items()} | side_by_side(fast)
+    some = np.sort(np.random.default_rng(0).choice(len(betas), min(32, len(betas)), replace=False))
+    lazy = reads.sub.get_betas(session=SESSION, roi=roi)[some]
+    name = f"{roi}, {len(voxels)} voxels, one session"
+    return [
+        *(Figure(f"{name}: {way}", time, "s") for way, time in times.items()),
+        Figure(f"{name}: 32 random trials", 1e3 * seconds(lambda: lazy.copy().load()), "ms"),
+    ]
+
+
+def many_figures(store: Path, n_sessions: int, root: Path) -> list[Figure]:
+    """Opening and one region of a subject of many sessions; how both grow with sessions."""
+    grown = root / "grown.zarr"
+    figures = []
+    for n in sorted({n for n in GROWTH if n < n_sessions} | {n_sessions}):
+        shutil.rmtree(grown, ignore_errors=True)
+        shutil.copytree(store, grown, copy_function=os.link)
+        link_sessions(grown, SUBJECT, n)
+        figures += _of_sessions(grown, n, promised=n == n_sessions)
+    roi = _middle(Reads(grown))
+    memory = in_child(ROI_MEMORY, grown, roi)
+    distant = DistantStore(LocalStore(grown, read_only=True))
+    load_subject(SUBJECT, distant).get_betas()
+    name = f"{n_sessions} sessions"
+    return [
+        *figures,
+        Figure(f"{roi}, {name}: memory", memory, "× result", 3.0),
+        Figure(f"open in a bucket, {name}: requests", distant.requests, "", 25),
+        Figure(f"open in a bucket, {name}: rounds of requests", distant.rounds, "", 4),
+    ]
+
+
+def _middle(reads: Reads) -> str:
+    """The ROI that is nearest to 500 voxels."""
+    return min(reads.rois(300, 700), key=lambda roi: abs(reads.sizes[roi] - 500))
+
+
+def _of_sessions(store: Path, n: int, promised: bool) -> list[Figure]:
+    reads = Reads(store)
+    roi = _middle(reads)
+    opening = seconds(lambda: load_subject(SUBJECT, store).get_betas())
+    reading = seconds(lambda: reads.sub.get_betas(roi=roi).load())
+    what = f"{roi}, {reads.sizes[roi]} voxels, {n} sessions"
+    return [
+        Figure(f"open, {n} sessions", 1e3 * opening, "ms", 150 if promised else None),
+        Figure(what, reading, "s", 0.5 if promised else None),
+    ]
+
+
+def all_figures(data: Path, root: Path, n_sessions: int) -> list[Figure]:
+    """The whole table."""
+    betas = (data / layout.betas(SUBJECT, SESSION)).stat().st_size
+    touch_memory(4 * betas)
+    # Before anything is read: a child's peak RSS begins with what its parent had.
+    figures = convert_figures(data, root)
+    verified = command("verify", "--store", str(root / "both.zarr"), "--quiet")
+    figures.append(Figure("verify, both masks", verified["seconds"], "s"))
+    figures += many_figures(root / "anatomical.zarr", n_sessions, root)
+    # The budgets are for one mask; what both cost is shown beside them.
+    for mask, note in (("anatomical", ""), ("both", ", both masks stored")):
+        reads = Reads(root / f"{mask}.zarr")
+        for found in (*reads.small(), *reads.large(), *reads.whole()):
+            budget = None if note else found.budget
+            figures.append(replace(found, what=found.what + note, budget=budget))
+    figures += rival_figures(data, root, Reads(root / "anatomical.zarr"))
+    imports = median(in_child(IMPORT) for _ in range(5))
+    return [*figures, Figure("import laion_zarr", imports, "s", 0.3)]
+
+
+def print_table(figures: list[Figure]) -> None:
+    """What was measured, beside what was promised."""
+    for figure in figures:
+        promised = ""
+        if figure.budget is not None:
+            mark = "" if figure.value <= figure.budget else "  MISSED"
+            promised = f"≤ {figure.budget:g}{mark}"
+        print(f"{figure.what:<76}{figure.value:10.3g} {figure.unit:<13}{promised}")
+
+
+def main() -> None:
+    """Make, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--dir", type=Path, help="folder that keeps the dataset and the stores")
+    parser.add_argument("--size", default="full")
+    parser.add_argument("--sessions", type=int, default=N_SESSIONS, help="of the long subject")
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    root = arguments.dir or Path(tempfile.mkdtemp())
+    data = root / "data"
+    if not (data / layout.betas(SUBJECT, SESSION)).exists():
+        write_dataset(data, arguments.size, [SUBJECT], [SESSION], progress=True)
+    figures = all_figures(data, root, arguments.sessions)
+    print_table(figures)
+    if arguments.json:
+        text = json.dumps([asdict(figure) for figure in figures], indent=1, ensure_ascii=False)
+        arguments.json.write_text(text + "\n", encoding="utf-8")
+    if arguments.dir is None:
+        shutil.rmtree(root)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+"""The same question without laion_zarr: betas of some voxels of one session, (trial, voxel)."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import h5py
+import nibabel as nib
+import numpy as np
+from isal import igzip
+
+_HEADER = 352  # of the synthetic files: NIfTI-1 header and its extension flag
+TRIALS_PER_CHUNK = 16
+
+
+def inflate(path: Path) -> None:
+    """Read a gzip to its end, and nothing else: what every conversion must do at least."""
+    buffer = bytearray(1 << 24)
+    with igzip.open(path) as file:
+        while file.readinto(buffer):
+            pass
+
+
+def nibabel_load(path: Path, mask: np.ndarray) -> np.ndarray:
+    """Load the whole file, then mask: what most scripts do."""
+    return np.asarray(nib.load(path).dataobj)[mask].T
+
+
+def gzip_stream(path: Path, mask: np.ndarray, n_trials: int) -> np.ndarray:
+    """Volume after volume through Python's gzip, keeping the mask: no memory to speak of."""
+    index = np.ravel_multi_index(np.nonzero(mask), mask.shape, order="F")
+    found = np.empty((n_trials, len(index)), dtype="<f4")
+    with gzip.open(path) as file:
+        file.read(_HEADER)
+        for row in found:
+            row[:] = np.frombuffer(file.read(mask.size * 4), "<f4")[index]
+    return found
+
+
+def write_hdf5(path: Path, betas: np.ndarray) -> None:
+    """All betas of a session, (trial, voxel), in chunks of some trials × all voxels."""
+    with h5py.File(path, "w") as file:
+        chunks = (min(TRIALS_PER_CHUNK, len(betas)), betas.shape[1])
+        file.create_dataset("betas", data=betas, chunks=chunks)
+
+
+def read_hdf5(path: Path, keep: np.ndarray) -> np.ndarray:
+    """Some voxels of all trials: block after block, since h5py's own fancy indexing is slower."""
+    with h5py.File(path) as file:
+        betas = file["betas"]
+        found = np.empty((len(betas), len(keep)), dtype="<f4")
+        for lo in range(0, len(betas), TRIALS_PER_CHUNK):
+            found[lo : lo + TRIALS_PER_CHUNK] = betas[lo : lo + TRIALS_PER_CHUNK][:, keep]
+    return found
+
+
+def read_memmap(path: Path) -> np.ndarray:
+    """A contiguous file of just these voxels: no format can be faster."""
+    return np.array(np.load(path, mmap_mode="r"))
