@@ -86,7 +86,7 @@ def convert(
     n_workers : int, optional
         Worker processes. If not provided, as many as cores and sessions.
     memory : str or int, optional
-        For all workers together, such as ``"4GiB"``. If not provided, 2 GiB each.
+        For all workers together, such as ``"4GiB"``. If not provided, 2 GB each.
     overwrite : bool
         Convert anew; the old is removed when the new is whole.
     dry_run : bool

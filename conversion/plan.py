@@ -13,11 +13,10 @@ from laion_zarr._schema import MASKS, SLAB_VOXELS
 PARTS = ("betas", "anatomy", "surfaces", "metadata")
 MASK_CHOICES = (*MASKS, "both")
 
-_GIB = 1 << 30
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _BINARY_UNITS = {"ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30, "ti": 1 << 40}
 
-DEFAULT_MEMORY_PER_WORKER = 2 * _GIB
+DEFAULT_MEMORY_PER_WORKER = 2 * 10**9
 # Interpreter and libraries, measured at 170 MB; and what the allocator keeps.
 _BASE_MEMORY = 320 * 10**6
 VOLUMES_AHEAD = 3
