@@ -123,7 +123,7 @@ def _add_convert(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--mask", choices=MASK_CHOICES, default="both", help="voxels to store (default: both)"
     )
     parser.add_argument("--n-workers", type=int, help="processes (default: cores, sessions)")
-    parser.add_argument("--memory", help="for all workers together (default: 2GiB each)")
+    parser.add_argument("--memory", help="for all workers together (default: 2GB each)")
     parser.add_argument("--dry-run", action="store_true", help="only say what would be done")
     parser.add_argument("--overwrite", action="store_true", help="convert anew what is there")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
