@@ -40,7 +40,6 @@ from laion_zarr._schema import (
 from laion_zarr._store import (
     Part,
     StoredParts,
-    check_version,
     dump_manifest,
     fetch,
     location,
@@ -323,8 +322,15 @@ def _copy(store: Store, source: str, target: str) -> None:
     put(store, target, data)
 
 
-def prepare_root(store: Store) -> None:
+def prepare_root(store: Store, overwrite: bool = False) -> None:
     """Create the root group, or check that what is there is a store of this schema.
+
+    Parameters
+    ----------
+    store : zarr.abc.store.Store
+        Open for writing.
+    overwrite : bool
+        Whether a root of another version is taken for a damaged one, if its manifest says so.
 
     Raises
     ------
@@ -333,32 +339,39 @@ def prepare_root(store: Store) -> None:
     """
     empty = group_metadata({ROOT_ATTRIBUTE: {"schema_version": SCHEMA_VERSION}})
     root, manifest = fetch(store, ["zarr.json", MANIFEST])
-    if manifest is not None:
-        _check_manifest_version(store, manifest)
+    ours = manifest is not None and _is_ours(store, manifest)
+    whole = False
     try:
         parse_root(store, root)
+        whole = True
     except NotConvertedError:
-        if others := [name for name in _names_in(store) if not name.endswith(".partial")]:
+        if not ours and (others := [n for n in _names_in(store) if not n.endswith(".partial")]):
             raise StoreError(
                 f"{location(store)} holds {', '.join(others[:3])} and is no laion_zarr store. Name "
                 "a new folder with --store."
             ) from None
+    except StoreVersionError:
+        if not (ours and overwrite):
+            raise
+    except StoreError:
+        if not ours:
+            raise
+    if isinstance(store, LocalStore):  # an empty folder may lie where a file belongs
+        for folder in filter(Path.is_dir, store.root.iterdir()):
+            _prune(folder)
+    if not whole:
         put(store, "zarr.json", empty)
+
+
+def _is_ours(store: Store, manifest: bytes) -> bool:
+    """Whether the root's manifest is whole; a damaged one is written anew at the end."""
+    try:
+        parse_manifest(store, MANIFEST, manifest)
     except StoreVersionError:
         raise
     except StoreError:
-        if manifest is None:
-            raise
-        parse_manifest(store, MANIFEST, manifest)  # ours, so only the root is damaged
-        put(store, "zarr.json", empty)
-
-
-def _check_manifest_version(store: Store, manifest: bytes) -> None:
-    try:
-        version = json.loads(manifest).get("schema_version")
-    except (ValueError, AttributeError):
-        return  # damaged; written anew at the end
-    check_version(store, version)
+        return False
+    return True
 
 
 def _names_in(store: Store) -> list[str]:

@@ -124,25 +124,30 @@ def dump_manifest(manifest: dict[str, Any]) -> bytes:
 
 
 def parse_manifest(store: Store, key: str, data: bytes) -> dict[str, Any]:
-    """Parse a manifest and prove that not a byte of it differs from what was written."""
+    """Parse a manifest and prove that it is this one and not a byte of it differs."""
     try:
         manifest = json.loads(data)
+        proven = isinstance(manifest, dict) and dump_manifest(manifest) == data
     except ValueError as error:
         raise damaged(store, key, "is not readable as JSON") from error
-    version = manifest.get("schema_version") if isinstance(manifest, dict) else None
-    check_version(store, version)
-    if dump_manifest(manifest) != data:
+    # Proof first: a version that is not proven may be a flipped bit.
+    if not proven:
         raise damaged(store, key, "does not match its checksum")
+    check_version(store, key, manifest.get("schema_version"))
+    group = manifest.get("group", "")  # the root's names none
+    if group != (expected := key.rpartition("/")[0]):
+        raise damaged(store, key, f"is the manifest of {group!r}, expected {expected!r}")
     return manifest
 
 
-def check_version(store: Store, version: object) -> None:
+def check_version(store: Store, key: str, version: object) -> None:
     """Refuse a store of another schema version."""
     if version != SCHEMA_VERSION:
         raise StoreVersionError(
-            f"{location(store)} has schema version {version!r}, and this laion_zarr reads "
-            f"version {SCHEMA_VERSION}. Update with 'pip install --upgrade laion-zarr', or convert "
-            "the data again."
+            f"{location(store, key)} has schema version {version!r}, and this laion_zarr reads "
+            f"version {SCHEMA_VERSION}. Update with 'pip install --upgrade laion-zarr'; if no "
+            f"other version wrote it, 'laion-zarr verify --store {location(store)}' says what is "
+            "damaged."
         )
 
 
@@ -168,7 +173,7 @@ def parse_root(store: Store, data: bytes | None) -> dict[str, Any]:
             "folder that is (it ends in .zarr, as a rule); if this is it, it is damaged, and "
             "'laion-zarr convert' mends it."
         ) from error
-    check_version(store, version)
+    check_version(store, "zarr.json", version)
     return root
 
 
