@@ -251,8 +251,12 @@ class StoredParts:
         self.group = group
         key = f"{group}/{MANIFEST}"
         root, manifest = fetch(store, ["zarr.json", key])
+        if root is None and manifest is not None:
+            raise damaged(store, "zarr.json", "is missing")
         self._root = parse_root(store, root)
         if manifest is None:
+            if group in self._nodes():
+                raise damaged(store, key, "is missing")
             raise NotConvertedError(
                 f"{group} is not in the store {location(store)}. Add it with 'laion-zarr convert "
                 f"--store {location(store)}'; 'laion-zarr info' shows what is there."
@@ -278,8 +282,10 @@ class StoredParts:
     @cached_property
     def _consolidated(self) -> dict[str, Any]:
         # One object instead of dozens where a request is dear; on disk the small files are nearer.
-        if isinstance(self.store, LocalStore):
-            return {}
+        return {} if isinstance(self.store, LocalStore) else self._nodes()
+
+    def _nodes(self) -> dict[str, Any]:
+        """All nodes of the store, as the root lists them without proof."""
         return (self._root.get("consolidated_metadata") or {}).get("metadata", {})
 
     def read(self, part: Part, keys: Iterable[str]) -> dict[str, bytes]:
