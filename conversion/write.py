@@ -40,6 +40,7 @@ from laion_zarr._schema import (
 from laion_zarr._store import (
     Part,
     StoredParts,
+    check,
     dump_manifest,
     fetch,
     location,
@@ -384,7 +385,7 @@ def _names_in(store: Store) -> list[str]:
 def finish_root(store: Store, groups: list[str]) -> None:
     """Consolidate the metadata of all listed parts, and record the checksum of that."""
     memory = MemoryStore()
-    keys = ["zarr.json"]
+    nodes: dict[str, tuple[int, int]] = {}
     for group in groups:
         try:
             catalogue = Catalogue(store, group)
@@ -393,17 +394,20 @@ def finish_root(store: Store, groups: list[str]) -> None:
         (manifest,) = fetch(store, [f"{group}/{MANIFEST}"])
         if manifest is None:
             continue
-        keys += [f"{group}/{key}" for key in json.loads(manifest)["files"]]
+        own = json.loads(manifest)["files"]
+        nodes |= {f"{group}/{key}": tuple(listed) for key, listed in own.items()}
         for part in catalogue.parts.values():
-            keys += [f"{part.path}/{key}" for key in part.files if key.endswith("zarr.json")]
-    for key, data in zip(keys, fetch(store, keys), strict=True):
-        if data is None:
-            raise StoreError(f"{location(store, key)} vanished. Run 'laion-zarr verify'.")
-        put(memory, key, data)
+            files = part.files.items()
+            nodes |= {f"{part.path}/{k}": v for k, v in files if k.endswith("zarr.json")}
+    for key, data in zip(nodes, fetch(store, list(nodes)), strict=True):
+        with suppress(StoreError):  # a damaged one is left out: its own file is read, and refused
+            put(memory, key, check(store, key, data, nodes[key]))
     put(memory, "zarr.json", group_metadata({ROOT_ATTRIBUTE: {"schema_version": SCHEMA_VERSION}}))
     with warnings.catch_warnings():
         # Consolidation is not yet in the Zarr v3 text; every reader can do without it.
         warnings.filterwarnings("ignore", message="Consolidated metadata", category=UserWarning)
+        # What lies below a group that was left out.
+        warnings.filterwarnings("ignore", message="Object at", category=UserWarning)
         zarr.consolidate_metadata(memory, zarr_format=3)
     data = _bytes_of(memory, "zarr.json")
     root = {

@@ -515,6 +515,24 @@ def test_the_command_that_the_message_names_mends_it(
             tally("damages: mended by the command that the message names")
 
 
+@pytest.mark.parametrize("way", [cut_in_half, remove])
+@pytest.mark.parametrize("node", ["", "voxels/", "maps/ses-01/", "surfaces/", "ses-02/betas/"])
+def test_damaged_metadata_of_one_subject_stop_no_conversion_of_another(
+    node, way, mirror, whole, older, tmp_path
+):
+    place = Disk(tmp_path / "s.zarr", whole)
+    damage = way(f"sub-03/{node}zarr.json", whole, older, None)
+    for key, data in damage.items():
+        place.put(key, data)
+    options = ["--source", str(mirror), "--store", str(place.like), "--n-workers", "1", "--quiet"]
+    assert main(["convert", "--overwrite", "--subject", "sub-01", *options]) == 0
+    changed = {key for key, data in tree_bytes(place.like).items() if data != whole[key]}
+    assert changed <= {"zarr.json", "manifest.json", *damage}
+    assert main(["verify", "--quiet", "--store", str(place.like)]) == 1
+    assert main(["convert", "--overwrite", "--subject", "sub-03", *options]) == 0
+    assert tree_bytes(place.like) == whole
+
+
 @pytest.mark.xfail(strict=True, reason="the manifest's checksum is the same for all of them")
 def test_small_chunks_of_one_size_that_changed_places(places, whole, right, tally):
     """A CRC-32C over data that end with their own CRC-32C is a constant."""
