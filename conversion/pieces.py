@@ -194,8 +194,8 @@ def write_pieces(store: Store, path: str, pieces: Pieces, stored: StoredParts | 
             file = array_attributes["source"]["file"]
             names = [n for n in (file, sidecar(file)) if n in part.sources]
             sources |= {name: dict(part.sources[name]) for name in names}
-        old_rois = stored.attributes(_part_name(path))[0].get("rois", {})
-        if "rois" in attributes:
+        if kept and "rois" in attributes:
+            old_rois = stored.attributes(_part_name(path))[0]["rois"]
             attributes["rois"] = dict(sorted((old_rois | attributes["rois"]).items()))
     nodes = {name.rpartition("/")[0] for name in written | {name for name, _ in kept}}
     writer.group(attributes)

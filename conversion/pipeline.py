@@ -156,7 +156,7 @@ def run_conversion(
         return report
     _check_writable(store)
     with locked(store, lambda: _say_waiting(store)) as lock:
-        prepare_root(store)
+        prepare_root(store, options.overwrite)
         _Execution(planner).run(wanted, lock, progress)
     return report
 

@@ -10,6 +10,7 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +40,14 @@ from laion_zarr._store import (
     Part,
     StoreLike,
     check,
+    damaged,
     fetch,
     location,
     open_store,
     parse_manifest,
     parse_root,
 )
-from laion_zarr.errors import DataNotDownloadedError, StoreError
+from laion_zarr.errors import DataNotDownloadedError, NotConvertedError, StoreError
 
 _VOLUMES_AT_ONCE = 16
 # Files fetched together: many small ones, or one large.
@@ -134,7 +136,7 @@ def run_verification(
     if folder is not None and not folder.is_dir():
         raise DataNotDownloadedError(f"{folder} is not a folder; --source names the mirror.")
     report = VerifyReport()
-    parse_root(opened, fetch(opened, ["zarr.json"])[0])
+    _check_root(opened)
     check_ = _Check(opened, report, folder, progress)
     check_.files()
     # Contents only where the bytes are right: else every error would be said twice.
@@ -147,6 +149,18 @@ def run_verification(
     return report
 
 
+def _check_root(store: Store) -> None:
+    """Refuse what is no store; a damaged root is left to its manifest, which knows its checksum."""
+    root, manifest = fetch(store, ["zarr.json", MANIFEST])
+    try:
+        parse_root(store, root)
+    except (StoreError, NotConvertedError) as error:
+        try:
+            parse_manifest(store, MANIFEST, manifest or b"")
+        except StoreError:
+            raise error from None
+
+
 @dataclass
 class _Check:
     store: Store
@@ -156,10 +170,12 @@ class _Check:
 
     def __post_init__(self) -> None:
         self.groups: dict[str, dict[str, Part]] = {}
-        # zarr's types admit any JSON everywhere; the schema says what is where.
-        self._root: Any = zarr.open_group(
-            self.store, mode="r", zarr_format=3, use_consolidated=False
-        )
+
+    @cached_property
+    def _root(self) -> Any:
+        # Not before the bytes are right: zarr has its own errors for a damaged root.
+        # Its types admit any JSON everywhere; the schema says what is where.
+        return zarr.open_group(self.store, mode="r", zarr_format=3, use_consolidated=False)
 
     def problem(self, text: str) -> None:
         self.report.problems.append(text)
@@ -194,7 +210,9 @@ class _Check:
     def _manifest(self, key: str) -> dict[str, Any] | None:
         try:
             (data,) = fetch(self.store, [key])
-            return parse_manifest(self.store, key, check_present(self.store, key, data))
+            if data is None:
+                raise _no_manifest(self.store, key)
+            return parse_manifest(self.store, key, data)
         except StoreError as error:
             self.problem(str(error))
             return None
@@ -454,14 +472,13 @@ def _batches(keys: list[str], sizes: dict[str, tuple[int, int]]) -> Iterator[lis
         yield batch
 
 
-def check_present(store: Store, key: str, data: bytes | None) -> bytes:
-    """Bytes of an object that must be there."""
-    if data is None:
-        raise StoreError(
-            f"{location(store, key)} is missing: the last conversion did not finish. Run the same "
-            "'laion-zarr convert' again."
-        )
-    return data
+def _no_manifest(store: Store, key: str) -> StoreError:
+    if key != MANIFEST:
+        return damaged(store, key, "is missing")
+    return StoreError(  # the last that a run writes
+        f"{location(store, key)} is missing: the last conversion did not finish. Run the same "
+        "'laion-zarr convert' again."
+    )
 
 
 def _as(values: np.ndarray, dtype: np.dtype) -> np.ndarray:

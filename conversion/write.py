@@ -40,7 +40,7 @@ from laion_zarr._schema import (
 from laion_zarr._store import (
     Part,
     StoredParts,
-    check_version,
+    check,
     dump_manifest,
     fetch,
     location,
@@ -323,8 +323,15 @@ def _copy(store: Store, source: str, target: str) -> None:
     put(store, target, data)
 
 
-def prepare_root(store: Store) -> None:
+def prepare_root(store: Store, overwrite: bool = False) -> None:
     """Create the root group, or check that what is there is a store of this schema.
+
+    Parameters
+    ----------
+    store : zarr.abc.store.Store
+        Open for writing.
+    overwrite : bool
+        Whether a root of another version is taken for a damaged one, if its manifest says so.
 
     Raises
     ------
@@ -333,32 +340,39 @@ def prepare_root(store: Store) -> None:
     """
     empty = group_metadata({ROOT_ATTRIBUTE: {"schema_version": SCHEMA_VERSION}})
     root, manifest = fetch(store, ["zarr.json", MANIFEST])
-    if manifest is not None:
-        _check_manifest_version(store, manifest)
+    ours = manifest is not None and _is_ours(store, manifest)
+    whole = False
     try:
         parse_root(store, root)
+        whole = True
     except NotConvertedError:
-        if others := [name for name in _names_in(store) if not name.endswith(".partial")]:
+        if not ours and (others := [n for n in _names_in(store) if not n.endswith(".partial")]):
             raise StoreError(
                 f"{location(store)} holds {', '.join(others[:3])} and is no laion_zarr store. Name "
                 "a new folder with --store."
             ) from None
+    except StoreVersionError:
+        if not (ours and overwrite):
+            raise
+    except StoreError:
+        if not ours:
+            raise
+    if isinstance(store, LocalStore):  # an empty folder may lie where a file belongs
+        for folder in filter(Path.is_dir, store.root.iterdir()):
+            _prune(folder)
+    if not whole:
         put(store, "zarr.json", empty)
+
+
+def _is_ours(store: Store, manifest: bytes) -> bool:
+    """Whether the root's manifest is whole; a damaged one is written anew at the end."""
+    try:
+        parse_manifest(store, MANIFEST, manifest)
     except StoreVersionError:
         raise
     except StoreError:
-        if manifest is None:
-            raise
-        parse_manifest(store, MANIFEST, manifest)  # ours, so only the root is damaged
-        put(store, "zarr.json", empty)
-
-
-def _check_manifest_version(store: Store, manifest: bytes) -> None:
-    try:
-        version = json.loads(manifest).get("schema_version")
-    except (ValueError, AttributeError):
-        return  # damaged; written anew at the end
-    check_version(store, version)
+        return False
+    return True
 
 
 def _names_in(store: Store) -> list[str]:
@@ -371,7 +385,7 @@ def _names_in(store: Store) -> list[str]:
 def finish_root(store: Store, groups: list[str]) -> None:
     """Consolidate the metadata of all listed parts, and record the checksum of that."""
     memory = MemoryStore()
-    keys = ["zarr.json"]
+    nodes: dict[str, tuple[int, int]] = {}
     for group in groups:
         try:
             catalogue = Catalogue(store, group)
@@ -380,17 +394,20 @@ def finish_root(store: Store, groups: list[str]) -> None:
         (manifest,) = fetch(store, [f"{group}/{MANIFEST}"])
         if manifest is None:
             continue
-        keys += [f"{group}/{key}" for key in json.loads(manifest)["files"]]
+        own = json.loads(manifest)["files"]
+        nodes |= {f"{group}/{key}": tuple(listed) for key, listed in own.items()}
         for part in catalogue.parts.values():
-            keys += [f"{part.path}/{key}" for key in part.files if key.endswith("zarr.json")]
-    for key, data in zip(keys, fetch(store, keys), strict=True):
-        if data is None:
-            raise StoreError(f"{location(store, key)} vanished. Run 'laion-zarr verify'.")
-        put(memory, key, data)
+            files = part.files.items()
+            nodes |= {f"{part.path}/{k}": v for k, v in files if k.endswith("zarr.json")}
+    for key, data in zip(nodes, fetch(store, list(nodes)), strict=True):
+        with suppress(StoreError):  # a damaged one is left out: its own file is read, and refused
+            put(memory, key, check(store, key, data, nodes[key]))
     put(memory, "zarr.json", group_metadata({ROOT_ATTRIBUTE: {"schema_version": SCHEMA_VERSION}}))
     with warnings.catch_warnings():
         # Consolidation is not yet in the Zarr v3 text; every reader can do without it.
         warnings.filterwarnings("ignore", message="Consolidated metadata", category=UserWarning)
+        # What lies below a group that was left out.
+        warnings.filterwarnings("ignore", message="Object at", category=UserWarning)
         zarr.consolidate_metadata(memory, zarr_format=3)
     data = _bytes_of(memory, "zarr.json")
     root = {

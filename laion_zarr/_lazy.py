@@ -109,6 +109,9 @@ class _LazyArray(BackendArray, ABC):
     def _read(self, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
         """Values at positions, (row, column) float32."""
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> _LazyArray:
+        return self  # nothing to write into; a copy would open the store again
+
     def __dask_tokenize__(self) -> tuple[Any, ...]:
         return (type(self).__name__, self.handle.__dask_tokenize__(), self.shape)
 

@@ -135,25 +135,26 @@ def _is_whole(data: bytes) -> bool:
 
 
 def parse_manifest(store: Store, key: str, data: bytes) -> dict[str, Any]:
-    """Parse a manifest and prove that not a byte of it differs from what was written."""
-    try:
-        manifest = json.loads(data)
-    except ValueError as error:
-        raise damaged(store, key, "is not readable as JSON") from error
-    version = manifest.get("schema_version") if isinstance(manifest, dict) else None
-    check_version(store, version)
+    """Parse a manifest and prove that it is this one and not a byte of it differs."""
+    # Proof first: a version that is not proven may be a flipped bit.
     if not _is_whole(data):
         raise damaged(store, key, "does not match its checksum")
+    manifest = json.loads(data)
+    check_version(store, key, manifest.get("schema_version"))
+    group = manifest.get("group", "")  # the root's names none
+    if group != (expected := key.rpartition("/")[0]):
+        raise damaged(store, key, f"is the manifest of {group!r}, expected {expected!r}")
     return manifest
 
 
-def check_version(store: Store, version: object) -> None:
+def check_version(store: Store, key: str, version: object) -> None:
     """Refuse a store of another schema version."""
     if version != SCHEMA_VERSION:
         raise StoreVersionError(
-            f"{location(store)} has schema version {version!r}, and this laion_zarr reads "
-            f"version {SCHEMA_VERSION}. Update with 'pip install --upgrade laion-zarr', or convert "
-            "the data again."
+            f"{location(store, key)} has schema version {version!r}, and this laion_zarr reads "
+            f"version {SCHEMA_VERSION}. Update with 'pip install --upgrade laion-zarr'; if no "
+            f"other version wrote it, 'laion-zarr verify --store {location(store)}' says what is "
+            "damaged."
         )
 
 
@@ -179,7 +180,7 @@ def parse_root(store: Store, data: bytes | None) -> dict[str, Any]:
             "folder that is (it ends in .zarr, as a rule); if this is it, it is damaged, and "
             "'laion-zarr convert' mends it."
         ) from error
-    check_version(store, version)
+    check_version(store, "zarr.json", version)
     return root
 
 
@@ -255,14 +256,20 @@ class StoredParts:
     def __init__(self, store: Store, group: str) -> None:
         self.store = store
         self.group = group
-        self._root: dict[str, Any] = {}
+        self._nodes: dict[str, Any] = {}  # consolidated metadata, not proven as yet
         key = f"{group}/{MANIFEST}"
         # One object instead of dozens where a request is dear; on disk the small files are nearer.
         keys = [key] if isinstance(store, LocalStore) else [key, "zarr.json"]
         manifest, *root = fetch(store, keys)
         if root or manifest is None:
-            self._root = parse_root(store, *(root or fetch(store, ["zarr.json"])))
+            (data,) = root or fetch(store, ["zarr.json"])
+            if data is None and manifest is not None:
+                raise damaged(store, "zarr.json", "is missing")
+            root_node = parse_root(store, data)
+            self._nodes = (root_node.get("consolidated_metadata") or {}).get("metadata", {})
         if manifest is None:
+            if group in self._nodes:
+                raise damaged(store, key, "is missing")
             raise NotConvertedError(
                 f"{group} is not in the store {location(store)}. Add it with 'laion-zarr convert "
                 f"--store {location(store)}'; 'laion-zarr info' shows what is there."
@@ -285,15 +292,11 @@ class StoredParts:
             )
         return self.parts[name]
 
-    @cached_property
-    def _consolidated(self) -> dict[str, Any]:
-        return (self._root.get("consolidated_metadata") or {}).get("metadata", {})
-
     def read(self, part: Part, keys: Iterable[str]) -> dict[str, bytes]:
         """Read objects of a part, proven against the manifest, in one round of requests."""
         found: dict[str, bytes] = {}
         for key in (keys := list(keys)):
-            node = self._consolidated.get(f"{part.path}/{key}".removesuffix("/zarr.json"))
+            node = self._nodes.get(f"{part.path}/{key}".removesuffix("/zarr.json"))
             if node is not None and key.endswith("zarr.json"):
                 data = _node_bytes(node)
                 # Stale while a converter is at work: then the node's own file counts.

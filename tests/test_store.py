@@ -19,8 +19,7 @@ from zarr.storage import MemoryStore
 from laion_zarr import _codec, convert, load_subject
 from laion_zarr._codec import encode_chunk, join_shard
 from laion_zarr._schema import CHUNK_VOXELS, SLAB_VOXELS
-from laion_zarr._store import dump_manifest, open_store, parse_manifest
-from laion_zarr.errors import NotConvertedError, StoreError
+from laion_zarr.errors import StoreError
 
 
 def tree_bytes(root: Path) -> dict[str, bytes]:
@@ -138,71 +137,6 @@ def test_moved_store_is_whole(store, copy_of):
         np.testing.assert_array_equal(there, load_subject("01", store).get_betas(roi="face"))
     finally:
         moved.rename(moved.with_name("done"))
-
-
-def test_manifest_round_trip_and_any_flipped_byte(store):
-    opened = open_store(store)
-    data = (store / "sub-01" / "manifest.json").read_bytes()
-    manifest = parse_manifest(opened, "m", data)
-    assert dump_manifest(manifest) == data
-    rng = np.random.default_rng(0)
-    for position in rng.choice(len(data), 300, replace=False):
-        changed = bytearray(data)
-        changed[position] ^= 1 << int(rng.integers(8))
-        with pytest.raises(StoreError, match=r"m |schema version"):
-            parse_manifest(opened, "m", bytes(changed))
-
-
-def damage(path: Path, how: str) -> None:
-    data = bytearray(path.read_bytes())
-    if how == "flipped":
-        data[len(data) // 2] ^= 0x10
-    elif how == "cut":
-        del data[-9:]
-    elif how == "emptied":
-        data.clear()
-    path.unlink() if how == "removed" else path.write_bytes(data)
-
-
-LARGE = "laiongeneral"
-FILES = [
-    "sub-01/manifest.json",
-    "sub-01/ses-01/betas/c/0/0",
-    "sub-01/ses-01/betas_chunks/zarr.json",
-    "sub-01/ses-01/betas_chunks/c/0/0",
-    "sub-01/voxels/zarr.json",
-    "sub-01/voxels/roi_mask/c/0/0",
-    "sub-01/voxels/voxel/zarr.json",
-    "sub-01/trials/image_name/c/0",
-    "zarr.json",
-]
-
-
-@pytest.mark.parametrize("how", ["flipped", "cut", "emptied", "removed"])
-@pytest.mark.parametrize("file", FILES)
-def test_damage_is_an_error_or_the_right_answer(store, sub, copy_of, file, how):
-    broken = copy_of(store)
-    damage(broken / file, how)
-    expected = sub.get_betas(session="ses-01", roi=LARGE).values
-    try:
-        values = load_subject("01", broken).get_betas(session="ses-01", roi=LARGE).values
-    except (StoreError, NotConvertedError) as raised:
-        error = raised
-    else:
-        np.testing.assert_array_equal(values, expected)
-        return
-    assert str(broken) in str(error)
-    assert "laion-zarr" in str(error)
-
-
-def test_shards_that_changed_places_are_found(store, copy_of):
-    broken = copy_of(store)
-    one, other = (broken / f"sub-01/{ses}/betas/c/0/0" for ses in ("ses-01", "ses-02"))
-    data = one.read_bytes()
-    one.write_bytes(other.read_bytes())
-    other.write_bytes(data)
-    with pytest.raises(StoreError, match=r"betas/c/0/0"):
-        load_subject("01", broken).get_betas(session="ses-01", roi=LARGE).load()
 
 
 def test_a_reader_never_sees_a_store_rewritten_under_it(bids_root, store, copy_of, tmp_path):
