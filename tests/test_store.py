@@ -112,7 +112,7 @@ def test_shards_are_the_bytes_that_zarr_writes(n_chunks):
 
 
 def test_equal_chunks_are_equal_bytes():
-    """Also large ones, which Blosc left to itself cuts into pieces for threads of its own."""
+    """Also large ones: Blosc must not share them among threads, which end in any order."""
     block = np.random.default_rng(2).standard_normal((CHUNK_VOXELS, 4000), "f4")
     _, table = encode_shard([block] * 30)
     assert len(np.unique(table[:, 1:], axis=0)) == 1
