@@ -5,10 +5,12 @@ Reads with other code than converter and reader: zarr-python the store, nibabel 
 
 from __future__ import annotations
 
+import copy
 import io
 import warnings
 import zlib
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -137,15 +139,16 @@ def run_verification(
         raise DataNotDownloadedError(f"{folder} is not a folder; --source names the mirror.")
     report = VerifyReport()
     _check_root(opened)
-    check_ = _Check(opened, report, folder, progress)
-    check_.files()
-    # Contents only where the bytes are right: else every error would be said twice.
-    if not report.problems:
-        check_.contents()
-        if folder is not None:
-            check_.sources()
-        if deep and not report.problems:
-            check_.values()
+    with _default_zarr():
+        check_ = _Check(opened, report, folder, progress)
+        check_.files()
+        # Contents only where the bytes are right: else every error would be said twice.
+        if not report.problems:
+            check_.contents()
+            if folder is not None:
+                check_.sources()
+            if deep and not report.problems:
+                check_.values()
     return report
 
 
@@ -159,6 +162,13 @@ def _check_root(store: Store) -> None:
             parse_manifest(store, MANIFEST, manifest or b"")
         except StoreError:
             raise error from None
+
+
+def _default_zarr() -> AbstractContextManager[object]:
+    """Zarr as it comes: what a user's settings put in its place proves nothing of the store."""
+    (defaults,) = zarr.config.defaults[:1]
+    names = ("array", "buffer", "codec_pipeline", "codecs", "ndbuffer")
+    return zarr.config.set({name: copy.deepcopy(defaults[name]) for name in names})
 
 
 @dataclass

@@ -11,19 +11,15 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zarr
 from zarr.abc.store import Store
-from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
-from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
-from zarr.storage import LocalStore, MemoryStore
+from zarr.storage import LocalStore
 
 from laion_zarr import _codec
 from laion_zarr._schema import (
@@ -38,6 +34,7 @@ from laion_zarr._schema import (
     ArraySpec,
 )
 from laion_zarr._store import (
+    BUFFERS,
     Part,
     StoredParts,
     check,
@@ -50,18 +47,13 @@ from laion_zarr._store import (
 from laion_zarr.errors import NotConvertedError, StoreError, StoreVersionError
 
 _LEVEL = 3  # of zstd, for everything but betas
-
-
-def _bytes_of(store: MemoryStore, key: str) -> bytes:
-    value = sync(store.get(key, default_buffer_prototype()))
-    assert value is not None
-    return value.to_bytes()
+_CRC32C = {"name": "crc32c"}
 
 
 def put(store: Store, key: str, data: bytes) -> None:
     """Write one object; on disk by a temporary file and a rename."""
     try:
-        sync(store.set(key, default_buffer_prototype().buffer.from_bytes(data)))
+        sync(store.set(key, BUFFERS.buffer.from_bytes(data)))
     except (OSError, ValueError) as error:  # ValueError: a store opened read-only
         reason = getattr(error, "strerror", None) or error
         raise StoreError(
@@ -87,28 +79,70 @@ def group_metadata(attributes: Mapping[str, Any]) -> bytes:
 def array_metadata(
     spec: ArraySpec, shape: tuple[int, ...], attributes: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """``zarr.json`` of an array: one chunk, or slabs of chunks for betas."""
-    chunks = tuple(max(1, size) for size in shape)
-    layout: dict[str, Any] = {"chunks": chunks, "compressors": [ZstdCodec(level=_LEVEL)]}
+    """``zarr.json`` of an array: one chunk, or slabs of chunks for betas.
+
+    Spelled out, since what a Zarr library would write depends on its version and settings.
+    """
+    plain, fill_value = _plain_codec(spec.dtype)
+    packed = {"name": "zstd", "configuration": {"level": _LEVEL, "checksum": False}}
+    codecs, chunk_shape = [plain, packed, _CRC32C], tuple(max(1, size) for size in shape)
     if spec is BETAS:
-        layout = {
-            "chunks": (CHUNK_VOXELS, shape[1]),
-            "shards": (SLAB_VOXELS, shape[1]),
-            "compressors": [BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle", typesize=4)],
-        }
-    layout["compressors"].append(Crc32cCodec())
-    memory = MemoryStore()
-    zarr.create_array(
-        memory,
-        shape=shape,
-        dtype=spec.dtype,
-        fill_value=np.nan if spec.dtype.startswith("float") else None,
-        dimension_names=spec.dims,
-        attributes=spec.attributes | dict(attributes),
-        zarr_format=3,
-        **layout,
-    )
-    return json.loads(_bytes_of(memory, "zarr.json"))
+        codecs, chunk_shape = [_sharding(plain, shape[1])], (SLAB_VOXELS, shape[1])
+    return {
+        "shape": list(shape),
+        "data_type": spec.dtype,
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(chunk_shape)}},
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+        "fill_value": fill_value,
+        "codecs": codecs,
+        "attributes": spec.attributes | dict(attributes),
+        "dimension_names": list(spec.dims),
+        "zarr_format": 3,
+        "node_type": "array",
+        "storage_transformers": [],
+    }
+
+
+def _plain_codec(dtype: str) -> tuple[dict[str, Any], object]:
+    """The codec that makes bytes of values, and the fill value, which no chunk relies on."""
+    if dtype == "string":
+        return {"name": "vlen-utf8", "configuration": {}}, ""
+    number = np.dtype(dtype)
+    order = {"configuration": {"endian": "little"}} if number.itemsize > 1 else {}
+    return {"name": "bytes"} | order, {"f": "NaN", "b": False}.get(number.kind, 0)
+
+
+def _sharding(plain: Mapping[str, Any], n_trials: int) -> dict[str, Any]:
+    """The codec of betas: chunks in shards of a slab."""
+    blosc = {"typesize": 4, "cname": "lz4", "clevel": 5, "shuffle": "bitshuffle", "blocksize": 0}
+    return {
+        "name": "sharding_indexed",
+        "configuration": {
+            "chunk_shape": [CHUNK_VOXELS, n_trials],
+            "codecs": [plain, {"name": "blosc", "configuration": blosc}, _CRC32C],
+            "index_codecs": [plain, _CRC32C],
+            "index_location": "end",
+        },
+    }
+
+
+def _consolidated(nodes: Mapping[str, Any]) -> bytes:
+    """The root's ``zarr.json`` with those of all nodes in it, as zarr-python consolidates."""
+    inline = {"kind": "inline", "must_understand": False}
+    metadata = {}
+    for name in sorted(nodes, key=lambda name: (name.count("/"), name.casefold(), name)):
+        node = dict(nodes[name])
+        if node.get("node_type") == "group":
+            kind = node.pop("node_type")
+            node |= {"consolidated_metadata": {**inline, "metadata": {}}, "node_type": kind}
+        metadata[name] = node
+    root = {
+        "attributes": {ROOT_ATTRIBUTE: {"schema_version": SCHEMA_VERSION}},
+        "zarr_format": 3,
+        "consolidated_metadata": {**inline, "metadata": metadata},
+        "node_type": "group",
+    }
+    return json.dumps(root, indent=2).encode()
 
 
 class PartWriter:
@@ -384,7 +418,6 @@ def _names_in(store: Store) -> list[str]:
 
 def finish_root(store: Store, groups: list[str]) -> None:
     """Consolidate the metadata of all listed parts, and record the checksum of that."""
-    memory = MemoryStore()
     nodes: dict[str, tuple[int, int]] = {}
     for group in groups:
         try:
@@ -399,17 +432,12 @@ def finish_root(store: Store, groups: list[str]) -> None:
         for part in catalogue.parts.values():
             files = part.files.items()
             nodes |= {f"{part.path}/{k}": v for k, v in files if k.endswith("zarr.json")}
+    whole = {}
     for key, data in zip(nodes, fetch(store, list(nodes)), strict=True):
         with suppress(StoreError):  # a damaged one is left out: its own file is read, and refused
-            put(memory, key, check(store, key, data, nodes[key]))
-    put(memory, "zarr.json", group_metadata({ROOT_ATTRIBUTE: {"schema_version": SCHEMA_VERSION}}))
-    with warnings.catch_warnings():
-        # Consolidation is not yet in the Zarr v3 text; every reader can do without it.
-        warnings.filterwarnings("ignore", message="Consolidated metadata", category=UserWarning)
-        # What lies below a group that was left out.
-        warnings.filterwarnings("ignore", message="Object at", category=UserWarning)
-        zarr.consolidate_metadata(memory, zarr_format=3)
-    data = _bytes_of(memory, "zarr.json")
+            node = json.loads(check(store, key, data, nodes[key]))
+            whole[key.removesuffix("/zarr.json")] = node
+    data = _consolidated(whole)
     root = {
         "schema_version": SCHEMA_VERSION,
         "groups": groups,

@@ -20,6 +20,10 @@ class SubjectBase:
         self._handle = handle
         _ = handle.stored.part("voxels")
 
+    def __getstate__(self) -> dict[str, SubjectHandle]:
+        # Labels and masks, megabytes once they are read, are read again where this is sent to.
+        return {"_handle": self._handle}
+
     @property
     def subject_id(self) -> str:
         """Id of the subject, such as ``"sub-01"``."""

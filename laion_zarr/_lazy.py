@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import threading
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +20,21 @@ from laion_zarr.errors import StoreError
 
 # Side of the tiles of a transposition: 1024 cache lines read, 1024 floats written at a time.
 _TILE = 1024
+
+
+def _forget_threads() -> None:
+    """In a forked child: Dask's threads stayed with the parent; it would wait for them for ever."""
+    threaded: Any = sys.modules.get("dask.threaded")
+    if threaded is not None:
+        threaded.default_pool = None
+        threaded.pools.clear()
+        threaded.pools_lock = threading.Lock()
+
+
+# A data loader forks workers from a process that has read. As zarr does for its own threads;
+# Dask does not: https://github.com/dask/dask/issues/1967
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_threads)
 
 
 class SubjectHandle:

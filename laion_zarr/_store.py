@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 from zarr.abc.store import RangeByteRequest, Store
-from zarr.core.buffer import Buffer, default_buffer_prototype
+from zarr.core.buffer import Buffer
+from zarr.core.buffer.cpu import buffer_prototype as BUFFERS
 from zarr.core.sync import sync
 from zarr.storage import FsspecStore, LocalStore
 
@@ -67,7 +68,7 @@ def location(store: Store, key: str = "") -> str:
 async def _get(store: Store, key: str, span: tuple[int, int] | None) -> Buffer | None:
     request = None if span is None else RangeByteRequest(*span)
     try:
-        return await store.get(key, default_buffer_prototype(), request)
+        return await store.get(key, BUFFERS, request)
     except FileNotFoundError:  # a local root that does not exist
         return None
     except Exception as error:

@@ -9,8 +9,6 @@ import pickle
 import re
 import subprocess
 import sys
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import dask
@@ -699,35 +697,6 @@ def test_answers_do_not_mix(sub, source, masks, rois):
         np.testing.assert_array_equal(found, source[rows[options["session"]]][:, kept])
     again = [sub.get_betas(**options) for options in asked]
     assert [array.data.name for array in again] == [array.data.name for array in arrays]
-
-
-@pytest.mark.parametrize("scheduler", ["synchronous", "threads"])
-def test_schedulers(sub, source, masks, scheduler):
-    with dask.config.set(scheduler=scheduler):
-        betas = sub.get_betas(chunks={"trial": 5, "voxel": 20}).compute()
-    np.testing.assert_array_equal(betas, source[:, masks["anatomical"]])
-
-
-@pytest.mark.parametrize("shared_subject", [True, False])
-def test_eight_threads_at_once(store, source, masks, rois, shared_subject):
-    """Also with nothing read yet: whatever a subject keeps is made by the first who ask."""
-    common, together = load_subject(SUB, store), threading.Barrier(8)
-    names = list(rois)
-
-    def read(number):
-        together.wait()
-        sub = common if shared_subject else load_subject(SUB, store)
-        found = []
-        for roi in names[number::8]:
-            with dask.config.set(scheduler="synchronous"):
-                found.append((roi, sub.get_betas(roi=roi).values))
-        return found
-
-    with ThreadPoolExecutor(8) as pool:
-        answers = [answer for found in pool.map(read, range(8)) for answer in found]
-    assert sorted(roi for roi, _ in answers) == sorted(names)
-    for roi, values in answers:
-        np.testing.assert_array_equal(values, source[:, rois[roi][1] & masks["anatomical"]])
 
 
 # -- other processes

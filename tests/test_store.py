@@ -14,6 +14,8 @@ import pytest
 import xarray as xr
 import zarr
 from zarr.codecs import BloscCodec, Crc32cCodec
+from zarr.core.buffer import default_buffer_prototype
+from zarr.core.metadata.v3 import ArrayV3Metadata
 from zarr.storage import MemoryStore
 
 from laion_zarr import _codec, convert, load_subject
@@ -106,6 +108,28 @@ def test_shards_are_the_bytes_that_zarr_writes(n_chunks):
     for number, (offset, size, crc) in enumerate(table.tolist()):
         _codec.decode_chunk(np.frombuffer(shard, "u1")[offset : offset + size], crc, out)
         np.testing.assert_array_equal(out, values[number * CHUNK_VOXELS :][:CHUNK_VOXELS])
+
+
+def test_equal_chunks_are_equal_bytes():
+    """Also large ones: Blosc must not share them among threads, which end in any order."""
+    block = np.random.default_rng(2).standard_normal((CHUNK_VOXELS, 4000), "f4")
+    _, table = join_shard([encode_chunk(block) for _ in range(30)])
+    assert len(np.unique(table[:, 1:], axis=0)) == 1
+
+
+def test_metadata_is_what_zarr_writes(store, copy_of):
+    """Array by array, and consolidated: the converter spells it out, zarr-python agrees."""
+    for path in store.rglob("zarr.json"):
+        node = json.loads(path.read_bytes())
+        if node["node_type"] == "array":
+            parsed = ArrayV3Metadata.from_dict(node).to_buffer_dict(default_buffer_prototype())
+            assert parsed["zarr.json"].to_bytes() == path.read_bytes(), path
+    again = copy_of(store)
+    with warnings.catch_warnings():  # files of ours, and what is not yet in the Zarr text
+        warnings.filterwarnings("ignore", "Consolidated", UserWarning)
+        warnings.filterwarnings("ignore", "Object at", UserWarning)
+        zarr.consolidate_metadata(again, zarr_format=3)
+    assert (again / "zarr.json").read_bytes() == (store / "zarr.json").read_bytes()
 
 
 def test_every_array_says_what_it_is(store):

@@ -1,0 +1,432 @@
+"""Many readers at once, in threads, processes and clusters; whatever the settings, same answers."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import hashlib
+import locale
+import multiprocessing
+import os
+import pickle
+import random
+import signal
+import subprocess
+import sys
+import threading
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+import cloudpickle
+import dask
+import numcodecs.blosc
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+import zarr
+from zarr.storage import LocalStore
+
+from laion_zarr import convert, load_subject, verify
+from laion_zarr.conversion.synthetic import Size, write_dataset
+
+SUB = "sub-01"
+TEN = tuple(f"ses-{number:02d}" for number in range(1, 11))
+PATIENCE = 120  # seconds; what takes longer hangs
+
+
+@pytest.fixture(scope="module")
+def ten(tmp_path_factory):
+    """A store of one subject with ten sessions."""
+    folder = tmp_path_factory.mktemp("ten")
+    trials = (6, 5, 7, 4, 6, 5, 7, 4, 6, 5)
+    root = write_dataset(folder, Size((11, 13, 12), 17.0, trials, 2, (17, 21, 19), 10.5, (4, 5)))
+    convert(root, folder / "s.zarr", n_workers=1, progress=False)
+    return folder / "s.zarr"
+
+
+@pytest.fixture(scope="module")
+def once(ten):
+    """The answers of one reader alone."""
+    return answers(load_subject(SUB, ten))
+
+
+# -- what is asked; this file is also the program of the processes below
+
+
+def questions(sub):
+    """A bit of everything that a subject answers, lazy where it can be."""
+    return {
+        "region": sub.get_betas(roi="face", nc_threshold=5),
+        "regions": sub.get_betas(roi=["EBA", "laiongeneral"], chunks={"trial": -1, "voxel": 50}),
+        "session": sub.get_betas("ses-02", mask_source="rsquare", chunks={"trial": 2}),
+        "selection": sub.sel(roi="all", stimuli="shared"),
+        "map": sub.dataset["r2"],
+        "ceiling": sub.get_noise_ceiling(session="ses-07"),
+        "trials": sub.get_trial_info("ses-03"),
+        "metadata": sub.metadata,
+    }
+
+
+def digest(answer, scheduler=None):
+    """A checksum of all values and labels."""
+    if isinstance(answer, pd.DataFrame):
+        answer = answer.to_xarray()
+    if isinstance(answer, xr.DataArray):
+        answer = answer.to_dataset(name="values")
+    found = hashlib.md5()
+    for name, variable in sorted(answer.compute(scheduler=scheduler).variables.items()):
+        values = variable.values
+        found.update(f"{name} {variable.dims} {values.dtype} {values.shape}".encode())
+        found.update(repr(values.tolist()).encode() if values.dtype == object else values.tobytes())
+    return found.hexdigest()
+
+
+def answers(sub, scheduler=None):
+    return {name: digest(answer, scheduler) for name, answer in questions(sub).items()}
+
+
+def answer_into(connection, thing):
+    """In a child: answer what came along, be it a subject or lazy arrays."""
+    if isinstance(thing, dict):
+        found = {name: digest(answer) for name, answer in thing.items()}
+    else:
+        found = answers(thing, "synchronous")
+    connection.send(found)
+    connection.close()
+
+
+def ask_children(context, things):
+    """One process each, at once."""
+    children = []
+    for thing in things:
+        ours, theirs = context.Pipe()
+        process = context.Process(target=answer_into, args=(theirs, thing), daemon=True)
+        process.start()
+        children.append((process, ours))
+    for process, ours in children:
+        assert ours.poll(PATIENCE / 2), "a child hangs"
+        yield ours.recv()
+        process.join()
+        assert process.exitcode == 0
+
+
+@contextmanager
+def reading(sub) -> Iterator[None]:
+    """A thread that goes on reading."""
+    stop = threading.Event()
+
+    def read():
+        while not stop.wait(0.001):
+            sub.get_betas(roi="EBA", session="ses-04").compute(scheduler="synchronous")
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def main(method, store, rounds):
+    """Read here, then in processes started by `method`; prints how many answers were right."""
+    sub, unread = load_subject(SUB, store), load_subject(SUB, store)
+    once, count = answers(sub), 0
+    lazy = questions(sub)
+    context = multiprocessing.get_context(method)
+    if method == "forkserver":
+        context.set_forkserver_preload(["dask.array", "laion_zarr.subject", "pytest"])
+    for number in range(int(rounds)):
+        # Every other time while a thread goes on reading.
+        with reading(sub) if number % 2 else nullcontext():
+            for found in ask_children(context, [sub, unread, lazy]):
+                assert found == once
+                count += len(found)
+    with ProcessPoolExecutor(2, context) as pool:
+        for name, found in zip(lazy, pool.map(digest, lazy.values()), strict=True):
+            assert found == once[name]
+            count += 1
+    assert answers(sub) == once  # and here as before
+    print(count)
+
+
+# -- threads
+
+
+@pytest.mark.parametrize("scheduler", ["threads", "synchronous"])
+def test_threads_share_a_subject(ten, once, rounds, tally, scheduler):
+    """Also one that nothing was read of yet: what it keeps is made by the first who ask."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)  # a race that can happen should
+    try:
+        for _ in range(rounds(1, 15)):
+            sub, together = load_subject(SUB, ten), threading.Barrier(32)
+
+            def ask(number, sub=sub, together=together):
+                together.wait()
+                name = list(once)[number % len(once)]
+                return name, digest(questions(sub)[name], scheduler)
+
+            with ThreadPoolExecutor(32) as pool:
+                for name, found in pool.map(ask, range(32)):
+                    assert found == once[name]
+                    tally("answers of threads at once")
+    finally:
+        sys.setswitchinterval(interval)
+
+
+def test_threads_share_lazy_arrays(ten, once, rounds, tally):
+    for _ in range(rounds(1, 15)):
+        lazy = questions(load_subject(SUB, ten))
+        with xr.open_dataset(ten, engine="laion_zarr", group=SUB) as dataset:
+            before = digest(load_subject(SUB, ten).dataset)
+            with ThreadPoolExecutor(32) as pool:
+                whole = [pool.submit(digest, dataset.copy(), "synchronous") for _ in range(4)]
+                asked = [(name, pool.submit(digest, lazy[name])) for name in [*lazy] * 4]
+                for name, future in asked:
+                    assert future.result(PATIENCE) == once[name]
+                    tally("answers of threads at once")
+                assert {future.result(PATIENCE) for future in whole} == {before}
+
+
+# -- processes
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_processes(ten, once, rounds, tally, method):
+    """Opened and read in the parent, then read in its children, as a data loader does."""
+    if method not in multiprocessing.get_all_start_methods():
+        pytest.skip(f"no {method} here")
+    command = [sys.executable, "-W", "error", __file__, method, str(ten)]
+    if method == "fork":
+        # What newer Pythons say of any fork beside threads, which zarr always has.
+        command[3:3] = ["-W", "ignore:This process:DeprecationWarning"]
+    result = subprocess.run(
+        [*command, str(rounds(1 if method == "spawn" else 2, 20))],
+        capture_output=True,
+        text=True,
+        timeout=rounds(PATIENCE, 10 * PATIENCE),
+    )
+    assert result.returncode == 0, result.stderr
+    tally("answers of processes", int(result.stdout))
+
+
+@pytest.mark.parametrize("scheduler", ["synchronous", "threads", "processes"])
+def test_dask_schedulers(ten, once, tally, scheduler):
+    asked = questions(load_subject(SUB, ten))
+    # Starting processes takes seconds, for each array anew.
+    names = ["selection"] if scheduler == "processes" else list(asked)
+    with dask.config.set(scheduler=scheduler, num_workers=2):
+        for name in names:
+            assert digest(asked[name]) == once[name]
+            tally("answers by Dask schedulers")
+
+
+@pytest.mark.filterwarnings("default")  # of distributed and tornado
+@pytest.mark.parametrize("processes", [True, False])
+def test_distributed(ten, once, tally, processes):
+    distributed = pytest.importorskip("distributed")
+    options = {"processes": processes, "n_workers": 2, "threads_per_worker": 2}
+    sub = load_subject(SUB, ten)
+    with (
+        distributed.LocalCluster(**options, dashboard_address=None) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        # Computed by the cluster: it is the default while it is there.
+        for name, answer in questions(sub).items():
+            assert digest(answer) == once[name]
+            tally("answers by Dask schedulers")
+        for future in client.map(lambda n, sub=sub: n and sub.get_betas(roi="EBA").values, [1, 2]):
+            np.testing.assert_array_equal(future.result(PATIENCE), sub.get_betas(roi="EBA"))
+        assert client.submit(type(sub).get_sessions, sub).result(PATIENCE) == list(TEN)
+
+
+# -- a running event loop, as in Jupyter
+
+
+def test_inside_a_running_loop(ten, once, bids_root, tmp_path, tally):
+    async def cell():
+        sub = load_subject(SUB, ten)
+        assert answers(sub) == once
+        together = [asyncio.to_thread(answers, sub) for _ in range(8)]
+        for found in await asyncio.gather(*together):
+            assert found == once
+            tally("answers in a running event loop", len(once))
+        convert(bids_root, tmp_path / "s.zarr", SUB, "ses-01", n_workers=1, progress=False)
+        assert not verify(tmp_path / "s.zarr", bids_root, deep=True, progress=False).notes
+
+    asyncio.run(cell())
+
+
+# -- what is sent
+
+
+@pytest.mark.parametrize("by", [pickle, cloudpickle])
+def test_pickles_of_ten_sessions_are_small(ten, once, tmp_path, monkeypatch, tally, by):
+    """About as large as the labels: neither values nor masks, and no store, travel along."""
+    monkeypatch.chdir(ten.parent)
+    sub = load_subject(SUB, ten.name)  # a relative path, kept as what it meant
+    assert answers(sub) == once  # nor does what was read
+    selected = sub.get_betas(roi="face")
+    with xr.open_dataset(ten.name, engine="laion_zarr", group=SUB, chunks={}) as engine:
+        whole = engine["betas"]
+    labels = len(pickle.dumps(selected.drop_vars("betas", errors="ignore").coords.to_dataset()))
+    every = len(pickle.dumps(sub.dataset.drop_vars(["betas", "r2", "hrf_index"])))
+    limits = {
+        "subject": (sub, 1_000),
+        "selection": (selected, labels + 5_000),
+        "selected further": (selected.isel(trial=slice(None, None, 7)), labels + 5_000),
+        "graph": (selected.data.dask, 5_000),
+        "whole": (sub.get_betas(), every + 10_000),
+        "whole graph": (whole.data.dask, 5_000),
+        "dataset": (sub.dataset, every + 10_000),
+    }
+    monkeypatch.chdir(tmp_path)
+    for name, (thing, limit) in limits.items():
+        packed = by.dumps(thing)
+        assert len(packed) < limit, name
+        again = pickle.loads(packed)
+        if name == "subject":
+            assert answers(again) == once
+        elif "graph" not in name:
+            assert digest(again) == digest(thing), name
+        tally("pickles that came back the same")
+
+
+def test_a_store_of_ones_own_is_sent_along(ten, once, tmp_path, monkeypatch):
+    for by in (pickle, cloudpickle):
+        packed = by.dumps(load_subject(SUB, LocalStore(ten, read_only=True)))
+        monkeypatch.chdir(tmp_path)
+        assert answers(pickle.loads(packed)) == once
+
+
+# -- the user's settings
+
+ODD_DASK = {
+    "scheduler": "synchronous",
+    "array.slicing.split_large_chunks": True,
+    "array.chunk-size": "1kiB",
+    "optimization.fuse.active": False,
+}
+SETTINGS = {
+    "zarr": lambda: zarr.config.set(
+        {
+            "async.concurrency": 1,
+            "threading.max_workers": 1,
+            "array.order": "F",
+            "array.write_empty_chunks": True,
+            "array.target_shard_size_bytes": 1,
+            "default_zarr_format": 2,
+            "json_indent": None,
+        }
+    ),
+    "another pipeline": lambda: zarr.config.set(
+        {"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}
+    ),
+    "GPU": lambda: zarr.config.set(
+        {"buffer": "zarr.buffer.gpu.Buffer", "ndbuffer": "zarr.buffer.gpu.NDBuffer"}
+    ),
+    "other codecs": lambda: zarr.config.set(
+        {"codecs.blosc": "mine.Blosc", "codecs.zstd": "mine.Z"}
+    ),
+    "dask": lambda: dask.config.set(ODD_DASK),
+    "dask, fused": lambda: dask.config.set({"optimization.fuse.active": True}),
+    "xarray": lambda: xr.set_options(
+        keep_attrs=False, arithmetic_join="exact", use_new_combine_kwarg_defaults=True
+    ),
+    "xarray, kept": lambda: xr.set_options(keep_attrs=True, display_style="text"),
+    "numpy": lambda: np.errstate(all="raise"),
+    "pandas": lambda: pd.option_context("mode.string_storage", "python"),
+}
+
+
+def tree(store: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(store).as_posix(): path.read_bytes()
+        for path in sorted(store.rglob("*"))
+        if path.is_file()
+    }
+
+
+def small_conversion(bids_root, path):
+    convert(bids_root, path, SUB, n_workers=1, progress=False)
+    return path
+
+
+@pytest.fixture(scope="module")
+def plain(bids_root, tmp_path_factory):
+    """One subject, converted and read under no settings at all."""
+    store = small_conversion(bids_root, tmp_path_factory.mktemp("plain") / "s.zarr")
+    return tree(store), digests_of_two_sessions(load_subject(SUB, store))
+
+
+def digests_of_two_sessions(sub):
+    asked = {
+        "region": sub.get_betas(roi="face", nc_threshold=5),
+        "chunked": sub.get_betas(mask_source="rsquare", chunks={"trial": -1, "voxel": 50}),
+        "dataset": sub.dataset,
+        "regions": sub.get_roi_mask(["face", "EBA"]),
+        "ceiling": sub.get_noise_ceiling(desc="NoiseceilingAllrep"),
+        "coordinates": sub.get_voxel_coordinates(roi="all"),
+        "brain": sub.get_brain_mask(),
+        "metadata": sub.metadata,
+    }
+    attributes = {name: repr(getattr(answer, "attrs", None)) for name, answer in asked.items()}
+    return attributes, {name: digest(answer) for name, answer in asked.items()}
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_settings_make_no_difference(bids_root, plain, tmp_path, tally, settings):
+    with SETTINGS[settings]():
+        store = small_conversion(bids_root, tmp_path / "s.zarr")
+        sub = load_subject(SUB, store)
+        found = digests_of_two_sessions(sub)
+        sub.to_nifti(sub.get_noise_ceiling(desc="NoiseceilingAllrep"), tmp_path / "x.nii.gz")
+        assert not verify(store, bids_root, deep=True, progress=False).notes
+    assert tree(store) == plain[0]
+    assert found == plain[1]
+    tally("settings that made no difference")
+
+
+def settings_now():
+    """All that a library could change behind its user's back."""
+    return {
+        "zarr": copy.deepcopy(zarr.config.config),
+        "dask": copy.deepcopy(dask.config.config),
+        "xarray": dict(xr.get_options()),
+        "pandas": [pd.get_option(n) for n in ("mode.string_storage", "display.max_rows")],
+        "numpy": (np.geterr(), np.get_printoptions(), np.geterrcall()),
+        "numpy random": str(np.random.get_state(legacy=True)),  # noqa: NPY002
+        "random": random.getstate(),
+        "blosc": (numcodecs.blosc.use_threads, numcodecs.blosc.get_nthreads()),
+        "warnings": list(warnings.filters),
+        "locale": locale.setlocale(locale.LC_ALL),
+        "signals": {name: signal.getsignal(name) for name in signal.valid_signals()},
+        "environment": dict(os.environ),
+        "folder": Path.cwd(),
+        "processes": multiprocessing.get_start_method(allow_none=True),
+        "hooks": (sys.excepthook, sys.displayhook, threading.excepthook, sys.getswitchinterval()),
+        "path": list(sys.path),
+    }
+
+
+@pytest.mark.parametrize("n_workers", [1, 2])
+def test_nothing_of_the_users_is_changed(bids_root, tmp_path, tally, n_workers):
+    before = settings_now()
+    convert(bids_root, tmp_path / "s.zarr", SUB, n_workers=n_workers, progress=False)
+    sub = load_subject(SUB, tmp_path / "s.zarr")
+    digests_of_two_sessions(sub)
+    sub.to_nifti(sub.get_noise_ceiling(session="ses-01"), tmp_path / "x.nii.gz")
+    verify(tmp_path / "s.zarr", bids_root, deep=True, progress=False)
+    after = settings_now()
+    for name, value in before.items():
+        assert after[name] == value, name
+        tally("settings left alone")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
