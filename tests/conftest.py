@@ -14,7 +14,6 @@ from laion_zarr import convert, load_subject
 from laion_zarr.conversion.synthetic import write_dataset
 from laion_zarr.subject import Subject
 
-
 # -- campaigns: short as a rule, long by a flag, each ending in a count
 
 _COUNTS = pytest.StashKey[Counter]()
