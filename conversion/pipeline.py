@@ -243,11 +243,13 @@ class _Execution:
 
     def _run_job(self, job: Job, stimuli: Stimuli, lock: int | None, bar: Any) -> None:
         pending: dict[str, Part] = {}
+        # Of converted sessions: to any other belongs the table that is stored beside its betas.
+        tables: dict[str, pd.DataFrame] = {}
 
         def done(parts: dict[str, Part]) -> None:
             pending.update(parts)
             if not job.together:
-                self._commit(job.catalogue, pending, job.tables, stimuli)
+                self._commit(job.catalogue, pending, tables, stimuli)
                 pending.clear()
 
         if job.voxels_changed:
@@ -259,13 +261,13 @@ class _Execution:
             name = f"{job.subject} {task.session}"
             if isinstance(outcome, Exception):
                 self.report.failed[name] = outcome
-                job.tables.pop(task.session, None)
             else:
+                tables[task.session] = job.tables[task.session]
                 done({task.session: outcome})
                 self.report.converted.append(name)
         if job.together:
             self._refuse_partial(job, pending)
-        self._commit(job.catalogue, pending, job.tables, stimuli, anew=self.options.overwrite)
+        self._commit(job.catalogue, pending, tables, stimuli, anew=self.options.overwrite)
         job.catalogue.tidy()
 
     def _write_small(self, job: Job, done: Callable[[dict[str, Part]], None]) -> None:
