@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 import threading
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from laion_zarr import convert, load_subject, verify
+from laion_zarr import convert, load_subject
 from laion_zarr.conversion import pipeline, session
 from laion_zarr.conversion.plan import SessionSize, parse_memory, plan_work
-from laion_zarr.conversion.synthetic import write_dataset
 from laion_zarr.errors import SourceError, StoreError
 
 
@@ -110,48 +104,6 @@ def test_source_that_changes_while_it_is_read(bids_root, tmp_path, copy_of, monk
     with pytest.raises(SourceError, match=r"sub-01_ses-01.*trials.tsv"):
         quiet(mirror, tmp_path / "s.zarr")
     assert load_subject("01", tmp_path / "s.zarr").get_sessions() == ["ses-02"]
-
-
-@pytest.fixture(scope="module")
-def larger_root(tmp_path_factory):
-    return write_dataset(tmp_path_factory.mktemp("larger"), "demo", ["sub-01"])
-
-
-KILLS = 6
-
-
-@pytest.mark.parametrize("overwrite", [False, True])
-def test_killed_at_any_moment_then_run_again(larger_root, tmp_path, overwrite):
-    """SIGKILL of the whole process group; what is listed is readable; a re-run makes it whole."""
-    whole = tmp_path / "whole.zarr"
-    quiet(larger_root, whole)
-    target = tmp_path / "killed.zarr"
-    options = ["--overwrite"] if overwrite else []
-    if overwrite:
-        quiet(larger_root, target)
-    command = [
-        *(sys.executable, "-m", "laion_zarr.conversion.cli", "convert", "--quiet"),
-        *("--source", str(larger_root), "--store", str(target), "--n-workers", "2", *options),
-    ]
-    rng = np.random.default_rng(0)
-    killed = 0
-    expected = load_subject("01", whole).get_betas(session="ses-01", roi="face").values
-    for _ in range(KILLS):
-        process = subprocess.Popen(
-            command, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
-        time.sleep(float(rng.uniform(0.8, 3.5)))
-        killed += process.poll() is None
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-        if overwrite:  # the old is readable throughout
-            found = load_subject("01", target).get_betas(session="ses-01", roi="face").values
-            np.testing.assert_array_equal(found, expected)
-    assert killed
-    subprocess.run(command, check=True, capture_output=True)
-    assert tree_bytes(target) == tree_bytes(whole)
-    assert not verify(target, progress=False).problems
 
 
 def test_second_converter_waits_for_the_first(bids_root, store, tmp_path, caplog):
