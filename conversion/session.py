@@ -6,6 +6,7 @@ Runs in a worker process; knows nothing of other sessions.
 from __future__ import annotations
 
 import mmap
+import os
 import queue
 import tempfile
 import threading
@@ -14,7 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pandas as pd
@@ -38,9 +39,11 @@ from laion_zarr._store import Part, StoreLike, open_store
 from laion_zarr.conversion.plan import VOLUMES_AHEAD
 from laion_zarr.conversion.sources import Grid, Identity, Source, Volume, damaged
 from laion_zarr.conversion.write import PartWriter
+from laion_zarr.errors import StoreError
 
 # The scratch file's pages are handed back to the kernel this often, so that they do not count.
 _RELEASE_EVERY = 16
+_BLOCK = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -170,11 +173,40 @@ def _slabs(task: SessionTask, volume: Volume, store: Any) -> Iterator[Slabs]:
         return
     # Beside the store, where there is room; /tmp may be memory.
     folder = store.root / Path(task.path).parent if isinstance(store, LocalStore) else None
-    with tempfile.TemporaryFile(dir=folder) as file:
-        file.truncate(len(fortran) * n_trials * 4)
+    with _scratch_file(folder, len(fortran) * n_trials * 4) as file:
         # Not closed by hand: arrays point into it, and it goes with the last of them.
         scratch = mmap.mmap(file.fileno(), 0)
         yield Slabs(_map_slabs(scratch, parts, n_trials), scratch)
+
+
+def _scratch_file(folder: Path | None, size: int) -> IO[bytes]:
+    """Open a file that takes its room on the disk now.
+
+    Into a hole of a mapped file on a full disk nothing is written: the kernel ends the process.
+    """
+    try:
+        file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
+        try:
+            _reserve(file, size)
+        except OSError:
+            file.close()
+            raise
+    except OSError as error:
+        raise StoreError(
+            f"{folder or tempfile.gettempdir()} cannot take a scratch file of {size / 1e9:.2f} GB: "
+            f"{error.strerror}. Free space, or name more --memory, then run the same command: "
+            "what is whole is kept."
+        ) from error
+    return file
+
+
+def _reserve(file: IO[bytes], size: int) -> None:
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file.fileno(), 0, size)
+        return
+    for start in range(0, size, _BLOCK):  # macOS
+        file.write(bytes(min(_BLOCK, size - start)))
+    file.flush()
 
 
 def _map_slabs(scratch: mmap.mmap, parts: list[np.ndarray], n_trials: int) -> list[Slab]:

@@ -41,7 +41,7 @@ ALLOWED: dict[str, set[str]] = {
     "conversion.sources": {"errors", "_layout"},
     "conversion.write": {*BASE, "_codec", "_store"},
     "conversion.session": {
-        *("_codec", "_schema", "_store"),
+        *(*BASE, "_codec", "_store"),
         *("conversion.plan", "conversion.sources", "conversion.write"),
     },
     "conversion.workers": {"errors", "_store", "conversion.options", "conversion.session"},
