@@ -111,9 +111,7 @@ def convert_session(task: SessionTask, progress: Progress) -> Part:
             _read_volumes(volume, task, slabs, progress)
             _write_betas(writer, slabs, len(table), _provenance(task, sidecars))
     _write_labels(writer, task, table, sidecars)
-    changed = [path for path, was in task.identities.items() if source.identity(path) != was]
-    if changed:
-        raise damaged(source.full(changed[0]), "another one", "the file that it was at the start")
+    source.check_unchanged(task.identities)
     return writer.part(task.identities)
 
 
