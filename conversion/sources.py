@@ -82,6 +82,8 @@ class Source:
 
     @cached_property
     def _fs(self) -> tuple[Any, str]:
+        if "://" not in self.root:
+            return fsspec.filesystem("file"), self.root  # whatever characters are in it
         options = {"anon": True} if layout.is_bucket(self.root) else {}
         return fsspec.core.url_to_fs(self.root, **options)
 
