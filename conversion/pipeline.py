@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import shutil
@@ -15,9 +14,9 @@ from tqdm.auto import tqdm
 from zarr.abc.store import Store
 from zarr.storage import LocalStore
 
-from laion_zarr import _codec, config
 from laion_zarr import _layout as layout
 from laion_zarr import _schema as schema
+from laion_zarr import config
 from laion_zarr._store import Part, StoredParts, StoreLike, location, open_store
 from laion_zarr.conversion import subject as recipe
 from laion_zarr.conversion.axis import unchanged
@@ -318,7 +317,7 @@ class _Execution:
         whole = {**catalogue.parts, **parts}
         sessions = {name: part for name, part in whole.items() if schema.is_session_part(name)}
         table, made_from = stimuli
-        made_from = made_from | {name: _fingerprint(part) for name, part in sessions.items()}
+        made_from = made_from | {name: part.fingerprint for name, part in sessions.items()}
         stored = catalogue.parts.get(schema.TRIALS_PART)
         if sessions and (anew or stored is None or dict(stored.sources) != made_from):
             ours = self._tables(catalogue, sessions, tables)
@@ -363,7 +362,7 @@ class _Execution:
         arrays = stored.attributes(schema.METADATA_PART)[0]["csv_columns"]
         found = stored.load(schema.METADATA_PART)
         table = pd.DataFrame({column: found[array] for column, array in arrays.items()})
-        return table, {schema.METADATA_PART: _fingerprint(part)}
+        return table, {schema.METADATA_PART: part.fingerprint}
 
     def plan_stimuli(self) -> None:
         """Say what a run would do with the stimulus metadata."""
@@ -396,10 +395,6 @@ class _Execution:
             part = recipe.write_metadata(self.store, path, self.source, file, identities)
             catalogue.commit({schema.METADATA_PART: part})
             self.report.converted.append("stimuli metadata")
-
-
-def _fingerprint(part: Part) -> dict[str, int]:
-    return {"crc32c": _codec.crc32c(json.dumps(part.to_json()["files"], sort_keys=True).encode())}
 
 
 def stored_table(stored: StoredParts, session: str) -> pd.DataFrame:

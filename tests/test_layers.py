@@ -63,7 +63,7 @@ ALLOWED: dict[str, set[str]] = {
         *("conversion.subject", "conversion.write"),
     },
     "conversion.pipeline": {
-        *(*BASE, "_codec", "_layout", "_store", "config", "conversion.options"),
+        *(*BASE, "_layout", "_store", "config", "conversion.options"),
         *("conversion.axis", "conversion.pieces", "conversion.planning", "conversion.sources"),
         *("conversion.subject", "conversion.workers", "conversion.write"),
     },
