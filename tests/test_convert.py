@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from laion_zarr import convert, load_subject
-from laion_zarr.conversion import pipeline, session
+from laion_zarr.conversion import pipeline
 from laion_zarr.conversion.plan import SessionSize, parse_memory, plan_work
-from laion_zarr.errors import SourceError, StoreError
+from laion_zarr.errors import StoreError
 
 
 def tree_bytes(root: Path) -> dict[str, bytes]:
@@ -88,37 +87,6 @@ def test_too_little_disk_is_said_first(bids_root, tmp_path, monkeypatch):
     with pytest.raises(StoreError, match=r"0\.0 GB free, and the conversion needs up to"):
         quiet(bids_root, tmp_path / "s.zarr")
     assert not list((tmp_path / "s.zarr").rglob("c"))
-
-
-def test_source_that_changes_while_it_is_read(bids_root, tmp_path, copy_of, monkeypatch):
-    mirror = copy_of(bids_root)
-    write = session._write_labels
-
-    def write_and_change(writer, task, *rest):
-        write(writer, task, *rest)
-        if (task.subject, task.session) == ("sub-01", "ses-01"):
-            path = mirror / task.trials
-            path.write_text(path.read_text() + "\n")
-
-    monkeypatch.setattr(session, "_write_labels", write_and_change)
-    with pytest.raises(SourceError, match=r"sub-01_ses-01.*trials.tsv"):
-        quiet(mirror, tmp_path / "s.zarr")
-    assert load_subject("01", tmp_path / "s.zarr").get_sessions() == ["ses-02"]
-
-
-def test_second_converter_waits_for_the_first(bids_root, store, tmp_path, caplog):
-    target = tmp_path / "s.zarr"
-    reports = []
-    threads = [
-        threading.Thread(target=lambda: reports.append(quiet(bids_root, target))) for _ in range(2)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sorted(len(report.converted) for report in reports) == [0, 15]
-    assert "Another converter is at work" in caplog.text
-    assert tree_bytes(target) == tree_bytes(store)
 
 
 def test_foreign_folder_is_refused_and_untouched(bids_root, tmp_path):
