@@ -83,12 +83,14 @@ class _Reader:
         try:
             piece = read()
             provenance = attributes_of(self._source, file, self._identities)
+            sources = sources_of(self._source, file, self._identities)
+            self._source.check_unchanged(sources)
         except PROBLEMS as error:
             self.pieces.errors[name] = error
             return
         attributes = piece.attributes | provenance
         self.pieces.found.append(Piece(piece.spec, piece.values, attributes, piece.node))
-        self.pieces.sources |= sources_of(self._source, file, self._identities)
+        self.pieces.sources |= sources
 
 
 def read_maps(source: Source, maps: Mapping[str, str], axis: VoxelAxis, ids: Sources) -> Pieces:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import shutil
@@ -15,9 +14,9 @@ from tqdm.auto import tqdm
 from zarr.abc.store import Store
 from zarr.storage import LocalStore
 
-from laion_zarr import _codec, config
 from laion_zarr import _layout as layout
 from laion_zarr import _schema as schema
+from laion_zarr import config
 from laion_zarr._store import Part, StoredParts, StoreLike, location, open_store
 from laion_zarr.conversion import subject as recipe
 from laion_zarr.conversion.axis import unchanged
@@ -243,11 +242,13 @@ class _Execution:
 
     def _run_job(self, job: Job, stimuli: Stimuli, lock: int | None, bar: Any) -> None:
         pending: dict[str, Part] = {}
+        # Of converted sessions: to any other belongs the table that is stored beside its betas.
+        tables: dict[str, pd.DataFrame] = {}
 
         def done(parts: dict[str, Part]) -> None:
             pending.update(parts)
             if not job.together:
-                self._commit(job.catalogue, pending, job.tables, stimuli)
+                self._commit(job.catalogue, pending, tables, stimuli)
                 pending.clear()
 
         if job.voxels_changed:
@@ -259,13 +260,13 @@ class _Execution:
             name = f"{job.subject} {task.session}"
             if isinstance(outcome, Exception):
                 self.report.failed[name] = outcome
-                job.tables.pop(task.session, None)
             else:
+                tables[task.session] = job.tables[task.session]
                 done({task.session: outcome})
                 self.report.converted.append(name)
         if job.together:
             self._refuse_partial(job, pending)
-        self._commit(job.catalogue, pending, job.tables, stimuli, anew=self.options.overwrite)
+        self._commit(job.catalogue, pending, tables, stimuli, anew=self.options.overwrite)
         job.catalogue.tidy()
 
     def _write_small(self, job: Job, done: Callable[[dict[str, Part]], None]) -> None:
@@ -316,7 +317,7 @@ class _Execution:
         whole = {**catalogue.parts, **parts}
         sessions = {name: part for name, part in whole.items() if schema.is_session_part(name)}
         table, made_from = stimuli
-        made_from = made_from | {name: _fingerprint(part) for name, part in sessions.items()}
+        made_from = made_from | {name: part.fingerprint for name, part in sessions.items()}
         stored = catalogue.parts.get(schema.TRIALS_PART)
         if sessions and (anew or stored is None or dict(stored.sources) != made_from):
             ours = self._tables(catalogue, sessions, tables)
@@ -361,7 +362,7 @@ class _Execution:
         arrays = stored.attributes(schema.METADATA_PART)[0]["csv_columns"]
         found = stored.load(schema.METADATA_PART)
         table = pd.DataFrame({column: found[array] for column, array in arrays.items()})
-        return table, {schema.METADATA_PART: _fingerprint(part)}
+        return table, {schema.METADATA_PART: part.fingerprint}
 
     def plan_stimuli(self) -> None:
         """Say what a run would do with the stimulus metadata."""
@@ -394,10 +395,6 @@ class _Execution:
             part = recipe.write_metadata(self.store, path, self.source, file, identities)
             catalogue.commit({schema.METADATA_PART: part})
             self.report.converted.append("stimuli metadata")
-
-
-def _fingerprint(part: Part) -> dict[str, int]:
-    return {"crc32c": _codec.crc32c(json.dumps(part.to_json()["files"], sort_keys=True).encode())}
 
 
 def stored_table(stored: StoredParts, session: str) -> pd.DataFrame:

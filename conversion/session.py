@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -38,6 +38,7 @@ from laion_zarr._store import Part, StoreLike, open_store
 from laion_zarr.conversion.plan import COLLECTED_TRIALS, VOLUMES_AHEAD
 from laion_zarr.conversion.sources import Grid, Identity, Source, Volume, damaged
 from laion_zarr.conversion.write import PartWriter
+from laion_zarr.errors import StoreError
 
 # Measured: a third thread gains nothing; by now the inflating thread has ended.
 _ENCODERS = 2
@@ -110,9 +111,7 @@ def convert_session(task: SessionTask, progress: Progress) -> Part:
             shape = (len(task.voxels), len(table))
             _write_betas(writer, slabs, shape, _provenance(task, sidecars))
     _write_labels(writer, task, table, sidecars)
-    changed = [path for path, was in task.identities.items() if source.identity(path) != was]
-    if changed:
-        raise damaged(source.full(changed[0]), "another one", "the file that it was at the start")
+    source.check_unchanged(task.identities)
     return writer.part(task.identities)
 
 
@@ -163,11 +162,11 @@ class Slabs:
         Trials of the session.
     n_kept : int
         Slabs that stay in memory.
-    scratch : binary file
-        Takes the others. Written and read, not mapped: a full disk is then an error and no crash.
+    scratch : _Scratch
+        Takes the others.
     """
 
-    def __init__(self, index: np.ndarray, n_trials: int, n_kept: int, scratch: BinaryIO) -> None:
+    def __init__(self, index: np.ndarray, n_trials: int, n_kept: int, scratch: _Scratch) -> None:
         self._n_trials = n_trials
         self._scratch = scratch
         self._slabs = []
@@ -187,8 +186,8 @@ class Slabs:
             first = trial // COLLECTED_TRIALS * COLLECTED_TRIALS
             for slab in self._slabs:
                 if slab.offset is not None:
-                    self._scratch.seek(slab.offset + first * slab.rows[0].nbytes)
-                    self._scratch.write(slab.rows[: done - first].data)
+                    offset = slab.offset + first * slab.rows[0].nbytes
+                    self._scratch.write(offset, slab.rows[: done - first].data)
 
     def whole(self) -> Iterator[np.ndarray]:
         """All trials of slab after slab, (trial, voxel) float32; each is let go after its turn."""
@@ -196,8 +195,7 @@ class Slabs:
             rows, slab.rows = slab.rows, slab.rows[:0].copy()
             if slab.offset is not None:
                 rows = np.empty((self._n_trials, len(slab.index)), rows.dtype)
-                self._scratch.seek(slab.offset)
-                self._scratch.readinto(rows.data)  # type: ignore[attr-defined]
+                self._scratch.read_into(slab.offset, rows.data)
             yield rows
 
 
@@ -206,8 +204,49 @@ def _slabs(task: SessionTask, n_trials: int, store: Any) -> Iterator[Slabs]:
     index = _fortran_index(task.voxels, task.grid.shape)
     # Beside the store, where there is room; /tmp may be memory.
     folder = store.root / Path(task.path).parent if isinstance(store, LocalStore) else None
-    with tempfile.TemporaryFile(dir=folder) as scratch:
+    with _Scratch(folder) as scratch:
         yield Slabs(index, n_trials, task.slabs_kept, scratch)
+
+
+class _Scratch:
+    """A file beside the store, gone when closed, whose folder's want of room is a `StoreError`.
+
+    Written and read, not mapped: on a full disk the kernel ends a process that writes into a map.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder or Path(tempfile.gettempdir())
+        with self._needing_room():
+            self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
+
+    def __enter__(self) -> _Scratch:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def write(self, offset: int, data: memoryview) -> None:
+        """Write at a place."""
+        with self._needing_room():
+            self._file.seek(offset)
+            self._file.write(data)
+            self._file.flush()
+
+    def read_into(self, offset: int, out: memoryview) -> None:
+        """Read from a place."""
+        self._file.seek(offset)
+        self._file.readinto(out)
+
+    @contextmanager
+    def _needing_room(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise StoreError(
+                f"{self._folder} cannot take the scratch file for betas beyond --memory: "
+                f"{error.strerror}. Free space, or name more --memory, then run the same command: "
+                "what is whole is kept."
+            ) from error
 
 
 def _fortran_index(voxels: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:

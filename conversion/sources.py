@@ -9,7 +9,7 @@ import gzip
 import io
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -82,6 +82,8 @@ class Source:
 
     @cached_property
     def _fs(self) -> tuple[Any, str]:
+        if "://" not in self.root:
+            return fsspec.filesystem("file"), self.root  # whatever characters are in it
         options = {"anon": True} if layout.is_bucket(self.root) else {}
         return fsspec.core.url_to_fs(self.root, **options)
 
@@ -136,6 +138,12 @@ class Source:
             while block := file.read(_BLOCK):
                 crc = isal_zlib.crc32(block, crc)
         return {"size": size, "crc32": crc}
+
+    def check_unchanged(self, identities: Mapping[str, Identity]) -> None:
+        """Refuse files that are not what they were when they were looked at."""
+        for path, was in identities.items():
+            if self.identity(path) != was:
+                raise damaged(self.full(path), "another one", "the file that it was at the start")
 
     def sidecar(self, path: str, names: frozenset[str]) -> str | None:
         """BIDS sidecar of a file, if it is there."""

@@ -139,8 +139,13 @@ def _add(
     identities: Sources,
 ) -> None:
     what, path = named
-    axis.attributes[what] = attributes_of(source, path, identities)
-    axis.sources |= sources_of(source, path, identities)
+    provenance, sources = (
+        attributes_of(source, path, identities),
+        sources_of(source, path, identities),
+    )
+    source.check_unchanged(sources)
+    axis.attributes[what] = provenance
+    axis.sources |= sources
     kind, _, name = what.partition(":")
     flat = values.ravel()  # C order of the grid, whatever the file's
     if kind in MASKS:
@@ -342,6 +347,7 @@ def _join_stimuli(table: pd.DataFrame, stimuli: pd.DataFrame) -> pd.DataFrame:
 def write_metadata(store: Store, path: str, source: Source, file: str, ids: Sources) -> Part:
     """Write the stimulus metadata, rows as in the source."""
     table = source.read_metadata(file)
+    source.check_unchanged(ids)
     writer = PartWriter(store, path)
     arrays = schema.stimulus_columns(table.columns)
     writer.group({"csv_columns": arrays} | attributes_of(source, file, ids))

@@ -11,6 +11,7 @@ import pickle
 import subprocess
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import partial
@@ -56,7 +57,15 @@ def _guarded(work: Callable[[], Part]) -> Outcome:
     try:
         return work()
     except PROBLEMS as error:
+        _let_go(error)
         return error
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Clear what a traceback keeps alive: a session's betas, or its scratch file."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 def _in_process(

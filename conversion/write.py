@@ -50,16 +50,33 @@ _LEVEL = 3  # of zstd, for everything but betas
 _CRC32C = {"name": "crc32c"}
 
 
-def put(store: Store, key: str, data: bytes) -> None:
-    """Write one object; on disk by a temporary file and a rename."""
+@contextmanager
+def _changing(store: Store, key: str) -> Iterator[None]:
+    """Turn what a full disk or a read-only store raises into a `StoreError` that names the key."""
     try:
-        sync(store.set(key, BUFFERS.buffer.from_bytes(data)))
+        yield
     except (OSError, ValueError) as error:  # ValueError: a store opened read-only
         reason = getattr(error, "strerror", None) or error
         raise StoreError(
             f"{location(store, key)} cannot be written: {reason}. Free space or mend the "
             "permissions, then run the same command: what is whole is kept."
         ) from error
+
+
+def put(store: Store, key: str, data: bytes) -> None:
+    """Write one object; on disk by a temporary file and a rename."""
+    with _changing(store, key):
+        sync(store.set(key, BUFFERS.buffer.from_bytes(data)))
+
+
+def _delete(store: Store, key: str) -> None:
+    with _changing(store, key):
+        sync(store.delete(key))
+
+
+def _delete_below(store: Store, group: str) -> None:
+    with _changing(store, group):
+        sync(store.delete_dir(group))
 
 
 def _keys_below(store: Store, prefix: str) -> list[str]:
@@ -260,7 +277,7 @@ class Catalogue:
         for prefix in (self.group, f"{STAGING}/{self.group}"):
             for key in _keys_below(self.store, prefix):
                 if key not in listed:
-                    sync(self.store.delete(key))
+                    _delete(self.store, key)
         self.tidy()
 
     def tidy(self) -> None:
@@ -326,11 +343,11 @@ class Catalogue:
                 _copy(self.store, f"{part.path}/{key}", f"{final}/{key}")
             for key in _keys_below(self.store, final):
                 if key.removeprefix(f"{final}/") not in part.files:
-                    sync(self.store.delete(key))
+                    _delete(self.store, key)
             self.parts[name] = Part(final, part.files, part.sources)
         self._write_manifest()
         for part in staged.values():  # and nothing else there: workers may be writing beside it
-            sync(self.store.delete_dir(part.path))
+            _delete_below(self.store, part.path)
 
 
 def _prune(folder: Path) -> None:
@@ -342,19 +359,23 @@ def _prune(folder: Path) -> None:
 
 def _copy(store: Store, source: str, target: str) -> None:
     if isinstance(store, LocalStore):
-        target_path = store.root / target
-        target_path.parent.mkdir(parents=True, exist_ok=True)
-        partial = target_path.with_name(f".{target_path.name}.partial")
-        partial.unlink(missing_ok=True)
-        try:
-            os.link(store.root / source, partial)  # no second copy on disk
-        except OSError:
-            shutil.copyfile(store.root / source, partial)
-        partial.replace(target_path)
+        with _changing(store, target):
+            _link(store.root / source, store.root / target)
         return
     (data,) = fetch(store, [source])
     assert data is not None
     put(store, target, data)
+
+
+def _link(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.partial")
+    partial.unlink(missing_ok=True)
+    try:
+        os.link(source, partial)  # no second copy on disk
+    except OSError:
+        shutil.copyfile(source, partial)
+    partial.replace(target)
 
 
 def prepare_root(store: Store, overwrite: bool = False) -> None:
@@ -430,6 +451,8 @@ def finish_root(store: Store, groups: list[str]) -> None:
         own = json.loads(manifest)["files"]
         nodes |= {f"{group}/{key}": tuple(listed) for key, listed in own.items()}
         for part in catalogue.parts.values():
+            if part.path.startswith(STAGING):
+                continue  # no room for it in its place; it is read where it is until there is
             files = part.files.items()
             nodes |= {f"{part.path}/{k}": v for k, v in files if k.endswith("zarr.json")}
     whole = {}
@@ -469,12 +492,12 @@ def remove_strays(store: Store) -> None:
     known = {*groups_in(store), *lost_manifests(store)}
     for name in _names_in(store):
         if name.endswith(".partial"):
-            sync(store.delete(name))
+            _delete(store, name)
         elif name not in known and (name.startswith("sub-") or name == STIMULI_GROUP):
-            sync(store.delete_dir(name))
+            _delete_below(store, name)
     staged = {key.split("/")[1] for key in _keys_below(store, STAGING)}
     for name in staged - known:
-        sync(store.delete_dir(f"{STAGING}/{name}"))
+        _delete_below(store, f"{STAGING}/{name}")
 
 
 @contextmanager

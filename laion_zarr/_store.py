@@ -217,6 +217,12 @@ class Part:
             "sources": dict(self.sources),
         }
 
+    @property
+    def fingerprint(self) -> dict[str, int]:
+        """What tells its content from another's."""
+        text = json.dumps(self.to_json()["files"], sort_keys=True)
+        return {"crc32c": _codec.crc32c(text.encode())}
+
     def arrays(self) -> list[str]:
         """Names of the arrays, relative to `path`."""
         nodes = [key.removesuffix("/zarr.json") for key in self.files if key.endswith("/zarr.json")]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pandas as pd
 
 from laion_zarr._base import SubjectBase
-from laion_zarr._schema import IMAGES_PART, METADATA_PART, STIMULI_GROUP
-from laion_zarr._store import StoredParts, location
-from laion_zarr.errors import NotConvertedError, StimuliNotDownloadedError
+from laion_zarr._schema import IMAGES_PART, METADATA_PART, STIMULI_GROUP, TRIALS_PART
+from laion_zarr._store import Part, StoredParts, location
+from laion_zarr.errors import NotConvertedError, StimuliNotDownloadedError, StoreError
 
 
 class SubjectStimuli(SubjectBase):
@@ -31,9 +31,22 @@ class SubjectStimuli(SubjectBase):
                 f"The store {location(self._handle.stored.store)} holds no stimulus metadata. "
                 "Download stimuli/task-images_metadata.csv and run 'laion-zarr convert' again."
             ) from error
+        self._refuse_other_rows(part)
         arrays = stored.attributes(METADATA_PART)[0]["csv_columns"]
         found = stored.load(METADATA_PART, part.arrays())
         return pd.DataFrame({column: found[array] for column, array in arrays.items()})
+
+    def _refuse_other_rows(self, part: Part) -> None:
+        """Refuse metadata whose rows are not those that ``stim_idx`` of the trials means."""
+        trials = self._handle.stored.parts.get(TRIALS_PART)
+        joined = None if trials is None else trials.sources.get(METADATA_PART)
+        if joined not in (None, part.fingerprint):
+            raise StoreError(
+                f"The stimulus metadata of {location(self._handle.stored.store)} are not those "
+                f"that the trials of {self._handle.subject} were joined with: a conversion is at "
+                "work, or was interrupted. Open it again; if that does not help, run 'laion-zarr "
+                "convert' again."
+            )
 
     def get_n_stimuli(self, stimuli: str | None = None) -> int:
         """Number of stimuli in the metadata of the dataset.

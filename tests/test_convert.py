@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-import threading
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from laion_zarr import convert, load_subject, verify
-from laion_zarr.conversion import pipeline, session
+from laion_zarr import convert, load_subject
+from laion_zarr.conversion import pipeline
 from laion_zarr.conversion.plan import SessionSize, parse_memory, plan_work
-from laion_zarr.conversion.synthetic import write_dataset
-from laion_zarr.errors import SourceError, StoreError
+from laion_zarr.errors import StoreError
 
 
 def tree_bytes(root: Path) -> dict[str, bytes]:
@@ -94,79 +87,6 @@ def test_too_little_disk_is_said_first(bids_root, tmp_path, monkeypatch):
     with pytest.raises(StoreError, match=r"0\.0 GB free, and the conversion needs up to"):
         quiet(bids_root, tmp_path / "s.zarr")
     assert not list((tmp_path / "s.zarr").rglob("c"))
-
-
-def test_source_that_changes_while_it_is_read(bids_root, tmp_path, copy_of, monkeypatch):
-    mirror = copy_of(bids_root)
-    write = session._write_labels
-
-    def write_and_change(writer, task, *rest):
-        write(writer, task, *rest)
-        if (task.subject, task.session) == ("sub-01", "ses-01"):
-            path = mirror / task.trials
-            path.write_text(path.read_text() + "\n")
-
-    monkeypatch.setattr(session, "_write_labels", write_and_change)
-    with pytest.raises(SourceError, match=r"sub-01_ses-01.*trials.tsv"):
-        quiet(mirror, tmp_path / "s.zarr")
-    assert load_subject("01", tmp_path / "s.zarr").get_sessions() == ["ses-02"]
-
-
-@pytest.fixture(scope="module")
-def larger_root(tmp_path_factory):
-    return write_dataset(tmp_path_factory.mktemp("larger"), "demo", ["sub-01"])
-
-
-KILLS = 6
-
-
-@pytest.mark.parametrize("overwrite", [False, True])
-def test_killed_at_any_moment_then_run_again(larger_root, tmp_path, overwrite):
-    """SIGKILL of the whole process group; what is listed is readable; a re-run makes it whole."""
-    whole = tmp_path / "whole.zarr"
-    quiet(larger_root, whole)
-    target = tmp_path / "killed.zarr"
-    options = ["--overwrite"] if overwrite else []
-    if overwrite:
-        quiet(larger_root, target)
-    command = [
-        *(sys.executable, "-m", "laion_zarr.conversion.cli", "convert", "--quiet"),
-        *("--source", str(larger_root), "--store", str(target), "--n-workers", "2", *options),
-    ]
-    rng = np.random.default_rng(0)
-    killed = 0
-    expected = load_subject("01", whole).get_betas(session="ses-01", roi="face").values
-    for _ in range(KILLS):
-        process = subprocess.Popen(
-            command, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
-        time.sleep(float(rng.uniform(0.8, 3.5)))
-        killed += process.poll() is None
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-        if overwrite:  # the old is readable throughout
-            found = load_subject("01", target).get_betas(session="ses-01", roi="face").values
-            np.testing.assert_array_equal(found, expected)
-    assert killed
-    subprocess.run(command, check=True, capture_output=True)
-    assert tree_bytes(target) == tree_bytes(whole)
-    assert not verify(target, progress=False).problems
-
-
-def test_second_converter_waits_for_the_first(bids_root, store, tmp_path, caplog):
-    target = tmp_path / "s.zarr"
-    reports = []
-    threads = [
-        threading.Thread(target=lambda: reports.append(quiet(bids_root, target))) for _ in range(2)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sorted(len(report.converted) for report in reports) == [0, 15]
-    assert "Another converter is at work" in caplog.text
-    assert tree_bytes(target) == tree_bytes(store)
 
 
 def test_foreign_folder_is_refused_and_untouched(bids_root, tmp_path):

@@ -41,7 +41,7 @@ ALLOWED: dict[str, set[str]] = {
     "conversion.sources": {"errors", "_layout"},
     "conversion.write": {*BASE, "_codec", "_store"},
     "conversion.session": {
-        *("_codec", "_schema", "_store"),
+        *(*BASE, "_codec", "_store"),
         *("conversion.plan", "conversion.sources", "conversion.write"),
     },
     "conversion.workers": {"errors", "_store", "conversion.options", "conversion.session"},
@@ -63,7 +63,7 @@ ALLOWED: dict[str, set[str]] = {
         *("conversion.subject", "conversion.write"),
     },
     "conversion.pipeline": {
-        *(*BASE, "_codec", "_layout", "_store", "config", "conversion.options"),
+        *(*BASE, "_layout", "_store", "config", "conversion.options"),
         *("conversion.axis", "conversion.pieces", "conversion.planning", "conversion.sources"),
         *("conversion.subject", "conversion.workers", "conversion.write"),
     },

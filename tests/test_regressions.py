@@ -16,7 +16,7 @@ from zarr.storage import MemoryStore
 from laion_zarr import convert, load_subject, verify
 from laion_zarr._store import open_store
 from laion_zarr.conversion.subject import combined
-from laion_zarr.errors import LaionZarrError, StoreError
+from laion_zarr.errors import LaionZarrError, SourceError, StoreError
 
 
 def quiet(*args, **options):
@@ -120,6 +120,22 @@ def test_one_subjects_damage_leaves_the_others_whole(bids_root, store, copy_of):
         quiet(bids_root, broken, subjects="01", overwrite=True)
     root = json.loads((broken / "zarr.json").read_bytes())
     assert "sub-01/ses-01/betas" in root["consolidated_metadata"]["metadata"]
+
+
+def test_a_session_that_fails_keeps_its_trials(bids_root, store, copy_of):
+    """New trials of both sessions, new betas of one: the other's stored betas keep their labels."""
+    target, mirror = copy_of(store), copy_of(bids_root)
+    for path in mirror.rglob("sub-01_*trials.tsv"):
+        path.write_text(path.read_text().replace("shared_", "unique_"))
+    (betas,) = mirror.rglob("sub-01_ses-02*Betas_statmap.nii.gz")
+    betas.write_bytes(betas.read_bytes()[:-9])
+    with pytest.raises(SourceError, match="ses-02"):
+        quiet(mirror, target, subjects="01")
+    sub = load_subject("01", target)
+    table = sub.metadata.groupby("session")["label"].apply(list)
+    for ses in sub.get_sessions():
+        assert table[ses] == sub.get_trial_info(ses)["label"].tolist()
+    assert not any(name.startswith("shared_") for name in table["ses-01"])
 
 
 def test_what_a_killed_first_run_left_is_removed(bids_root, store, copy_of):
