@@ -42,7 +42,7 @@ def link_sessions(store: Path, subject: str, n_sessions: int) -> None:
         path = f"{subject}/{schema.maps_part(session)}"
         maps[schema.maps_part(session)] = Part(path, linked(store, old, path, ()), old.sources)
     tables = {session: table.assign(session=session) for session in parts}
-    made_from = {name: {"crc32c": 0} for name in parts}
+    made_from = {name: {"crc32": 0} for name in parts}
     path = catalogue.place(schema.TRIALS_PART)
     trials = recipe.write_trials(opened, path, tables, None, made_from)
     catalogue.commit(parts | maps | {schema.TRIALS_PART: trials})

@@ -181,7 +181,7 @@ class PartWriter:
     def put(self, key: str, data: bytes) -> None:
         """Write one object below the part's group."""
         put(self._store, f"{self.path}/{key}", data)
-        self.files[key] = (len(data), _codec.crc32c(data))
+        self.files[key] = (len(data), _codec.crc32(data))
 
     def group(self, attributes: Mapping[str, Any], node: str = "") -> None:
         """Write a group's metadata."""
@@ -326,7 +326,7 @@ class Catalogue:
             "schema_version": SCHEMA_VERSION,
             "group": self.group,
             "files": {
-                key: [len(data), _codec.crc32c(data)] for key, data in self._group_files().items()
+                key: [len(data), _codec.crc32(data)] for key, data in self._group_files().items()
             },
             "parts": {name: part.to_json() for name, part in self.parts.items()},
         }
@@ -464,7 +464,7 @@ def finish_root(store: Store, groups: list[str]) -> None:
     root = {
         "schema_version": SCHEMA_VERSION,
         "groups": groups,
-        "files": {"zarr.json": [len(data), _codec.crc32c(data)]},
+        "files": {"zarr.json": [len(data), _codec.crc32(data)]},
     }
     put(store, MANIFEST, dump_manifest(root))
     put(store, "zarr.json", data)

@@ -12,6 +12,7 @@ from typing import Any
 
 import google_crc32c
 import numpy as np
+from isal import isal_zlib
 from numcodecs import blosc, zstd
 from numcodecs.vlen import VLenUTF8
 
@@ -29,6 +30,15 @@ class ChecksumError(ValueError):
 def crc32c(data: bytes | np.ndarray) -> int:
     """CRC-32C (Castagnoli), the checksum of Zarr's ``crc32c`` codec."""
     return google_crc32c.value(data)
+
+
+def crc32(data: bytes | np.ndarray) -> int:
+    """CRC-32 (of gzip): what a manifest records of an object.
+
+    Of another polynomial than CRC-32C, since most objects end in their own CRC-32C, and over data
+    that do, a CRC-32C is one constant, whatever the data.
+    """
+    return isal_zlib.crc32(data)
 
 
 def _strip_crc(payload: bytes) -> bytes:

@@ -33,7 +33,7 @@ from laion_zarr._schema import (
 from laion_zarr.errors import NotConvertedError, StoreError, StoreVersionError
 
 StoreLike = str | Path | Store
-Files = Mapping[str, tuple[int, int]]  # key -> (bytes, CRC-32C)
+Files = Mapping[str, tuple[int, int]]  # key -> (bytes, CRC-32)
 
 # Chunks (~1 MB each) fetched together: bounds what a block holds beside its result.
 _CHUNKS_AT_ONCE = 32
@@ -111,7 +111,7 @@ def check(store: Store, key: str, data: bytes | None, expected: tuple[int, int])
         raise damaged(store, key, "is missing")
     if len(data) != size:
         raise damaged(store, key, f"has {len(data):,} bytes, expected {size:,}")
-    if _codec.crc32c(data) != crc:
+    if _codec.crc32(data) != crc:
         raise damaged(store, key, "does not match its checksum")
     return data
 
@@ -194,7 +194,7 @@ class Part:
     path : str
         Group in the store that holds it.
     files : mapping of str to (int, int)
-        Every object below `path`, with its bytes and CRC-32C.
+        Every object below `path`, with its bytes and CRC-32.
     sources : mapping of str to dict
         Source files it was made from, with size and CRC-32.
     """
@@ -221,7 +221,7 @@ class Part:
     def fingerprint(self) -> dict[str, int]:
         """What tells its content from another's."""
         text = json.dumps(self.to_json()["files"], sort_keys=True)
-        return {"crc32c": _codec.crc32c(text.encode())}
+        return {"crc32": _codec.crc32(text.encode())}
 
     def arrays(self) -> list[str]:
         """Names of the arrays, relative to `path`."""
@@ -307,7 +307,7 @@ class StoredParts:
             if node is not None and key.endswith("zarr.json"):
                 data = _node_bytes(node)
                 # Stale while a converter is at work: then the node's own file counts.
-                if (len(data), _codec.crc32c(data)) == part.files[key]:
+                if (len(data), _codec.crc32(data)) == part.files[key]:
                     found[key] = data
         missing = [key for key in keys if key not in found]
         paths = [f"{part.path}/{key}" for key in missing]

@@ -21,7 +21,6 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.storage import MemoryStore
 
 from laion_zarr import convert, load_subject, verify
-from laion_zarr._codec import crc32c
 from laion_zarr._store import dump_manifest, location, open_store, parse_manifest
 from laion_zarr.conversion.cli import main
 from laion_zarr.errors import StoreError
@@ -280,14 +279,6 @@ WAYS: list[Callable[..., Damage]] = [
 ]
 
 
-def is_indistinguishable(damage: Damage, whole: Mapping[str, bytes]) -> bool:
-    """Whether sizes and checksums are all as the manifests list them."""
-    return all(
-        data is not None and (len(data), crc32c(data)) == (len(whole[key]), crc32c(whole[key]))
-        for key, data in damage.items()
-    )
-
-
 # -- the oracle
 
 READERS: dict[str, Callable[[Any, str], Any]] = {
@@ -450,8 +441,7 @@ def draw(kind, way, number, whole, older) -> tuple[Damage, np.random.Generator]:
     """The same damage for the same arguments; none where there is nothing to do it with."""
     rng = np.random.default_rng([zlib.crc32(f"{kind} {way.__name__}".encode()), number])
     keys = keys_of(kind, whole)
-    damage = way(keys[int(rng.integers(len(keys)))], whole, older, rng)
-    return ({} if is_indistinguishable(damage, whole) else damage), rng
+    return way(keys[int(rng.integers(len(keys)))], whole, older, rng), rng
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -533,7 +523,6 @@ def test_damaged_metadata_of_one_subject_stop_no_conversion_of_another(
     assert tree_bytes(place.like) == whole
 
 
-@pytest.mark.xfail(strict=True, reason="the manifest's checksum is the same for all of them")
 def test_small_chunks_of_one_size_that_changed_places(places, whole, right, tally):
     """A CRC-32C over data that end with their own CRC-32C is a constant."""
     one, other = (f"sub-03/surfaces/hemi-L/{name}_label/c/0" for name in ("EBA", "FFA1"))
