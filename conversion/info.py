@@ -10,8 +10,8 @@ from laion_zarr import config
 from laion_zarr._schema import TRIALS_PART, VOXELS_PART, is_session_part
 from laion_zarr._store import StoredParts, StoreLike, location, open_store
 from laion_zarr.conversion.sources import open_source
-from laion_zarr.conversion.write import groups_in
-from laion_zarr.errors import DataDirNotSetError, LaionZarrError
+from laion_zarr.conversion.write import groups_in, lost_manifests
+from laion_zarr.errors import DataDirNotSetError, LaionZarrError, StoreError
 
 
 def describe(
@@ -47,7 +47,7 @@ def _store_lines(
 ) -> Iterator[str]:
     try:
         opened = open_store(config.get_store() if store is None else store, storage_options)
-        groups = groups_in(opened)
+        groups = sorted({*groups_in(opened), *lost_manifests(opened)})
     except (LaionZarrError, FileNotFoundError) as error:
         yield f"Store: none ({error})"
         return
@@ -58,7 +58,10 @@ def _store_lines(
         yield "  empty"
     for group in groups:
         if wanted in (None, group):
-            yield from _group_lines(StoredParts(opened, group))
+            try:
+                yield from list(_group_lines(StoredParts(opened, group)))
+            except StoreError as error:
+                yield f"  {group}: damaged ({error})"
 
 
 def _group_lines(stored: StoredParts) -> Iterator[str]:

@@ -92,3 +92,13 @@ def test_demo_says_what_happened_and_draws(tmp_path):
     assert "get_betas(roi='face'): 51 trials ×" in text
     assert str(picture) in text
     assert demo.run_demo(tmp_path / "demo", "tiny", False, lines.append) == picture
+
+
+def test_info_shows_what_is_damaged_beside_the_rest(store, copy_of, capsys):
+    broken = copy_of(store)
+    (broken / "sub-01" / "manifest.json").unlink()
+    assert main(["info", "--store", str(broken)]) == 0
+    shown = capsys.readouterr().out
+    assert "sub-01: damaged" in shown
+    assert "sub-01/manifest.json is missing" in shown
+    assert "sub-03: 2 sessions" in shown
