@@ -36,7 +36,7 @@ from laion_zarr.conversion.synthetic import Size, write_dataset
 
 SUB = "sub-01"
 TEN = tuple(f"ses-{number:02d}" for number in range(1, 11))
-PATIENCE = 120  # seconds; what takes longer hangs
+PATIENCE = 300  # seconds; what takes longer hangs
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +109,7 @@ def ask_children(context, things):
         process.start()
         children.append((process, ours))
     for process, ours in children:
-        assert ours.poll(PATIENCE / 2), "a child hangs"
+        assert ours.poll(PATIENCE), "a child hangs"
         yield ours.recv()
         process.join()
         assert process.exitcode == 0
@@ -142,8 +142,9 @@ def main(method, store, rounds):
     if method == "forkserver":
         context.set_forkserver_preload(["dask.array", "laion_zarr.subject", "pytest"])
     for number in range(int(rounds)):
-        # Every other time while a thread goes on reading.
-        with reading(sub) if number % 2 else nullcontext():
+        # Every other time while a thread goes on reading. Not while forking: a lock that another
+        # thread holds at that moment, and Dask has some, stays locked in the child for ever.
+        with reading(sub) if number % 2 and method != "fork" else nullcontext():
             for found in ask_children(context, [sub, unread, lazy]):
                 assert found == once
                 count += len(found)
@@ -205,7 +206,7 @@ def run_main(method, store, n_rounds):
         [sys.executable, *quiet, __file__, method, store, str(n_rounds)],
         capture_output=True,
         text=True,
-        timeout=PATIENCE * (n_rounds + 1),
+        timeout=PATIENCE * (n_rounds + 2),
     )
     assert result.returncode == 0, result.stderr
     return int(result.stdout)
