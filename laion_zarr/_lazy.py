@@ -60,10 +60,19 @@ class SubjectHandle:
         self._open()
 
     def _open(self) -> None:
-        self.stored = StoredParts(open_store(*self._recipe), self.subject)
-        self.checksum = self.stored.checksum
+        self._stored = StoredParts(open_store(*self._recipe), self.subject)
+        self._pid = os.getpid()
+        self.checksum = self._stored.checksum
         self._order: np.ndarray | None = None
         self._betas: dict[str, SessionBetas] = {}
+
+    @property
+    def stored(self) -> StoredParts:
+        """What the store holds; in a forked child, over connections of its own."""
+        if self._pid != os.getpid():
+            self._stored.store = open_store(*self._recipe)
+            self._pid = os.getpid()
+        return self._stored
 
     def reopened(self) -> bool:
         """Open again; whether the store has changed since."""

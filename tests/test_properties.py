@@ -23,7 +23,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 import zarr
-from hypothesis import HealthCheck, Phase, assume, given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from laion_zarr import convert, load_subject, verify
@@ -64,22 +64,10 @@ LABELS = (
 )
 CHUNK, SLAB = 128, 17_280  # as docs/store.md promises them
 
-FEW = settings(
-    max_examples=25,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    phases=[Phase.explicit, Phase.generate],
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
-# Takes its time also to make a failure small.
-MANY = settings(
-    FEW,
-    max_examples=200,
-    derandomize=False,
-    phases=[Phase.explicit, Phase.generate, Phase.shrink],
-    suppress_health_check=list(HealthCheck),
-)
+
+def examples(short, long):
+    """How many examples to try, in CI and by ``--long``."""
+    return settings(max_examples=long if settings.get_current_profile_name() == "long" else short)
 
 
 # -- what a mirror may look like
@@ -110,7 +98,9 @@ class Spec:
     full_mask: bool
 
 
-KINDS = ("<f4", ">f4", "<f8", ">f8", "<i2", ">i2", "scaled <i2", "scaled >i2", "scaled <f4", "u1")
+FLOATS = ("<f4", ">f4", "<f8", ">f8", "scaled <f4", "scaled >f8")
+INTEGERS = ("i1", "u1", "<i2", ">i2", ">u2", "<i4", "<u4", ">i8", "scaled <i2", "scaled >i2")
+KINDS = (*FLOATS, *INTEGERS)
 HOLES = ("none", "voxel", "volume", "some", "infinite", "all")
 
 
@@ -143,7 +133,7 @@ def mirrors(draw):
     roi_kinds = st.sampled_from(["empty", "one", "all", "outside", "few", "some", "most"])
     return Spec(
         seed=draw(st.integers(0, 2**32 - 1)),
-        sides=tuple(draw(st.lists(st.integers(2, 9), min_size=3, max_size=3, unique=True))),
+        sides=draw(st.tuples(*[st.integers(1, 9)] * 3)),
         oblique=draw(st.booleans()),
         masks=masks,
         sessions=draw(sessions()),
@@ -207,7 +197,7 @@ def beta_values(rng, shape, session):
     dtype = np.dtype(session.kind.removeprefix("scaled "))
     if dtype.kind in "iu":
         info = np.iinfo(dtype)
-        return rng.integers(info.min, info.max + 1, shape)
+        return rng.integers(info.min, info.max, shape, dtype.newbyteorder("="), endpoint=True)
     values = rng.normal(0, 2, shape)
     values[rng.random(shape) < 0.1] = 0
     holes = {
@@ -647,7 +637,10 @@ def check_betas(case: Case, data):
 def check_sel(case: Case, data):
     """`sel` with every combination of arguments; `dataset` is `sel` of nothing."""
     files = case.files
-    same_dataset(case.sub.dataset, files, np.arange(len(files.trials)), files.union)
+    everything = np.arange(len(files.trials)), files.union
+    same_dataset(case.sub.dataset, files, *everything)
+    with xr.open_dataset(case.store, engine="laion_zarr", group=SUB, chunks={}) as opened:
+        same_dataset(opened, files, *everything)
     for _ in range(3):
         arguments, voxels = data.draw(voxel_selections(files, with_mask=False))
         if union := data.draw(st.booleans()):
@@ -949,21 +942,13 @@ CHECKS = [
 ]
 
 
-@settings(FEW, max_examples=18)
+@examples(18, 400)
 @given(spec=mirrors(), data=st.data())
-def test_answers_are_what_the_files_say(spec, data):
+def test_answers_are_what_the_files_say(tally, spec, data):
     with converted(spec) as case:
         for check in CHECKS:  # together: converting takes longer than asking
             check(case, data)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__[6:])
-@MANY
-@given(spec=mirrors(), data=st.data())
-def test_answers_are_what_the_files_say_often(check, spec, data):
-    with converted(spec) as case:
-        check(case, data)
+    tally("random mirrors converted and asked")
 
 
 # -- what random mirrors seldom have
@@ -1254,19 +1239,11 @@ any_chunks = pytest.mark.filterwarnings("ignore:The specified chunks separate:Us
 
 @any_chunks
 @each_selection
-@FEW
+@examples(25, 500)
 @given(data=st.data())
-def test_selection_commutes(crowd, check, data):
+def test_selection_commutes(crowd, tally, check, data):
     check(crowd, data)
-
-
-@pytest.mark.slow
-@any_chunks
-@each_selection
-@MANY
-@given(data=st.data())
-def test_selection_commutes_often(crowd, check, data):
-    check(crowd, data)
+    tally("random selections that commute with loading")
 
 
 # -- the bytes of a store
@@ -1306,17 +1283,11 @@ def orders(draw):
     return spec, draw(st.permutations(range(len(spec.sessions))))
 
 
-@settings(FEW, max_examples=3)
+@examples(3, 60)
 @given(asked=orders())
-def test_store_depends_on_its_sources_alone(asked):
+def test_store_depends_on_its_sources_alone(tally, asked):
     check_bytes(*asked)
-
-
-@pytest.mark.slow
-@settings(MANY, max_examples=50)
-@given(asked=orders())
-def test_store_depends_on_its_sources_alone_often(asked):
-    check_bytes(*asked)
+    tally("random mirrors converted in any order")
 
 
 def test_workers_do_not_change_the_store(crowd, tmp_path):
@@ -1349,9 +1320,10 @@ def runs(labels, group):
     assert all((np.diff(group[piece]) >= 0).all() for piece in pieces)
 
 
-@settings(FEW, max_examples=100)
+@examples(100, 2000)
 @given(axis=axes(), slab=st.integers(1, 60))
-def test_storage_order(axis, slab):
+def test_storage_order(tally, axis, slab):
+    tally("random voxel axes ordered")
     voxels, _, masks, rois = axis
     with mock.patch.object(plan, "SLAB_VOXELS", slab):
         stored = plan.storage_order(*axis)
