@@ -207,7 +207,8 @@ def test_really_full_disk(
     monkeypatch.setattr(pipeline, "_SPARE", -(1 << 40))  # or it is said before it is tried
     if scratch:
         monkeypatch.setattr(WorkPlan, "slabs_kept", lambda *_: 0)
-    blocks = sum(-(-path.stat().st_size // 4096) for path in first_store.rglob("*/*"))
+    files = [path for path in first_store.rglob("*") if path.is_file()]
+    blocks = sum(-(-path.stat().st_size // 4096) for path in files)
     rng = np.random.default_rng(n_workers)
     for share in rng.uniform(0.2, 0.9, size=rounds(1, 12)):
         with small_disk(tmp_path / "disk", int(blocks * share) * 4096) as enlarge:
@@ -387,7 +388,7 @@ def test_source_that_changes_while_it_is_read(
         error = failure(mirror, target)
         plan["left"] = 0
         if error:
-            assert path.name in error
+            assert path.name in error or "as the trial table has rows" in error
         elif tree(target) != tree(first_store):
             quiet(mirror, now)
             assert tree(target) == tree(now)
