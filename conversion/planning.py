@@ -273,7 +273,7 @@ class Planner:
             return
         table = self.source.read_trials(files.trials, session)
         with self.source.volume(files.betas) as volume:
-            check_betas(volume, job.axis.grid, len(table))
+            check_betas(volume, job.axis.grid, files.trials, len(table))
             size = SessionSize(len(job.axis.voxels), len(table), len(volume.buffer()))
         job.tables[session] = table
         job.sizes.append(size)

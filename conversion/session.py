@@ -105,7 +105,7 @@ def convert_session(task: SessionTask, progress: Progress) -> Part:
         }
     )
     with source.volume(task.betas) as volume:
-        check_betas(volume, task.grid, len(table))
+        check_betas(volume, task.grid, task.trials, len(table))
         with _slabs(task, len(table), store) as slabs:
             _read_volumes(volume, slabs, progress)
             shape = (len(task.voxels), len(table))
@@ -121,15 +121,14 @@ def _provenance(task: SessionTask, sidecars: Mapping[str, Any]) -> dict[str, Any
     return {"source": source, **sidecar}
 
 
-def check_betas(volume: Volume, grid: Grid, n_rows: int) -> None:
+def check_betas(volume: Volume, grid: Grid, trials: str, n_rows: int) -> None:
     """Refuse a beta series that is not one volume per trial on the subject's grid."""
     if len(volume.shape) != 4:
         raise damaged(volume.path, f"a {len(volume.shape)}-D image", "4-D, one volume per trial")
     volume.grid.check_same(grid)
     if volume.shape[3] != n_rows:
-        raise damaged(
-            volume.path, f"{volume.shape[3]} volumes", f"{n_rows}, as the trial table has rows"
-        )
+        rows = f"{n_rows}, a row of {trials} for each (or is that the damaged one?)"
+        raise damaged(volume.path, f"{volume.shape[3]} volumes", rows)
 
 
 @dataclass

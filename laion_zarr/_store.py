@@ -185,6 +185,12 @@ def parse_root(store: Store, data: bytes | None) -> dict[str, Any]:
     return root
 
 
+def _without_nodes(root: bytes) -> bytes:
+    """The root's ``zarr.json`` as far as the metadata consolidated in it."""
+    head, found, _ = root.partition(b',\n  "consolidated_metadata"')
+    return head + b"}" if found else root
+
+
 @dataclass(frozen=True)
 class Part:
     """One whole part of a subject, as its manifest lists it.
@@ -265,15 +271,15 @@ class StoredParts:
         self.group = group
         self._nodes: dict[str, Any] = {}  # consolidated metadata, not proven as yet
         key = f"{group}/{MANIFEST}"
-        # One object instead of dozens where a request is dear; on disk the small files are nearer.
-        keys = [key] if isinstance(store, LocalStore) else [key, "zarr.json"]
-        manifest, *root = fetch(store, keys)
-        if root or manifest is None:
-            (data,) = root or fetch(store, ["zarr.json"])
-            if data is None and manifest is not None:
-                raise damaged(store, "zarr.json", "is missing")
-            root_node = parse_root(store, data)
-            self._nodes = (root_node.get("consolidated_metadata") or {}).get("metadata", {})
+        root, manifest = fetch(store, ["zarr.json", key])
+        if root is None and manifest is not None:
+            raise damaged(store, "zarr.json", "is missing")
+        if manifest is not None and isinstance(store, LocalStore):
+            # On disk the small files are nearer than a megabyte that must be parsed for them.
+            parse_root(store, _without_nodes(root or b""))
+        else:
+            consolidated = parse_root(store, root).get("consolidated_metadata") or {}
+            self._nodes = consolidated.get("metadata", {})
         if manifest is None:
             if group in self._nodes:
                 raise damaged(store, key, "is missing")
