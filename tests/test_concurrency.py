@@ -217,7 +217,7 @@ def test_processes(ten, once, rounds, tally, method):
     """Opened and read in the parent, then read in its children, as a data loader does."""
     if method not in multiprocessing.get_all_start_methods():
         pytest.skip(f"no {method} here")
-    n_rounds = rounds(1 if method == "spawn" else 2, 20)
+    n_rounds = rounds(1, 8) if method == "spawn" else rounds(2, 20)
     tally("answers of processes", run_main(method, str(ten), n_rounds))
 
 
