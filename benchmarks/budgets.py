@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -205,7 +206,7 @@ def rival_figures(data: Path, root: Path, reads: Reads) -> list[Figure]:
     rivals.write_hdf5(root / "betas.h5", brain.values)
     np.save(root / "roi.npy", betas.values)
     slow = {
-        "nibabel load, then mask": lambda: rivals.nibabel_load(source, mask),
+        "nibabel, half the trials at a time": lambda: rivals.nibabel_load(source, mask),
         "gzip stream, keeping the mask": lambda: rivals.gzip_stream(source, mask, len(betas)),
     }
     fast = {
@@ -213,9 +214,10 @@ def rival_figures(data: Path, root: Path, reads: Reads) -> list[Figure]:
         "laion_zarr": lambda: reads.sub.get_betas(session=SESSION, roi=roi).values,
         "memmap of just these voxels": lambda: rivals.read_memmap(root / "roi.npy"),
     }
-    for work in (*slow.values(), *fast.values()):
-        np.testing.assert_array_equal(work(), betas.values)
-    times = {name: timed(work) for name, work in slow.items()} | side_by_side(fast)
+    times = {}
+    for way, work in (slow | fast).items():
+        times[way] = timed(lambda work=work: np.testing.assert_array_equal(work(), betas.values))
+    times |= side_by_side(fast)
     some = np.sort(np.random.default_rng(0).choice(len(betas), min(32, len(betas)), replace=False))
     lazy = reads.sub.get_betas(session=SESSION, roi=roi)[some]
     name = f"{roi}, {len(voxels)} voxels, one session"
@@ -264,34 +266,34 @@ def _of_sessions(store: Path, n: int, promised: bool) -> list[Figure]:
     ]
 
 
-def all_figures(data: Path, root: Path, n_sessions: int) -> list[Figure]:
-    """The whole table."""
+def all_figures(data: Path, root: Path, n_sessions: int) -> Iterator[Figure]:
+    """The whole table, line by line."""
     betas = (data / layout.betas(SUBJECT, SESSION)).stat().st_size
     touch_memory(4 * betas)
     # Before anything is read: a child's peak RSS begins with what its parent had.
-    figures = convert_figures(data, root)
+    yield from convert_figures(data, root)
     verified = command("verify", "--store", str(root / "both.zarr"), "--quiet")
-    figures.append(Figure("verify, both masks", verified["seconds"], "s"))
-    figures += many_figures(root / "anatomical.zarr", n_sessions, root)
+    yield Figure("verify, both masks", verified["seconds"], "s")
+    yield from many_figures(root / "anatomical.zarr", n_sessions, root)
     # The budgets are for one mask; what both cost is shown beside them.
     for mask, note in (("anatomical", ""), ("both", ", both masks stored")):
         reads = Reads(root / f"{mask}.zarr")
         for found in (*reads.small(), *reads.large(), *reads.whole()):
             budget = None if note else found.budget
-            figures.append(replace(found, what=found.what + note, budget=budget))
-    figures += rival_figures(data, root, Reads(root / "anatomical.zarr"))
+            yield replace(found, what=found.what + note, budget=budget)
+    yield from rival_figures(data, root, Reads(root / "anatomical.zarr"))
     imports = median(in_child(IMPORT) for _ in range(5))
-    return [*figures, Figure("import laion_zarr", imports, "s", 0.3)]
+    yield Figure("import laion_zarr", imports, "s", 0.3)
 
 
-def print_table(figures: list[Figure]) -> None:
-    """What was measured, beside what was promised."""
-    for figure in figures:
-        promised = ""
-        if figure.budget is not None:
-            mark = "" if figure.value <= figure.budget else "  MISSED"
-            promised = f"≤ {figure.budget:g}{mark}"
-        print(f"{figure.what:<76}{figure.value:10.3g} {figure.unit:<13}{promised}")
+def shown(figure: Figure) -> Figure:
+    """Print what was measured, beside what was promised."""
+    promised = ""
+    if figure.budget is not None:
+        mark = "" if figure.value <= figure.budget else "  MISSED"
+        promised = f"≤ {figure.budget:.3g}{mark}"
+    print(f"{figure.what:<76}{figure.value:10.3g} {figure.unit:<13}{promised}", flush=True)
+    return figure
 
 
 def main() -> None:
@@ -306,8 +308,7 @@ def main() -> None:
     data = root / "data"
     if not (data / layout.betas(SUBJECT, SESSION)).exists():
         write_dataset(data, arguments.size, [SUBJECT], [SESSION], progress=True)
-    figures = all_figures(data, root, arguments.sessions)
-    print_table(figures)
+    figures = [shown(figure) for figure in all_figures(data, root, arguments.sessions)]
     if arguments.json:
         text = json.dumps([asdict(figure) for figure in figures], indent=1, ensure_ascii=False)
         arguments.json.write_text(text + "\n", encoding="utf-8")

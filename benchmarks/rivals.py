@@ -23,8 +23,11 @@ def inflate(path: Path) -> None:
 
 
 def nibabel_load(path: Path, mask: np.ndarray) -> np.ndarray:
-    """Load the whole file, then mask: what most scripts do."""
-    return np.asarray(nib.load(path).dataobj)[mask].T
+    """Load, then mask: what most scripts do. In halves, since the whole takes 24 GB."""
+    betas = nib.load(path).dataobj
+    middle = betas.shape[3] // 2
+    halves = (np.asarray(betas[..., part])[mask] for part in (np.s_[:middle], np.s_[middle:]))
+    return np.concatenate(list(halves), axis=1).T
 
 
 def gzip_stream(path: Path, mask: np.ndarray, n_trials: int) -> np.ndarray:

@@ -24,6 +24,7 @@ from laion_zarr.errors import NotConvertedError
 # Beyond this many alternations between sessions, blocks by session would be crumbs.
 _MAX_RUNS_PER_SESSION = 4
 _TRIALS_PER_BLOCK = 1024
+_VOXELS_IN_ONE_BLOCK = 4 * SLAB_VOXELS  # 289 MB of a session
 
 
 def as_list(value: object) -> list:
@@ -185,8 +186,12 @@ def trial_blocks(sessions: np.ndarray) -> tuple[int, ...]:
 
 
 def voxel_blocks(positions_in_union: np.ndarray) -> tuple[int, ...]:
-    """Dask block sizes along voxels: one block per slab, or one for a small selection."""
-    if len(positions_in_union) <= SLAB_VOXELS:
+    """Dask block sizes along voxels: one block per slab, or one for a small selection.
+
+    Regions are stored as a whole: in blocks by slab, each would read most of their chunks.
+    """
+    scattered = isinstance(compact(positions_in_union), np.ndarray)
+    if len(positions_in_union) <= (_VOXELS_IN_ONE_BLOCK if scattered else SLAB_VOXELS):
         return (len(positions_in_union),)
     slabs = positions_in_union // SLAB_VOXELS
     if (np.diff(slabs) >= 0).all():
