@@ -152,8 +152,8 @@ class SessionSize:
         buffers = _BASE_MEMORY + (VOLUMES_AHEAD + 2) * self.volume_nbytes
         scratch_voxels = max(0, self.n_voxels - n_kept * SLAB_VOXELS)
         collected = scratch_voxels * min(COLLECTED_TRIALS, self.n_trials) * _BYTES
-        # Beside those kept: a slab from the file, its chunks, their shard, the one being written.
-        return buffers + collected + (n_kept + 4) * self.slab_nbytes
+        # Beside those kept: a slab from the file, its chunks, and two shards being written.
+        return buffers + collected + (n_kept + 5) * self.slab_nbytes
 
 
 @dataclass(frozen=True)

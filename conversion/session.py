@@ -9,7 +9,7 @@ import queue
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -42,7 +42,9 @@ from laion_zarr.errors import StoreError
 
 # Measured: a third thread gains nothing; by now the inflating thread has ended.
 _ENCODERS = 2
+_WRITERS = 2
 _TILE_TRIALS = 64
+_NOTHING = np.empty((0, 0), "<f4")
 
 
 @dataclass(frozen=True)
@@ -178,24 +180,37 @@ class Slabs:
 
     def fill(self, trial: int, gather: Callable[[np.ndarray, np.ndarray], None]) -> None:
         """Take one trial: `gather(index, row)` fills a slab's row from its places in a volume."""
-        for slab in self._slabs:
-            gather(slab.index, slab.rows[trial % len(slab.rows)])
-        done = trial + 1
-        if done % COLLECTED_TRIALS == 0 or done == self._n_trials:
-            first = trial // COLLECTED_TRIALS * COLLECTED_TRIALS
-            for slab in self._slabs:
-                if slab.offset is not None:
-                    offset = slab.offset + first * slab.rows[0].nbytes
-                    self._scratch.write(offset, slab.rows[: done - first].data)
+        for number, slab in enumerate(self._slabs):
+            if slab.offset is None:
+                gather(slab.index, slab.rows[trial])
+                continue
+            # Each slab is written at another trial, so that inflating never waits for all of them.
+            row = (trial + number) % COLLECTED_TRIALS
+            gather(slab.index, slab.rows[row])
+            if row == COLLECTED_TRIALS - 1 or trial == self._n_trials - 1:
+                count = min(row, trial) + 1
+                offset = slab.offset + (trial + 1 - count) * slab.rows[0].nbytes
+                self._scratch.write(offset, slab.rows[row + 1 - count : row + 1].data)
 
-    def whole(self) -> Iterator[np.ndarray]:
-        """All trials of slab after slab, (trial, voxel) float32; each is let go after its turn."""
-        for slab in self._slabs:
-            rows, slab.rows = slab.rows, slab.rows[:0].copy()
-            if slab.offset is not None:
-                rows = np.empty((self._n_trials, len(slab.index)), rows.dtype)
-                self._scratch.read_into(slab.offset, rows.data)
-            yield rows
+    def whole(self) -> Iterator[tuple[int, np.ndarray]]:
+        """Number and all trials of each slab, (trial, voxel) float32; gone when the next is asked.
+
+        First those in memory; then the scratch file from its end, which is cut off after each: what
+        is let go is room for what is written.
+        """
+        n_kept = sum(slab.offset is None for slab in self._slabs)
+        for number in range(n_kept):
+            rows, self._slabs[number].rows = self._slabs[number].rows, _NOTHING
+            yield number, rows
+        # One buffer for the others: of new memory the kernel must first find and clear every page.
+        buffer = np.empty(self._n_trials * SLAB_VOXELS if n_kept < len(self._slabs) else 0, "<f4")
+        for number in reversed(range(n_kept, len(self._slabs))):
+            slab = self._slabs[number]
+            slab.rows = _NOTHING
+            rows = buffer[: self._n_trials * len(slab.index)].reshape(self._n_trials, -1)
+            assert slab.offset is not None
+            self._scratch.take_end(slab.offset, rows.data)
+            yield number, rows
 
 
 @contextmanager
@@ -231,10 +246,11 @@ class _Scratch:
             self._file.write(data)
             self._file.flush()
 
-    def read_into(self, offset: int, out: memoryview) -> None:
-        """Read from a place."""
+    def take_end(self, offset: int, out: memoryview) -> None:
+        """Read from a place to the end, and cut that off."""
         self._file.seek(offset)
         self._file.readinto(out)
+        self._file.truncate(offset)
 
     @contextmanager
     def _needing_room(self) -> Iterator[None]:
@@ -306,21 +322,25 @@ def _write_betas(
     writer: PartWriter, slabs: Slabs, shape: tuple[int, int], attributes: Mapping[str, Any]
 ) -> None:
     writer.metadata(BETAS, shape, attributes)
-    tables = []
-    with ThreadPoolExecutor(_ENCODERS) as pool, ThreadPoolExecutor(1) as disk:
-        writing: Future[None] | None = None
-        for number, rows in enumerate(slabs.whole()):
+    tables: dict[int, Future[np.ndarray]] = {}
+    with ThreadPoolExecutor(_ENCODERS) as pool, ThreadPoolExecutor(_WRITERS) as disk:
+        for number, rows in slabs.whole():
             starts = range(0, rows.shape[1], CHUNK_VOXELS)
             chunks = list(pool.map(partial(_encode_chunk, rows), starts))
-            shard, table = _codec.join_shard(chunks)
-            tables.append(table)
-            # One shard is written while the next is encoded, and no third waits for them.
-            if writing is not None:
-                writing.result()
-            writing = disk.submit(writer.put, f"{BETAS.name}/c/{number}/0", shard)
-        if writing is not None:
-            writing.result()
-    writer.array(CHUNK_TABLE, np.concatenate(tables))
+            # Shards are written while the next is encoded, but no further one waits for them.
+            wait([*tables.values()][:-1])
+            tables[number] = disk.submit(_write_shard, writer, number, chunks)
+            del rows, chunks
+    in_order = [tables[number].result() for number in sorted(tables)]
+    writer.array(CHUNK_TABLE, np.concatenate(in_order))
+
+
+def _write_shard(writer: PartWriter, number: int, chunks: list[bytes]) -> np.ndarray:
+    """Write one slab's chunks as a shard -> their table."""
+    shard, table = _codec.join_shard(chunks)
+    chunks.clear()
+    writer.put(f"{BETAS.name}/c/{number}/0", shard)
+    return table
 
 
 def _encode_chunk(rows: np.ndarray, start: int) -> bytes:
