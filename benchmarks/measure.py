@@ -14,7 +14,7 @@ from typing import Any
 
 from zarr.storage import LocalStore, WrapperStore
 
-REPEATS = 7
+REPEATS = 15
 
 
 def side_by_side(works: dict[str, Callable[[], Any]], repeats: int = REPEATS) -> dict[str, float]:
