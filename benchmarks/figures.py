@@ -30,9 +30,9 @@ def budgets(figures: Figures, path: Path) -> None:
     ax.barh([f["what"] for f in promised], used, color=[OURS if u > 1 else LIMIT for u in used])
     for row, figure in enumerate(promised):
         text = f"{figure['value']:.3g} of {figure['budget']:.3g} {figure['unit']}"
-        ax.text(min(used[row], 1.02) + 0.01, row, text, va="center", fontsize=8)
+        ax.text(max(used[row], 1) + 0.02, row, text, va="center", fontsize=8)
     ax.axvline(1, color="k", lw=1)
-    ax.set(xlim=(0, 1.35), xlabel="share of the budget that was used")
+    ax.set(xlim=(0, 1.4), xlabel="share of the budget that was used")
     ax.spines[["top", "right"]].set_visible(False)
     fig.savefig(path, dpi=130)
     plt.close(fig)
@@ -52,7 +52,7 @@ def ways(figures: Figures, path: Path) -> None:
     ]
     fig, ax = plt.subplots(figsize=(8, 2.6), layout="constrained")
     bars = ax.barh([way for way, _ in rows], [value for _, value in rows], color=colours)
-    labels = [f"{v:.0f} s" if v >= 1 else f"{1e3 * v:.2g} ms" for _, v in rows]
+    labels = [f"{v:.0f} s" if v >= 1 else f"{1e3 * v:.3g} ms" for _, v in rows]
     ax.bar_label(bars, labels, padding=4)
     ax.set(xscale="log", xlabel="seconds", title=title)
     ax.margins(x=0.2)
