@@ -11,7 +11,6 @@ from laion_zarr import _schema as schema
 from laion_zarr._store import Part, StoredParts, open_store
 from laion_zarr.conversion import pipeline
 from laion_zarr.conversion import subject as recipe
-from laion_zarr.conversion.planning import SUBGROUPS
 from laion_zarr.conversion.write import Catalogue, PartWriter, finish_root, groups_in
 
 FIRST = "ses-01"
@@ -24,7 +23,7 @@ def link_sessions(store: Path, subject: str, n_sessions: int) -> None:
     shards and maps are hard links.
     """
     opened = open_store(store, read_only=False)
-    catalogue = Catalogue(opened, subject, SUBGROUPS)
+    catalogue = Catalogue(opened, subject)
     stored = StoredParts(opened, subject)
     table = pipeline.stored_table(stored, FIRST)
     (attributes,) = stored.attributes(FIRST)

@@ -52,6 +52,10 @@ class Size:
         Edge of its voxels.
     sphere : tuple of int
         Frequency ``f`` of the left and right surface, which have ``10 f² + 2`` vertices.
+    picture : int
+        Edge of a picture, pixels.
+    embeddings : tuple of int
+        Lengths of the embeddings by each model.
     """
 
     shape: tuple[int, int, int]
@@ -61,6 +65,8 @@ class Size:
     anatomy_shape: tuple[int, int, int]
     anatomy_mm: float
     sphere: tuple[int, int]
+    picture: int = 24
+    embeddings: tuple[int, int, int, int] = (16, 16, 16, 18)
 
     @property
     def sessions(self) -> tuple[str, ...]:
@@ -73,10 +79,15 @@ class Size:
         return phantom.Grid(self.shape, self.voxel_mm)
 
 
+_RELEASED = (1024, 1024, 1024, 1152)
 SIZES = {
     "tiny": Size((11, 13, 12), 17.0, (24, 27), 2, (17, 21, 19), 10.5, (4, 5)),
-    "demo": Size((50, 60, 48), 4.0, (150, 162, 144), 12, (100, 120, 96), 2.0, (24, 25)),
-    "full": Size((143, 143, 143), 1.7778, (1044,), 12, (300, 320, 310), 0.8, (126, 128)),
+    "demo": Size(
+        (50, 60, 48), 4.0, (150, 162, 144), 12, (100, 120, 96), 2.0, (24, 25), 160, _RELEASED
+    ),
+    "full": Size(
+        (143, 143, 143), 1.7778, (1044,), 12, (300, 320, 310), 0.8, (126, 128), 200, _RELEASED
+    ),
 }
 
 
@@ -204,13 +215,13 @@ def metadata(size: Size) -> pd.DataFrame:
     )
 
 
-def _features(label: str) -> NDArray[np.float32]:
+def features(label: str) -> NDArray[np.float32]:
     """Describe an image, by its name alone: one content, and variety."""
     rng = np.random.default_rng(zlib.crc32(label.encode()))
-    features = rng.standard_normal(N_FEATURES)
-    features[: len(CONTENTS)] = features[: len(CONTENTS)] * 0.4 - 0.4
-    features[rng.integers(len(CONTENTS))] += 2
-    return features.astype(np.float32)
+    values = rng.standard_normal(N_FEATURES)
+    values[: len(CONTENTS)] = values[: len(CONTENTS)] * 0.4 - 0.4
+    values[rng.integers(len(CONTENTS))] += 2
+    return values.astype(np.float32)
 
 
 # Voxels and betas
@@ -333,7 +344,7 @@ def session_betas(model: Model, session: str, progress: bool) -> Betas:
     title = f"{model.subject} {session}"
     for row, label in zip(betas, tqdm(labels, title, disable=not progress), strict=True):
         rng.standard_normal(out=row, dtype=np.float32)
-        row += np.einsum("f,fv->v", _features(label), model.tuning)
+        row += np.einsum("f,fv->v", features(label), model.tuning)
         row += offset
         row *= model.scale
     damage = model.damage

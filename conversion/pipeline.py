@@ -19,11 +19,11 @@ from laion_zarr import _schema as schema
 from laion_zarr import config
 from laion_zarr._store import Part, StoredParts, StoreLike, location, open_store
 from laion_zarr.conversion import subject as recipe
-from laion_zarr.conversion.axis import unchanged
 from laion_zarr.conversion.options import PROBLEMS, Options, Report, check_options
 from laion_zarr.conversion.pieces import Pieces, write_pieces
-from laion_zarr.conversion.planning import SUBGROUPS, Job, Planner
+from laion_zarr.conversion.planning import Job, Planner
 from laion_zarr.conversion.sources import Source, open_source
+from laion_zarr.conversion.stimulus_run import StimulusRun
 from laion_zarr.conversion.subject import Sources
 from laion_zarr.conversion.workers import run
 from laion_zarr.conversion.write import (
@@ -79,7 +79,8 @@ def convert(
     subjects, sessions : str or list of str, optional
         What to convert. If not provided, all that the mirror has.
     parts : str or list of str, optional
-        Some of ``betas``, ``anatomy``, ``surfaces``, ``metadata``. If not provided, all.
+        Some of ``betas``, ``anatomy``, ``surfaces``, ``metadata``, ``images``, ``embeddings``,
+        ``segmentations``, ``captions``. If not provided, all.
     mask : {"both", "anatomical", "rsquare"}
         Voxels to store: the union of both brain masks, or one of them.
     n_workers : int, optional
@@ -135,7 +136,7 @@ def run_conversion(
     """`convert` that reports failures instead of raising them."""
     names = frozenset(source.listing())
     subjects = _subjects_in(names)
-    if not subjects and str(layout.STIMULUS_METADATA) not in names:
+    if not subjects and not any(name.startswith(f"{layout.STIMULI}/") for name in names):
         raise DataNotDownloadedError(
             f"{source.root} holds nothing of LAION-fMRI (expected {layout.GLM}/sub-XX). Name the "
             "data directory with --source, or download with 'laion-zarr download'."
@@ -150,8 +151,8 @@ def run_conversion(
     wanted = [s for s in subjects if options.subjects is None or s in options.subjects]
     planner = Planner(source, names, store_like, storage_options, store, options, report)
     if dry_run:
-        _Execution(planner).plan_stimuli()
         planner.plan(wanted)
+        StimulusRun(planner).plan()
         return report
     _check_writable(store)
     with locked(store, lambda: _say_waiting(store)) as lock:
@@ -194,8 +195,11 @@ class _Execution:
         for group in groups_in(self.store):
             self._recover(group)
         jobs = self.planner.plan([s for s in subjects if s not in self.report.failed])
+        stimulus_run = StimulusRun(self.planner)
+        works = stimulus_run.plan()
         self._check_space()
-        stimuli = self._stimuli()
+        stimulus_run.run(works, progress)
+        stimuli = stimulus_run.joined()
         total = sum(size.n_trials * size.volume_nbytes for job in jobs for size in job.sizes)
         hidden = not progress or not total
         with tqdm(total=total, unit="B", unit_scale=True, desc="betas", disable=hidden) as bar:
@@ -209,14 +213,14 @@ class _Execution:
             if group.startswith("sub-") and group not in settled:
                 # New stimulus metadata reaches the trials of every subject.
                 try:
-                    self._commit(Catalogue(self.store, group, SUBGROUPS), {}, {}, stimuli)
+                    self._commit(Catalogue(self.store, group), {}, {}, stimuli)
                 except PROBLEMS as error:
                     self.report.failed[group] = error
         finish_root(self.store, sorted({*groups_in(self.store), *lost_manifests(self.store)}))
 
     def _recover(self, group: str) -> None:
         try:
-            Catalogue(self.store, group, SUBGROUPS if group.startswith("sub-") else ()).recover()
+            Catalogue(self.store, group).recover()
         except StoreVersionError:
             raise
         except StoreError as error:
@@ -338,63 +342,6 @@ class _Execution:
             stored = StoredParts(self.store, catalogue.group)
             found |= {session: stored_table(stored, session) for session in missing}
         return found
-
-    # -- stimuli
-
-    def _stimuli(self) -> Stimuli:
-        """Stimulus metadata: converted if the mirror has it, else as stored."""
-        file = str(layout.STIMULUS_METADATA)
-        try:
-            catalogue = Catalogue(self.store, schema.STIMULI_GROUP)
-        except StoreError:
-            if not self.options.overwrite or file not in self.names:
-                raise
-            catalogue = Catalogue(self.store, schema.STIMULI_GROUP, ignore_manifest=True)
-        if "metadata" in self.options.parts:
-            try:
-                self._convert_metadata(file, catalogue)
-            except PROBLEMS as error:
-                self.report.failed["stimuli metadata"] = error
-        part = catalogue.parts.get(schema.METADATA_PART)
-        if part is None:
-            return None, {}
-        stored = StoredParts(self.store, schema.STIMULI_GROUP)
-        arrays = stored.attributes(schema.METADATA_PART)[0]["csv_columns"]
-        found = stored.load(schema.METADATA_PART)
-        table = pd.DataFrame({column: found[array] for column, array in arrays.items()})
-        return table, {schema.METADATA_PART: part.fingerprint}
-
-    def plan_stimuli(self) -> None:
-        """Say what a run would do with the stimulus metadata."""
-        if "metadata" in self.options.parts:
-            catalogue = Catalogue(self.store, schema.STIMULI_GROUP)
-            if self._metadata_identities(str(layout.STIMULUS_METADATA), catalogue):
-                self.report.planned.append("stimuli metadata")
-
-    def _metadata_identities(self, file: str, catalogue: Catalogue) -> Sources:
-        """Identities of the stimulus metadata if they are to be converted, else nothing."""
-        stored = catalogue.parts.get(schema.METADATA_PART)
-        if file not in self.names:
-            if stored is None and self.options.asked_parts:
-                raise DataNotDownloadedError(
-                    f"{self.source.full(file)} is not there. Download it: laion-zarr "
-                    "download-stimuli."
-                )
-            if stored is None:
-                self.report.missing.append(f"no stimulus metadata in {self.source.root} ({file}).")
-            return {}
-        identities = self.planner.identities([file])
-        if unchanged(stored, identities) and not self.options.overwrite:
-            self.report.unchanged.append("stimuli metadata")
-            return {}
-        return identities
-
-    def _convert_metadata(self, file: str, catalogue: Catalogue) -> None:
-        if identities := self._metadata_identities(file, catalogue):
-            path = catalogue.place(schema.METADATA_PART)
-            part = recipe.write_metadata(self.store, path, self.source, file, identities)
-            catalogue.commit({schema.METADATA_PART: part})
-            self.report.converted.append("stimuli metadata")
 
 
 def stored_table(stored: StoredParts, session: str) -> pd.DataFrame:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from laion_zarr._schema import MASKS, SLAB_VOXELS
+from laion_zarr._schema import MASKS, SLAB_VOXELS, STIMULUS_PARTS
 
-PARTS = ("betas", "anatomy", "surfaces", "metadata")
+PARTS = ("betas", "anatomy", "surfaces", *STIMULUS_PARTS)
 MASK_CHOICES = (*MASKS, "both")
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}

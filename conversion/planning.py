@@ -30,7 +30,6 @@ from laion_zarr.errors import DataNotDownloadedError, StoreError
 
 # Measured: betas shrink to 0.90-0.95 of their raw size; the rest is small beside them.
 _PACKED = 0.95
-SUBGROUPS = ("maps",)
 # What a part's entries in the manifest begin with.
 _STORED_AS = {"betas": "ses-", "anatomy": "anatomy", "surfaces": "surfaces"}
 
@@ -173,7 +172,7 @@ class Planner:
     def _catalogue(self, subject: str) -> Catalogue:
         lost = subject in lost_manifests(self.store)
         try:
-            catalogue = Catalogue(self.store, subject, SUBGROUPS)
+            catalogue = Catalogue(self.store, subject)
             if not lost:
                 return catalogue
         except StoreError:
@@ -181,7 +180,7 @@ class Planner:
                 raise
         if not self.options.overwrite:
             raise damaged(self.store, f"{subject}/manifest.json", "is missing")
-        catalogue = Catalogue(self.store, subject, SUBGROUPS, ignore_manifest=True)
+        catalogue = Catalogue(self.store, subject, ignore_manifest=True)
         self._refuse_unlisted_loss(layout.subject_files(subject, self.names), catalogue)
         return catalogue
 

@@ -23,7 +23,6 @@ from zarr.storage import LocalStore
 from laion_zarr import _codec
 from laion_zarr._schema import (
     BETAS,
-    CHUNK_TABLE,
     CHUNK_VOXELS,
     COORDINATES,
     SESSION_ARRAYS,
@@ -32,6 +31,7 @@ from laion_zarr._schema import (
     TRIAL_LABELS,
     VOXEL_INDEX,
     ArraySpec,
+    chunk_table,
     trial_columns,
 )
 from laion_zarr._store import Part, StoreLike, open_store
@@ -332,12 +332,12 @@ def _write_betas(
             tables[number] = disk.submit(_write_shard, writer, number, chunks)
             del rows, chunks
     in_order = [tables[number].result() for number in sorted(tables)]
-    writer.array(CHUNK_TABLE, np.concatenate(in_order))
+    writer.array(chunk_table(BETAS.name), np.concatenate(in_order))
 
 
 def _write_shard(writer: PartWriter, number: int, chunks: list[bytes]) -> np.ndarray:
     """Write one slab's chunks as a shard -> their table."""
-    shard, table = _codec.join_shard(chunks)
+    shard, table = _codec.join_shard(chunks, SLAB_VOXELS // CHUNK_VOXELS)
     chunks.clear()
     writer.put(f"{BETAS.name}/c/{number}/0", shard)
     return table
@@ -352,7 +352,7 @@ def _encode_chunk(rows: np.ndarray, start: int) -> bytes:
     for trial in range(0, len(rows), _TILE_TRIALS):
         piece = slice(trial, trial + _TILE_TRIALS)
         chunk[: values.shape[1], piece] = values[piece].T
-    return _codec.encode_chunk(chunk)
+    return _codec.encode_chunk(chunk, "lz4")
 
 
 def _write_labels(

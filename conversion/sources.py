@@ -9,7 +9,7 @@ import gzip
 import io
 import json
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -35,7 +35,11 @@ CORNER_TOLERANCE = 0.001
 _BLOCK = 1 << 22
 _GZIP_MAGIC = b"\x1f\x8b"
 MISSING = {"n/a", "NA", "NaN", "nan", ""}  # of numbers
-_TEXT_COLUMNS = ("label", "session", "image_name")  # even where they look like numbers
+# Text, even where it looks like numbers.
+_TEXT_COLUMNS = (
+    *("label", "session", "image_name", "dataset", "participant", "unique_or_shared", "n_reps"),
+    *("noun", "mask_file", "source", "caption", "origin_collection", "participant_id", "ai_model"),
+)
 TRIAL_COLUMNS = ("session", "run", "beta_index", "label")
 
 Identity = dict[str, int]  # {"size": bytes, "crc32": CRC-32 of the unpacked or plain content}
@@ -50,7 +54,7 @@ def damaged(path: str, found: str, expected: str) -> SourceError:
 
 
 @contextmanager
-def _reading(path: str) -> Iterator[None]:
+def reading(path: str) -> Iterator[None]:
     """Turn what the libraries raise on a bad file into a `SourceError` that names it."""
     try:
         yield
@@ -109,8 +113,12 @@ class Source:
     def open(self, path: str) -> Iterator[BinaryIO]:
         """Open a file as it lies, without unpacking."""
         fs, root = self._fs
-        with _reading(self.full(path)), fs.open(f"{root}/{path}", "rb") as file:
+        with reading(self.full(path)), fs.open(f"{root}/{path}", "rb") as file:
             yield file
+
+    def local(self, path: str) -> Path | None:
+        """The file on disk; None where the source is no local folder."""
+        return None if "://" in self.root else Path(self.root) / path
 
     def read(self, path: str) -> bytes:
         """Read a whole small file."""
@@ -120,7 +128,7 @@ class Source:
     def size(self, path: str) -> int:
         """Bytes of a file as it lies."""
         fs, root = self._fs
-        with _reading(self.full(path)):
+        with reading(self.full(path)):
             return fs.size(f"{root}/{path}")
 
     def identity(self, path: str) -> Identity:
@@ -179,7 +187,7 @@ class Source:
     def volume(self, path: str) -> Iterator[Volume]:
         """Open a NIfTI file for reading once, front to back."""
         most = self.size(path) * (_MOST_PACKED if path.endswith(".gz") else 1)
-        with _reading(self.full(path)), self.unpacked(path) as file:
+        with reading(self.full(path)), self.unpacked(path) as file:
             yield Volume(self.full(path), file, most)
 
     def read_map(self, path: str, grid: Grid | None = None) -> tuple[np.ndarray, Grid]:
@@ -207,24 +215,30 @@ class Source:
     def read_trials(self, path: str, session: str) -> pd.DataFrame:
         """Read a session's trial table, rows sorted into volume order."""
         table = self._table(path, "\t")
-        missing = [column for column in TRIAL_COLUMNS if column not in table.columns]
-        if missing:
-            raise damaged(
-                self.full(path),
-                f"columns {list(table.columns)}",
-                f"the columns {', '.join(TRIAL_COLUMNS)} (lacks {', '.join(missing)})",
-            )
+        self._check_columns(path, table, TRIAL_COLUMNS)
         return _in_volume_order(table, self.full(path), session)
 
     def read_metadata(self, path: str) -> pd.DataFrame:
         """Read the stimulus metadata, rows as they come."""
-        table = self._table(path, ",")
-        if "image_name" not in table.columns:
-            raise damaged(self.full(path), f"columns {list(table.columns)}", "a column image_name")
+        table = self.read_table(path, ("image_name",))
         repeated = table["image_name"][table["image_name"].duplicated()]
         if len(repeated):
             raise damaged(self.full(path), f"{repeated.iloc[0]!r} twice", "each image once")
         return table
+
+    def read_table(self, path: str, columns: Sequence[str]) -> pd.DataFrame:
+        """Read a CSV that has at least these columns, rows as they come."""
+        table = self._table(path, ",")
+        self._check_columns(path, table, columns)
+        return table
+
+    def _check_columns(self, path: str, table: pd.DataFrame, columns: Sequence[str]) -> None:
+        if missing := [column for column in columns if column not in table.columns]:
+            raise damaged(
+                self.full(path),
+                f"columns {list(table.columns)}",
+                f"the columns {', '.join(columns)} (lacks {', '.join(missing)})",
+            )
 
     def _table(self, path: str, separator: str) -> pd.DataFrame:
         raw = self.read(path)

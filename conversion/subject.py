@@ -342,17 +342,3 @@ def _join_stimuli(table: pd.DataFrame, stimuli: pd.DataFrame) -> pd.DataFrame:
             column[missing] = np.nan if values.dtype.kind == "f" else ""
         joined[array] = column
     return table.assign(**joined)
-
-
-def write_metadata(store: Store, path: str, source: Source, file: str, ids: Sources) -> Part:
-    """Write the stimulus metadata, rows as in the source."""
-    table = source.read_metadata(file)
-    source.check_unchanged(ids)
-    writer = PartWriter(store, path)
-    arrays = schema.stimulus_columns(table.columns)
-    writer.group({"csv_columns": arrays} | attributes_of(source, file, ids))
-    for name, stored in arrays.items():
-        image = (schema.IMAGE,)
-        spec = schema.METADATA_ARRAYS.get(stored) or column_spec(stored, table[name], image)
-        writer.array(spec, table[name].to_numpy())
-    return writer.part(ids)

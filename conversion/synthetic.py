@@ -22,6 +22,7 @@ from tqdm import tqdm
 from laion_zarr import _layout as layout
 from laion_zarr.conversion import _experiment as experiment
 from laion_zarr.conversion import _phantom as phantom
+from laion_zarr.conversion import _stimulus_files as files
 from laion_zarr.conversion._experiment import SIZES, Size
 from laion_zarr.errors import SubjectNotFoundError
 
@@ -55,10 +56,14 @@ class _Folder:
 
     root: Path
 
-    def text(self, path: PurePosixPath, text: str) -> None:
+    def target(self, path: PurePosixPath) -> Path:
+        """Where to write; its folder is made."""
         target = self.root / path
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(text, encoding="utf-8", newline="\n")
+        return target
+
+    def text(self, path: PurePosixPath, text: str) -> None:
+        self.target(path).write_text(text, encoding="utf-8", newline="\n")
 
     def sidecar(self, path: PurePosixPath, content: Mapping[str, object]) -> None:
         self.text(PurePosixPath(layout.sidecar(str(path))), json.dumps(content, indent=2) + "\n")
@@ -96,11 +101,9 @@ class _Folder:
         header.set_qform(grid.affine, "scanner")
         no_extension = bytes(4)
         header["vox_offset"] = len(header.binaryblock) + len(no_extension)
-        target = self.root / path
-        target.parent.mkdir(parents=True, exist_ok=True)
         # Neither name nor time goes into the gzip header: same numbers, same bytes.
         with (
-            target.open("wb") as raw,
+            self.target(path).open("wb") as raw,
             igzip.IGzipFile("", "wb", compresslevel=1, fileobj=raw, mtime=0) as stream,
         ):
             stream.write(header.binaryblock + no_extension)
@@ -248,7 +251,17 @@ def _write_root(folder: _Folder, size: Size) -> None:
     people = pd.DataFrame({"participant_id": layout.SUBJECTS})
     people = people.assign(age="n/a", sex="n/a", handedness="n/a")
     folder.table(top / "participants.tsv", people, "\t")
+
+
+def _write_stimuli(folder: _Folder, size: Size, progress: bool) -> None:
+    """Write the images of all subjects, and what goes with them."""
     folder.table(layout.STIMULUS_METADATA, experiment.metadata(size), ",")
+    files.write_images(folder.target(layout.STIMULUS_IMAGES), size, progress)
+    for model in files.MODELS:
+        files.write_embeddings(folder.target(layout.embeddings(model)), size, model)
+    table = files.write_masks(folder.target(layout.SEGMENTATIONS), size, progress)
+    folder.table(layout.SEGMENTATION_TABLE, table, ",")
+    folder.table(layout.CAPTIONS, files.captions(size), ",")
 
 
 def _known(
@@ -272,7 +285,8 @@ def write_dataset(
     """Write a synthetic dataset in the layout of the release.
 
     Files that are there already are overwritten, others left alone. The same arguments give the
-    same bytes, and fewer subjects or sessions give the same files, only fewer.
+    same bytes, and fewer subjects or sessions give the same files, only fewer; the stimuli are
+    those of all subjects and sessions, whatever is written of them.
 
     Parameters
     ----------
@@ -300,6 +314,7 @@ def write_dataset(
     chosen = _known("session", wanted, size.sessions)
     folder = _Folder(Path(root))
     _write_root(folder, size)
+    _write_stimuli(folder, size, progress)
     for subject in subjects:
         _write_subject(folder, size, subject, chosen, progress)
     return folder.root

@@ -23,15 +23,13 @@ from zarr.storage import LocalStore
 
 from laion_zarr import _codec
 from laion_zarr._schema import (
-    BETAS,
-    CHUNK_VOXELS,
     MANIFEST,
     ROOT_ATTRIBUTE,
     SCHEMA_VERSION,
-    SLAB_VOXELS,
     STAGING,
     STIMULI_GROUP,
     ArraySpec,
+    groups_of_parts,
 )
 from laion_zarr._store import (
     BUFFERS,
@@ -44,10 +42,8 @@ from laion_zarr._store import (
     parse_manifest,
     parse_root,
 )
+from laion_zarr.conversion.metadata import array_metadata, consolidated, group_metadata
 from laion_zarr.errors import NotConvertedError, StoreError, StoreVersionError
-
-_LEVEL = 3  # of zstd, for everything but betas
-_CRC32C = {"name": "crc32c"}
 
 
 @contextmanager
@@ -85,81 +81,6 @@ def _keys_below(store: Store, prefix: str) -> list[str]:
         return [key async for key in store.list_prefix(prefix) if key.startswith(f"{prefix}/")]
 
     return sync(collect())
-
-
-def group_metadata(attributes: Mapping[str, Any]) -> bytes:
-    """``zarr.json`` of a group."""
-    node = {"attributes": dict(attributes), "zarr_format": 3, "node_type": "group"}
-    return json.dumps(node, indent=2).encode()
-
-
-def array_metadata(
-    spec: ArraySpec, shape: tuple[int, ...], attributes: Mapping[str, Any]
-) -> dict[str, Any]:
-    """``zarr.json`` of an array: one chunk, or slabs of chunks for betas.
-
-    Spelled out, since what a Zarr library would write depends on its version and settings.
-    """
-    plain, fill_value = _plain_codec(spec.dtype)
-    packed = {"name": "zstd", "configuration": {"level": _LEVEL, "checksum": False}}
-    codecs, chunk_shape = [plain, packed, _CRC32C], tuple(max(1, size) for size in shape)
-    if spec is BETAS:
-        codecs, chunk_shape = [_sharding(plain, shape[1])], (SLAB_VOXELS, shape[1])
-    return {
-        "shape": list(shape),
-        "data_type": spec.dtype,
-        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(chunk_shape)}},
-        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
-        "fill_value": fill_value,
-        "codecs": codecs,
-        "attributes": spec.attributes | dict(attributes),
-        "dimension_names": list(spec.dims),
-        "zarr_format": 3,
-        "node_type": "array",
-        "storage_transformers": [],
-    }
-
-
-def _plain_codec(dtype: str) -> tuple[dict[str, Any], object]:
-    """The codec that makes bytes of values, and the fill value, which no chunk relies on."""
-    if dtype == "string":
-        return {"name": "vlen-utf8", "configuration": {}}, ""
-    number = np.dtype(dtype)
-    order = {"configuration": {"endian": "little"}} if number.itemsize > 1 else {}
-    return {"name": "bytes"} | order, {"f": "NaN", "b": False}.get(number.kind, 0)
-
-
-def _sharding(plain: Mapping[str, Any], n_trials: int) -> dict[str, Any]:
-    """The codec of betas: chunks in shards of a slab."""
-    blosc = {"typesize": 4, "cname": "lz4", "clevel": 5, "shuffle": "bitshuffle", "blocksize": 0}
-    return {
-        "name": "sharding_indexed",
-        "configuration": {
-            "chunk_shape": [CHUNK_VOXELS, n_trials],
-            "codecs": [plain, {"name": "blosc", "configuration": blosc}, _CRC32C],
-            "index_codecs": [plain, _CRC32C],
-            "index_location": "end",
-        },
-    }
-
-
-def _consolidated(nodes: Mapping[str, Any]) -> bytes:
-    """The root's ``zarr.json`` with those of all nodes in it, as zarr-python consolidates."""
-    inline = {"kind": "inline", "must_understand": False}
-    metadata = {}
-    for name in sorted(nodes, key=lambda name: (name.count("/"), name.casefold(), name)):
-        node = dict(nodes[name])
-        if node.get("node_type") == "group":
-            kind = node.pop("node_type")
-            node |= {"consolidated_metadata": {**inline, "metadata": {}}, "node_type": kind}
-        metadata[name] = node
-    root = {
-        "attributes": {ROOT_ATTRIBUTE: {"schema_version": SCHEMA_VERSION}},
-        "zarr_format": 3,
-        "consolidated_metadata": {**inline, "metadata": metadata},
-        "node_type": "group",
-    }
-    return json.dumps(root, indent=2).encode()
 
 
 class PartWriter:
@@ -233,23 +154,13 @@ class Catalogue:
         Open for writing.
     group : str
         ``"sub-01"`` or ``"stimuli"``.
-    subgroups : tuple of str
-        Groups below it that hold nothing but parts.
     ignore_manifest : bool
         Start from an empty list: the manifest is damaged and everything is converted anew.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        group: str,
-        subgroups: tuple[str, ...] = (),
-        *,
-        ignore_manifest: bool = False,
-    ) -> None:
+    def __init__(self, store: Store, group: str, *, ignore_manifest: bool = False) -> None:
         self.store = store
         self.group = group
-        self._subgroups = subgroups
         key = f"{group}/{MANIFEST}"
         data = None if ignore_manifest else fetch(store, [key])[0]
         manifest = {} if data is None else parse_manifest(store, key, data)
@@ -317,7 +228,7 @@ class Catalogue:
         nodes = {"zarr.json": {"description": f"LAION-fMRI, {self.group}"}}
         nodes |= {
             f"{name}/zarr.json": {"description": f"LAION-fMRI, {self.group}, {name}"}
-            for name in self._subgroups
+            for name in groups_of_parts(self.group)
         }
         return {key: group_metadata(attributes) for key, attributes in nodes.items()}
 
@@ -460,7 +371,7 @@ def finish_root(store: Store, groups: list[str]) -> None:
         with suppress(StoreError):  # a damaged one is left out: its own file is read, and refused
             node = json.loads(check(store, key, data, nodes[key]))
             whole[key.removesuffix("/zarr.json")] = node
-    data = _consolidated(whole)
+    data = consolidated(whole)
     root = {
         "schema_version": SCHEMA_VERSION,
         "groups": groups,

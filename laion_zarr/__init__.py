@@ -6,21 +6,41 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from laion_zarr.captions import Captions
     from laion_zarr.config import dataset_initialize, get_data_dir
     from laion_zarr.conversion.pipeline import convert
     from laion_zarr.conversion.verification import verify
+    from laion_zarr.embeddings import load_embeddings
+    from laion_zarr.segmentations import Segmentations
+    from laion_zarr.stimuli import Stimuli, load_stimuli
     from laion_zarr.subject import load_subject
 
 # Looked up on first use: importing xarray, dask and zarr takes most of a second.
 _HOMES = {
+    "Captions": "laion_zarr.captions",
+    "Segmentations": "laion_zarr.segmentations",
+    "Stimuli": "laion_zarr.stimuli",
     "convert": "laion_zarr.conversion",
     "dataset_initialize": "laion_zarr.config",
     "get_data_dir": "laion_zarr.config",
+    "load_embeddings": "laion_zarr.embeddings",
+    "load_stimuli": "laion_zarr.stimuli",
     "load_subject": "laion_zarr.subject",
     "verify": "laion_zarr.conversion",
 }
 
-__all__ = ["convert", "dataset_initialize", "get_data_dir", "load_subject", "verify"]
+__all__ = [
+    "Captions",
+    "Segmentations",
+    "Stimuli",
+    "convert",
+    "dataset_initialize",
+    "get_data_dir",
+    "load_embeddings",
+    "load_stimuli",
+    "load_subject",
+    "verify",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -8,6 +8,7 @@ import numpy as np
 
 from laion_zarr._lazy import SubjectHandle
 from laion_zarr._query import Query
+from laion_zarr._schema import VOXELS_PART
 from laion_zarr.errors import StoreError
 
 _TRIES = 4
@@ -18,7 +19,7 @@ class SubjectBase:
 
     def __init__(self, handle: SubjectHandle) -> None:
         self._handle = handle
-        _ = handle.stored.part("voxels")
+        _ = handle.stored.part(VOXELS_PART)
 
     def __getstate__(self) -> dict[str, SubjectHandle]:
         # Labels and masks, megabytes once they are read, are read again where this is sent to.

@@ -1,4 +1,4 @@
-"""Bytes of the store <-> numpy: the checksums, the shards of the betas, the small arrays.
+"""Bytes of the store <-> numpy: the checksums, the shards of large arrays, the small arrays.
 
 The format is plain Zarr v3 and any Zarr library reads it. The reader decodes it here instead,
 because a Zarr library takes a missing or swapped shard for data; here every chunk is compared
@@ -16,10 +16,9 @@ from isal import isal_zlib
 from numcodecs import blosc, zstd
 from numcodecs.vlen import VLenUTF8
 
-from laion_zarr._schema import CHUNK_VOXELS, SLAB_VOXELS
-
 CRC_BYTES = 4
-CHUNKS_PER_SHARD = SLAB_VOXELS // CHUNK_VOXELS
+ZSTD_LEVEL = 3
+BLOSC_LEVEL = 5
 _ABSENT = np.uint64(2**64 - 1)  # Zarr's mark for a chunk that a shard does not hold
 
 
@@ -91,27 +90,37 @@ def encode_array(metadata: dict[str, Any], values: np.ndarray) -> bytes:
     return data
 
 
-def encode_chunk(block: np.ndarray) -> bytes:
-    """Encode one chunk of betas, (128, trial) float32 in C order, as the array's codecs say."""
-    packed = blosc.compress(block, b"lz4", 5, blosc.BITSHUFFLE)
+def encode_chunk(block: np.ndarray, packing: str | None) -> bytes:
+    """Encode one chunk of a large array, C order, as the array's codecs say."""
+    match packing:
+        case "lz4":
+            packed = blosc.compress(block, b"lz4", BLOSC_LEVEL, blosc.BITSHUFFLE)
+        case "zstd":
+            packed = bytes(zstd.compress(block, ZSTD_LEVEL))
+        case _:
+            packed = block.tobytes()
     return packed + crc32c(packed).to_bytes(CRC_BYTES, "little")
 
 
-def decode_chunk(payload: np.ndarray, expected_crc: int, out: np.ndarray) -> None:
-    """Decode one chunk of betas into `out`, (128, trial) float32, proven to be the one expected."""
+def decode_chunk(
+    payload: np.ndarray, packing: str | None, expected_crc: int, out: np.ndarray
+) -> None:
+    """Decode one packed chunk into `out`, proven to be the one expected."""
     data = payload[:-CRC_BYTES]
     if crc32c(data) != expected_crc:
         raise ChecksumError("checksum differs")
-    blosc.decompress(data, out)
+    (blosc if packing == "lz4" else zstd).decompress(data, out)
 
 
-def join_shard(chunks: Sequence[bytes]) -> tuple[bytes, np.ndarray]:
-    """Join the chunks of one slab to a Zarr shard.
+def join_shard(chunks: Sequence[bytes], per_shard: int) -> tuple[bytes, np.ndarray]:
+    """Join chunks to a Zarr shard.
 
     Parameters
     ----------
     chunks : sequence of bytes
-        The slab's chunks in order, each from `encode_chunk`.
+        The shard's chunks in order, each from `encode_chunk`; fewer in the last one.
+    per_shard : int
+        Chunks that a shard has room for.
 
     Returns
     -------
@@ -122,7 +131,7 @@ def join_shard(chunks: Sequence[bytes]) -> tuple[bytes, np.ndarray]:
     """
     sizes = np.array([len(chunk) for chunk in chunks], dtype="<u8")
     offsets = np.cumsum(sizes, dtype="<u8") - sizes
-    index = np.full((CHUNKS_PER_SHARD, 2), _ABSENT, dtype="<u8")
+    index = np.full((per_shard, 2), _ABSENT, dtype="<u8")
     index[: len(chunks)] = np.column_stack([offsets, sizes])
     tail = index.tobytes()
     tail += crc32c(tail).to_bytes(CRC_BYTES, "little")

@@ -21,6 +21,11 @@ ANATOMY = PurePosixPath("derivatives/anatomical")
 FREESURFER = PurePosixPath("derivatives/freesurfer")
 STIMULI = PurePosixPath("stimuli")
 STIMULUS_METADATA = STIMULI / "task-images_metadata.csv"
+STIMULUS_IMAGES = STIMULI / "task-images_stimuli.h5"
+SEGMENTATIONS = STIMULI / "task-images_desc-segmentations.h5"
+SEGMENTATION_TABLE = STIMULI / "task-images_desc-segmentations_metadata.csv"
+CAPTIONS = STIMULI / "task-images_desc-captions.csv"
+_EMBEDDINGS = re.compile(rf"{STIMULI}/task-images_desc-([A-Za-z0-9]+)_embeddings\.h5")
 
 FUNCTIONAL_RES = "1pt8"
 HEMIS = ("L", "R")
@@ -146,6 +151,17 @@ def roi_surface(subject: str, category: str, roi: str, hemi: str, fmt: str) -> P
     """ROI on the subject's surface; `fmt` is one of `SURFACE_FORMATS`."""
     name = f"{subject}_hemi-{hemi}_space-fsnative_label-{roi}_mask.{fmt}"
     return ROIS / subject / category / name
+
+
+def embeddings(model: str) -> PurePosixPath:
+    """Embeddings of all images by one model, such as ``"CLIP"``."""
+    return STIMULI / f"task-images_desc-{model}_embeddings.h5"
+
+
+def embedding_files(names: Collection[str]) -> dict[str, str]:
+    """Embedding files of a mirror, by model."""
+    found = (_EMBEDDINGS.fullmatch(name) for name in sorted(names))
+    return {match[1]: match[0] for match in found if match}
 
 
 def sidecar(path: str) -> str:

@@ -2,88 +2,39 @@
 
 from __future__ import annotations
 
-import os
-import sys
-import threading
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
-from laion_zarr._schema import CHUNK_VOXELS, maps_part
-from laion_zarr._store import SessionBetas, StoredParts, StoreLike, open_store
-from laion_zarr.errors import StoreError
+from laion_zarr._chunks import ChunkedArray
+from laion_zarr._handle import Handle
+from laion_zarr._schema import BETAS, VOXELS_PART, maps_part
 
 # Side of the tiles of a transposition: 1024 cache lines read, 1024 floats written at a time.
 _TILE = 1024
 
 
-def _forget_threads() -> None:
-    """In a forked child: Dask's threads stayed with the parent; it would wait for them for ever."""
-    threaded: Any = sys.modules.get("dask.threaded")
-    if threaded is not None:
-        threaded.default_pool = None
-        threaded.pools.clear()
-        threaded.pools_lock = threading.Lock()
-
-
-# A data loader forks workers from a process that has read. As zarr does for its own threads;
-# Dask does not: https://github.com/dask/dask/issues/1967
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_threads)
-
-
-class SubjectHandle:
-    """A subject's open store, cheap to send: it pickles as where it is and what it was.
-
-    Parameters
-    ----------
-    store : str, Path or zarr.abc.store.Store
-        As the user named it.
-    storage_options : dict, optional
-        For fsspec URLs.
-    subject : str
-        Subject id.
-    """
-
-    def __init__(
-        self, store: StoreLike, storage_options: dict[str, Any] | None, subject: str
-    ) -> None:
-        self.subject = subject
-        if isinstance(store, str | Path) and "://" not in str(store):
-            store = Path(store).expanduser().absolute()  # wherever it is opened again
-        self._recipe = (store, storage_options)
-        self._open()
+class SubjectHandle(Handle):
+    """A subject's open store."""
 
     def _open(self) -> None:
-        self._stored = StoredParts(open_store(*self._recipe), self.subject)
-        self._pid = os.getpid()
-        self.checksum = self._stored.checksum
+        super()._open()
         self._order: np.ndarray | None = None
-        self._betas: dict[str, SessionBetas] = {}
+        self._betas: dict[str, ChunkedArray] = {}
 
     @property
-    def stored(self) -> StoredParts:
-        """What the store holds; in a forked child, over connections of its own."""
-        if self._pid != os.getpid():
-            self._stored.store = open_store(*self._recipe)
-            self._pid = os.getpid()
-        return self._stored
-
-    def reopened(self) -> bool:
-        """Open again; whether the store has changed since."""
-        before = self.checksum
-        self._open()
-        return self.checksum != before
+    def subject(self) -> str:
+        """Id of the subject."""
+        return self.group
 
     def storage_order(self) -> np.ndarray:
         """Storage position of each voxel of the canonical axis, (voxel,)."""
         if self._order is None:
-            self.set_storage_order(self.stored.load("voxels", ["voxel"])["voxel"])
+            self.set_storage_order(self.stored.load(VOXELS_PART, ["voxel"])["voxel"])
         assert self._order is not None
         return self._order
 
@@ -91,32 +42,17 @@ class SubjectHandle:
         """Take the voxel labels in storage order, where they are read already."""
         self._order = np.argsort(stored_voxels)
 
-    def betas(self, session: str) -> SessionBetas:
+    def betas(self, session: str) -> ChunkedArray:
         """The betas of one session; its chunk table is read once."""
-        return self._betas.setdefault(session, SessionBetas(self.stored, session))
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"subject": self.subject, "recipe": self._recipe, "checksum": self.checksum}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.subject, self._recipe = state["subject"], state["recipe"]
-        self._open()
-        if self.checksum != state["checksum"]:
-            raise StoreError(
-                f"The store of {self.subject} was rewritten since this object was made. Open it "
-                "again with load_subject."
-            )
-
-    def __dask_tokenize__(self) -> tuple[str, str, int]:
-        return (type(self).__name__, self.subject, self.checksum)
+        return self._betas.setdefault(session, ChunkedArray(self.stored, session, BETAS))
 
 
-class _LazyArray(BackendArray, ABC):
-    """What both kinds share: outer indexing by integer arrays, no boolean or strided surprises."""
+class LazyArray(BackendArray, ABC):
+    """What all kinds share: outer indexing by integer arrays, no boolean or strided surprises."""
 
     dtype = np.dtype("float32")
 
-    def __init__(self, handle: SubjectHandle, shape: tuple[int, int]) -> None:
+    def __init__(self, handle: Handle, shape: tuple[int, ...]) -> None:
         self.handle = handle
         self.shape = shape
 
@@ -126,24 +62,23 @@ class _LazyArray(BackendArray, ABC):
         )
 
     def _outer(self, key: tuple[Any, ...]) -> np.ndarray:
-        rows, cols = (np.arange(n)[k] for n, k in zip(self.shape, key, strict=True))
-        values = self._read(np.atleast_1d(rows), np.atleast_1d(cols))
+        positions = [np.arange(n)[k] for n, k in zip(self.shape, key, strict=True)]
+        values = self._read(*map(np.atleast_1d, positions))
         # An integer indexer drops its axis.
-        squeezed = tuple(0 if np.ndim(index) == 0 else slice(None) for index in (rows, cols))
-        return values[squeezed]
+        return values[tuple(0 if np.ndim(index) == 0 else slice(None) for index in positions)]
 
     @abstractmethod
-    def _read(self, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
-        """Values at positions, (row, column) float32."""
+    def _read(self, *positions: np.ndarray) -> np.ndarray:
+        """Values at positions along each axis."""
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> _LazyArray:
+    def __deepcopy__(self, memo: dict[int, Any]) -> LazyArray:
         return self  # nothing to write into; a copy would open the store again
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
         return (type(self).__name__, self.handle.__dask_tokenize__(), self.shape)
 
 
-class LazyBetas(_LazyArray):
+class LazyBetas(LazyArray):
     """All betas of a subject, (trial, voxel) float32: sessions in order, voxels in C order.
 
     Parameters
@@ -156,11 +91,14 @@ class LazyBetas(_LazyArray):
         Voxels of the stored union.
     """
 
+    handle: SubjectHandle
+
     def __init__(self, handle: SubjectHandle, n_trials: dict[str, int], n_voxels: int) -> None:
         super().__init__(handle, (sum(n_trials.values()), n_voxels))
         self.n_trials = n_trials
 
-    def _read(self, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
+    def _read(self, *positions: np.ndarray) -> np.ndarray:
+        rows, cols = positions
         # Voxel-major first, as on disk: what is copied out of a chunk is then whole rows.
         found = np.empty((len(cols), len(rows)), dtype=self.dtype)
         stored = self.handle.storage_order()[cols]
@@ -183,16 +121,13 @@ class LazyBetas(_LazyArray):
         found: np.ndarray,
     ) -> None:
         """Fill `found` (voxel, trial) with one session: row `targets[n]` from row `stored[n]`."""
-        ids, starts = np.unique(stored // CHUNK_VOXELS, return_index=True)
-        ends = np.append(starts[1:], len(stored))
         whole = pick.all_of(found.shape[1])
-        chunks = self.handle.betas(session).chunks(ids, pick.n_trials)
-        for chunk, start, end in zip(chunks, starts, ends, strict=True):
-            inside, target = stored[start:end] % CHUNK_VOXELS, targets[start:end]
+        betas = self.handle.betas(session)
+        for chunk, inside, where in betas.gather(stored, (pick.n_trials,)):
             if whole:
-                found[target] = chunk[inside]
+                found[targets[where]] = chunk[inside]
             else:
-                found[np.ix_(target, pick.out)] = chunk[np.ix_(inside, pick.trials)]
+                found[np.ix_(targets[where], pick.out)] = chunk[np.ix_(inside, pick.trials)]
 
 
 @dataclass(frozen=True)
@@ -222,7 +157,7 @@ def _transposed(values: np.ndarray) -> np.ndarray:
     return out
 
 
-class LazyMap(_LazyArray):
+class LazyMap(LazyArray):
     """One kind of 3-D map of all sessions, (session_id, voxel) float32; NaN where absent.
 
     Parameters
@@ -237,6 +172,8 @@ class LazyMap(_LazyArray):
         Voxels of the stored union.
     """
 
+    handle: SubjectHandle
+
     def __init__(
         self, handle: SubjectHandle, name: str, sessions: list[str], n_voxels: int
     ) -> None:
@@ -245,7 +182,8 @@ class LazyMap(_LazyArray):
         self.sessions = sessions
         self._kept: dict[str, np.ndarray | None] = {}
 
-    def _read(self, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
+    def _read(self, *positions: np.ndarray) -> np.ndarray:
+        rows, cols = positions
         stored = self.handle.storage_order()[cols]
         out = np.full((len(rows), len(cols)), np.nan, dtype=self.dtype)
         for row, session in enumerate(np.array(self.sessions, dtype=object)[rows]):

@@ -29,6 +29,11 @@ class Query:
         self._handle = handle
         self.lazy = build_dataset(handle)
 
+    @property
+    def trial_labels(self) -> xr.Dataset:
+        """All labels along ``trial``, in memory."""
+        return self.lazy[[TRIAL]]
+
     def session_ids(self, session: str | Iterable[str]) -> list[str]:
         """Full ids of sessions, each of them in the store."""
         subject, there = self._handle.subject, self._handle.stored.sessions

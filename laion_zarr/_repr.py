@@ -1,4 +1,4 @@
-"""How a subject shows itself, as text and in a notebook."""
+"""How a subject and the stimuli show themselves, as text and in a notebook."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ def facts(subject: str, where: str, dataset: xr.Dataset) -> dict[str, Any]:
     }
 
 
-def as_text(found: dict[str, Any]) -> str:
+def as_text(what: str, found: dict[str, Any]) -> str:
     """Plain text, one fact a line."""
-    lines = [f"<laion_zarr.Subject {found['Subject']}>"]
+    lines = [f"<laion_zarr.{what}>"]
     for name, value in found.items():
         if isinstance(value, dict):
             lines.append(f"  {name}:")
             lines += [f"    {category}: {rois}" for category, rois in value.items()]
-        elif name != "Subject":
+        else:
             lines.append(f"  {name + ':':<16}{value}")
     return "\n".join(lines)
 

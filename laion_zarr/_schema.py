@@ -27,6 +27,7 @@ IMAGE = "image"
 # 1.8 times its bytes (2.5 times with 256); 135 chunks make one ~72 MB shard, and one Dask block.
 CHUNK_VOXELS = 128
 SLAB_VOXELS = 135 * CHUNK_VOXELS
+CHUNK_BYTES = 1 << 17  # of the pictures' files: a reader takes just a picture's bytes out of them
 
 MASKS = ("anatomical", "rsquare")
 DEFAULT_MASK = "anatomical"
@@ -39,6 +40,25 @@ PERCENT = "percent"
 SIGNAL_CHANGE = "percent signal change"
 MM = "mm"
 T1W_SPACE = "subject's T1w space"
+
+
+@dataclass(frozen=True)
+class Chunking:
+    """How a large array is cut along its first axis, and packed.
+
+    Attributes
+    ----------
+    rows : int
+        Rows of a chunk.
+    per_shard : int
+        Chunks of a shard.
+    packing : {"lz4", "zstd", None}
+        How a chunk is compressed.
+    """
+
+    rows: int
+    per_shard: int
+    packing: str | None
 
 
 @dataclass(frozen=True)
@@ -57,6 +77,8 @@ class ArraySpec:
         One sentence for people; stored in the array's attributes.
     units : str, optional
         Stored in the array's attributes.
+    chunking : Chunking, optional
+        If not provided, the array is one chunk.
     """
 
     name: str
@@ -64,6 +86,7 @@ class ArraySpec:
     dtype: str
     description: str
     units: str | None = None
+    chunking: Chunking | None = None
 
     @property
     def attributes(self) -> dict[str, str]:
@@ -106,18 +129,28 @@ VOXEL_ARRAYS = _specs(
     ArraySpec("noise_ceiling", (NC, VOXEL), "float32", "cross-session noise ceiling", PERCENT),
 )
 
+
+def chunk_table(array: str) -> ArraySpec:
+    """The table that tells a reader where the chunks of a large array lie, and what they are."""
+    return ArraySpec(
+        f"{array}_chunks",
+        ("chunk", "field"),
+        "uint64",
+        f"for each chunk of {array}, in order: offset in its shard, bytes, CRC-32C of its data",
+    )
+
+
 BETAS = ArraySpec(
-    "betas", (VOXEL, TRIAL), "float32", "single-trial GLMsingle betas (TYPED)", SIGNAL_CHANGE
-)
-CHUNK_TABLE = ArraySpec(
-    "betas_chunks",
-    ("chunk", "field"),
-    "uint64",
-    "for each chunk of betas, in order: offset in its shard, bytes, CRC-32C of its data",
+    "betas",
+    (VOXEL, TRIAL),
+    "float32",
+    "single-trial GLMsingle betas (TYPED)",
+    SIGNAL_CHANGE,
+    Chunking(CHUNK_VOXELS, SLAB_VOXELS // CHUNK_VOXELS, "lz4"),
 )
 SESSION_ARRAYS = _specs(
     BETAS,
-    CHUNK_TABLE,
+    chunk_table(BETAS.name),
     VOXEL_INDEX,
     ArraySpec(TRIAL, _PER_TRIAL, "int32", "0-based trial of this session, as in the volumes"),
     ArraySpec("session", _PER_TRIAL, "string", "session of the trial"),
@@ -169,8 +202,62 @@ def surface_label(roi: str) -> ArraySpec:
     return ArraySpec(name, (name,), "int32", f"vertices of {roi} in its FreeSurfer label")
 
 
-METADATA_ARRAYS = _specs(
-    ArraySpec("image_name", (IMAGE,), "string", "file name of the stimulus"),
+IMAGE_NAME = ArraySpec("image_name", (IMAGE,), "string", "file name of the stimulus")
+
+_ROW = ("row",)
+_BYTE = ("byte",)
+_PER_IMAGE = (IMAGE,)
+PICTURE_BYTES = ArraySpec(
+    "data",
+    _BYTE,
+    "uint8",
+    "the pictures' files (JPEG, PNG), one after the other",
+    chunking=Chunking(CHUNK_BYTES, 1024, None),
+)
+IMAGE_ARRAYS = _specs(
+    IMAGE_NAME,
+    PICTURE_BYTES,
+    ArraySpec("start", _PER_IMAGE, "uint64", "first byte of the picture in data"),
+    ArraySpec("nbytes", _PER_IMAGE, "uint64", "bytes of the picture"),
+    ArraySpec("crc32", _PER_IMAGE, "uint32", "CRC-32 of the picture's bytes"),
+    ArraySpec("height", _PER_IMAGE, "int32", "height, 0 if it cannot be decoded", "pixels"),
+    ArraySpec("width", _PER_IMAGE, "int32", "width, 0 if it cannot be decoded", "pixels"),
+)
+EMBEDDING = ArraySpec(
+    "embedding",
+    (IMAGE, "feature"),
+    "float16",
+    "embedding of the picture, NaN if not valid",
+    chunking=Chunking(64, 512, "lz4"),
+)
+EMBEDDING_ARRAYS = _specs(
+    IMAGE_NAME,
+    EMBEDDING,
+    chunk_table(EMBEDDING.name),
+    ArraySpec("valid", _PER_IMAGE, "bool", "whether the model gave an embedding"),
+)
+MASKS_2D = ArraySpec(
+    "masks",
+    ("mask", "y", "x"),
+    "uint8",
+    "where the object is, 0 or 1",
+    chunking=Chunking(1, 4096, "zstd"),
+)
+# Columns that a table must have; all of its columns are kept.
+SEGMENTATION_ARRAYS = _specs(
+    MASKS_2D,
+    chunk_table(MASKS_2D.name),
+    ArraySpec("mask_row", _ROW, "int64", "0-based mask that the row is about"),
+    ArraySpec("image_name", _ROW, "string", "file name of the stimulus"),
+    ArraySpec("noun", _ROW, "string", "what was looked for"),
+    ArraySpec("instance_id", _ROW, "int64", "0-based detection of the noun, best first"),
+    ArraySpec("localized", _ROW, "int64", "1 if it was located, 0 if only seen"),
+)
+CAPTION_ARRAYS = _specs(
+    ArraySpec("image_name", _ROW, "string", "file name of the stimulus"),
+    ArraySpec("caption_idx", _ROW, "int64", "rank from 1 (human), 0 (ai)"),
+    ArraySpec("source", _ROW, "string", "human or ai"),
+    ArraySpec("caption", _ROW, "string", "the caption, literally"),
 )
 
 VOXELS_PART = "voxels"
@@ -179,11 +266,36 @@ ANATOMY_PART = "anatomy"
 SURFACES_PART = "surfaces"
 METADATA_PART = "metadata"
 IMAGES_PART = "images"
+EMBEDDINGS_PART = "embeddings"
+SEGMENTATIONS_PART = "segmentations"
+CAPTIONS_PART = "captions"
 STIMULI_GROUP = "stimuli"
+STIMULUS_PARTS = (
+    METADATA_PART,
+    IMAGES_PART,
+    EMBEDDINGS_PART,
+    SEGMENTATIONS_PART,
+    CAPTIONS_PART,
+)
+# What a group with pictures says of itself.
+IMAGE_LICENSE = (
+    "The stimulus images are under the LAION-fMRI Data Use Agreement "
+    "(https://laion-fmri.hebartlab.com) and must not be passed on. For a store to be shared, leave "
+    "them out: 'laion-zarr convert --parts' with all parts but images."
+)
+
+
+def groups_of_parts(group: str) -> tuple[str, ...]:
+    """Groups below a manifest's that hold nothing but parts."""
+    return (EMBEDDINGS_PART,) if group == STIMULI_GROUP else ("maps",)
 
 
 # Names that a table's further columns cannot have along trials.
 _TAKEN = {*VOXEL_ARRAYS, *SESSION_ARRAYS, *MAP_ARRAYS, *TRIAL_ARRAYS, SESSION, GRID, IMAGE, "label"}
+_TAKEN_BY_STIMULI = {
+    *(IMAGE, *_ROW, "mask", "y", "x", MASKS_2D.name, chunk_table(MASKS_2D.name).name, "height"),
+    *("width", "n_human_captions", "n_ai_captions"),
+}
 _TRIAL_COLUMNS = {
     "session": "session",
     "run": "run",
@@ -198,8 +310,8 @@ def trial_columns(columns: Iterable[str]) -> dict[str, str]:
 
 
 def stimulus_columns(columns: Iterable[str]) -> dict[str, str]:
-    """Columns of the stimulus metadata -> names of their arrays among the stimuli."""
-    return _array_names(columns, {}, {IMAGE}, "csv_")
+    """Columns of a table of stimuli -> names of their arrays."""
+    return _array_names(columns, {}, _TAKEN_BY_STIMULI, "csv_")
 
 
 def joined_columns(columns: Iterable[str], taken: Iterable[str]) -> dict[str, str]:
@@ -224,6 +336,11 @@ def _array_names(
             name += "_"
         found[column] = name
     return found
+
+
+def embeddings_part(model: str) -> str:
+    """Part that holds the embeddings of one model."""
+    return f"{EMBEDDINGS_PART}/{model}"
 
 
 def maps_part(session: str) -> str:

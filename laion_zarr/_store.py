@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +19,6 @@ from zarr.storage import FsspecStore, LocalStore
 from laion_zarr import _codec
 from laion_zarr._layout import is_bucket
 from laion_zarr._schema import (
-    BETAS,
-    CHUNK_TABLE,
-    CHUNK_VOXELS,
     DEFAULT_STORE,
     MANIFEST,
     ROOT_ATTRIBUTE,
@@ -34,9 +30,6 @@ from laion_zarr.errors import NotConvertedError, StoreError, StoreVersionError
 
 StoreLike = str | Path | Store
 Files = Mapping[str, tuple[int, int]]  # key -> (bytes, CRC-32)
-
-# Chunks (~1 MB each) fetched together: bounds what a block holds beside its result.
-_CHUNKS_AT_ONCE = 32
 
 
 def open_store(
@@ -347,6 +340,11 @@ class StoredParts:
         found = self.read(part, keys)
         return [json.loads(found[key])["attributes"] for key in keys]
 
+    def shape(self, part_name: str, array: str) -> tuple[int, ...]:
+        """Shape of an array of a part."""
+        key = f"{array}/zarr.json"
+        return tuple(json.loads(self.read(self.part(part_name), [key])[key])["shape"])
+
     @property
     def sessions(self) -> list[str]:
         """Sessions whose betas are whole and in the trial table."""
@@ -354,77 +352,3 @@ class StoredParts:
             return []
         listed = self.parts[TRIALS_PART].sources
         return sorted(name for name in self.parts if is_session_part(name) and name in listed)
-
-
-@dataclass
-class SessionBetas:
-    """Where the betas of one session lie: (voxel, trial) in storage order, chunk by chunk."""
-
-    stored: StoredParts
-    session: str
-
-    @cached_property
-    def _table(self) -> np.ndarray:
-        return self.stored.load(self.session, [CHUNK_TABLE.name])[CHUNK_TABLE.name]
-
-    def chunks(self, ids: np.ndarray, n_trials: int) -> Iterator[np.ndarray]:
-        """Read chunks, each proven to be the one meant, one after the other.
-
-        Chunks that lie side by side in a shard come in one request.
-
-        Parameters
-        ----------
-        ids : numpy.ndarray, (chunk,) int
-            Ascending.
-        n_trials : int
-            Trials of the session.
-
-        Yields
-        ------
-        numpy.ndarray, (128, trial) float32
-            The same buffer each time.
-        """
-        buffer = np.empty((CHUNK_VOXELS, n_trials), dtype="<f4")
-        path = f"{self.stored.part(self.session).path}/{BETAS.name}"
-        for lo in range(0, len(ids), _CHUNKS_AT_ONCE):
-            spans = _spans(ids[lo : lo + _CHUNKS_AT_ONCE], self._table)
-            requests = [(f"{path}/c/{span.shard}/0", (span.start, span.end)) for span in spans]
-            answers = fetch_spans(self.stored.store, requests)
-            for span, (key, _), data in zip(spans, requests, answers, strict=True):
-                yield from self._decode(key, span, data, buffer)
-
-    def _decode(
-        self, key: str, span: _Span, data: np.ndarray | None, buffer: np.ndarray
-    ) -> Iterator[np.ndarray]:
-        if data is None or len(data) != span.end - span.start:
-            raise damaged(self.stored.store, key, "is missing" if data is None else "is cut short")
-        for offset, size, crc in self._table[span.chunks].tolist():
-            start = offset - span.start
-            try:
-                _codec.decode_chunk(data[start : start + size], crc, buffer)
-            except (ValueError, RuntimeError) as error:
-                raise damaged(self.stored.store, key, f"cannot be decoded: {error}") from error
-            yield buffer
-
-
-@dataclass(frozen=True)
-class _Span:
-    """Adjacent chunks of one shard: one byte range."""
-
-    shard: int
-    chunks: slice
-    start: int
-    end: int
-
-
-def _spans(ids: np.ndarray, table: np.ndarray) -> list[_Span]:
-    """Group ascending chunk ids into runs that one request each can read."""
-    shards = ids // _codec.CHUNKS_PER_SHARD
-    cuts = np.flatnonzero((np.diff(ids) != 1) | (np.diff(shards) != 0)) + 1
-    spans = []
-    for run in np.split(ids, cuts):
-        lo, hi = int(run[0]), int(run[-1])
-        start = int(table[lo, 0])
-        end = int(table[hi, 0] + table[hi, 1])
-        spans.append(_Span(lo // _codec.CHUNKS_PER_SHARD, slice(lo, hi + 1), start, end))
-    return spans

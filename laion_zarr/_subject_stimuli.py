@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import pandas as pd
 
 from laion_zarr._base import SubjectBase
+from laion_zarr._keys import TrialKeys
 from laion_zarr._schema import IMAGES_PART, METADATA_PART, STIMULI_GROUP, TRIALS_PART
+from laion_zarr._stimulus_handle import StimuliHandle
 from laion_zarr._store import Part, StoredParts, location
+from laion_zarr.captions import ImageCaptions
+from laion_zarr.embeddings import SubjectEmbeddings
 from laion_zarr.errors import NotConvertedError, StimuliNotDownloadedError, StoreError
+from laion_zarr.images import SubjectImages
+from laion_zarr.segmentations import ImageSegmentations
 
 
 class SubjectStimuli(SubjectBase):
@@ -20,6 +28,30 @@ class SubjectStimuli(SubjectBase):
         except NotConvertedError:
             return False
         return {METADATA_PART, IMAGES_PART} <= set(parts)
+
+    @cached_property
+    def _stimuli(self) -> StimuliHandle:
+        return StimuliHandle(*self._handle.recipe)
+
+    @cached_property
+    def images(self) -> SubjectImages:
+        """Pictures that the subject saw, by global trial index."""
+        return SubjectImages(self._stimuli, self._query)
+
+    @cached_property
+    def embeddings(self) -> SubjectEmbeddings:
+        """Embeddings of what the subject saw, by global trial index."""
+        return SubjectEmbeddings(self._stimuli, self._query)
+
+    @cached_property
+    def segmentations(self) -> ImageSegmentations:
+        """Masks of objects in what the subject saw, by global trial index; shared images only."""
+        return ImageSegmentations(self._stimuli, TrialKeys(self._query.trial_labels))
+
+    @cached_property
+    def captions(self) -> ImageCaptions:
+        """Captions of what the subject saw, by global trial index."""
+        return ImageCaptions(self._stimuli, TrialKeys(self._query.trial_labels))
 
     def get_stimulus_metadata(self) -> pd.DataFrame:
         """Table of all stimuli of the dataset, one row per image, as in the release's CSV."""

@@ -353,7 +353,8 @@ class Subject(Regions, MirrorAnatomy, SubjectStimuli):
         return _repr.facts(self.subject_id, where, self._query.lazy)
 
     def __repr__(self) -> str:
-        return _repr.as_text(self._facts())
+        facts = self._facts()
+        return _repr.as_text(f"Subject {facts.pop('Subject')}", facts)
 
     def _repr_html_(self) -> str:
         return _repr.as_html(self._facts())

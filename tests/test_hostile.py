@@ -68,7 +68,7 @@ def second(first: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         table = pd.read_csv(path, sep="\t")
         table["label"] = table["label"].to_numpy()[::-1]
         table.to_csv(path, sep="\t", index=False)
-    (path,) = root.glob("stimuli/*.csv")
+    (path,) = root.glob("stimuli/*images_metadata.csv")
     pd.read_csv(path).iloc[::-1].to_csv(path, index=False)
     return root
 

@@ -169,7 +169,7 @@ def write_mirror(root: Path, size: Size) -> Path:
         roi = "/rois/" in str(path) and f"label-{KEPT_ROI}_" not in name
         if path.is_file() and (superfluous or roi):
             path.unlink()
-    (path,) = root.glob("stimuli/*.csv")
+    (path,) = root.glob("stimuli/*images_metadata.csv")
     pd.read_csv(path)[["image_name", "n_reps"]].to_csv(path, index=False)
     return root
 
@@ -186,7 +186,7 @@ def write_second_version(first: Path, root: Path) -> Path:
         table = pd.read_csv(path, sep="\t")
         table["label"] = table["label"].to_numpy()[::-1]
         table.to_csv(path, sep="\t", index=False)
-    (path,) = root.glob("stimuli/*.csv")
+    (path,) = root.glob("stimuli/*images_metadata.csv")
     pd.read_csv(path).iloc[::-1].to_csv(path, index=False)
     return root
 

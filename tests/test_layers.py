@@ -15,22 +15,39 @@ BASE = {"errors", "_schema"}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "_schema": set(),
-    "_codec": {"_schema"},
+    "_codec": set(),
     "_layout": {"errors"},
     "config": BASE,
     "_select": BASE,
     "plots": set(),
     "_store": {*BASE, "_codec", "_layout"},
     "templates": BASE,
-    "_lazy": {*BASE, "_store"},
+    "_chunks": {*BASE, "_codec", "_store"},
+    "_handle": {*BASE, "_store"},
+    "_lazy": {*BASE, "_chunks", "_handle"},
     "_dataset": {*BASE, "_lazy", "_select"},
+    "_query": {*BASE, "_dataset", "_layout", "_lazy", "_select"},
+    "_stimulus_handle": {*BASE, "_chunks", "_handle", "_store", "config"},
+    "_keys": {*BASE, "_stimulus_handle"},
+    "_tables": {"_keys", "_stimulus_handle"},
+    "_pictures": {*BASE, "_codec", "_lazy", "_stimulus_handle", "_store"},
+    "images": {*BASE, "_keys", "_pictures", "_query", "_stimulus_handle"},
+    "embeddings": {*BASE, "_keys", "_lazy", "_query", "_select", "_stimulus_handle", "_store"},
+    "segmentations": {*BASE, "_keys", "_lazy", "_stimulus_handle", "_store", "_tables"},
+    "captions": {*BASE, "_keys", "_stimulus_handle", "_store", "_tables"},
+    "stimuli": {
+        *(*BASE, "_keys", "_pictures", "_repr", "_stimulus_handle", "_store"),
+        *("captions", "embeddings", "images", "segmentations"),
+    },
     "_rois": {*BASE, "_layout", "_select", "_store"},
-    "_base": {"errors", "_lazy", "_query"},
+    "_base": {*BASE, "_lazy", "_query"},
     "_anatomy": {"errors", "_base", "_layout", "config"},
     "_regions": {*BASE, "_base", "_rois", "_select"},
-    "_subject_stimuli": {*BASE, "_base", "_store"},
+    "_subject_stimuli": {
+        *(*BASE, "_base", "_keys", "_stimulus_handle", "_store"),
+        *("captions", "embeddings", "images", "segmentations"),
+    },
     "_repr": {"_schema"},
-    "_query": {*BASE, "_dataset", "_layout", "_lazy", "_select"},
     "engine": set(),
     "subject": {
         *("_anatomy", "_layout", "_lazy", "_regions", "_repr", "_schema", "_select", "_store"),
@@ -39,7 +56,10 @@ ALLOWED: dict[str, set[str]] = {
     "conversion.plan": {"_schema"},
     "conversion.options": {"errors", "_layout", "_select", "conversion.plan"},
     "conversion.sources": {"errors", "_layout"},
-    "conversion.write": {*BASE, "_codec", "_store"},
+    "conversion.hdf5": {"errors", "conversion.sources"},
+    "conversion.metadata": {"_codec", "_schema"},
+    "conversion.write": {*BASE, "_codec", "_store", "conversion.metadata"},
+    "conversion.rows": {"_codec", "_schema", "conversion.write"},
     "conversion.session": {
         *(*BASE, "_codec", "_store"),
         *("conversion.plan", "conversion.sources", "conversion.write"),
@@ -48,6 +68,10 @@ ALLOWED: dict[str, set[str]] = {
     "conversion.subject": {
         *(*BASE, "_layout", "_store"),
         *("conversion.plan", "conversion.session", "conversion.sources", "conversion.write"),
+    },
+    "conversion.stimuli": {
+        *("_codec", "_schema", "_store", "conversion.hdf5", "conversion.rows"),
+        *("conversion.session", "conversion.sources", "conversion.subject", "conversion.write"),
     },
     "conversion.pieces": {
         *("_layout", "_schema", "_store", "conversion.options", "conversion.sources"),
@@ -62,17 +86,34 @@ ALLOWED: dict[str, set[str]] = {
         *("conversion.pieces", "conversion.session", "conversion.sources"),
         *("conversion.subject", "conversion.write"),
     },
+    "conversion.stimulus_run": {
+        *(*BASE, "_layout", "_store", "conversion.axis", "conversion.options"),
+        *("conversion.planning", "conversion.stimuli", "conversion.subject", "conversion.write"),
+    },
     "conversion.pipeline": {
         *(*BASE, "_layout", "_store", "config", "conversion.options"),
-        *("conversion.axis", "conversion.pieces", "conversion.planning", "conversion.sources"),
-        *("conversion.subject", "conversion.workers", "conversion.write"),
+        *("conversion.pieces", "conversion.planning", "conversion.sources"),
+        *("conversion.stimulus_run", "conversion.subject", "conversion.workers"),
+        "conversion.write",
     },
     # By other code than converter and reader: neither sources, plan nor write.
-    "conversion.verification": {*BASE, "_codec", "_layout", "_store", "config"},
+    "conversion.checks": {*BASE, "_codec", "_store"},
+    "conversion.subject_checks": {"_schema", "_store", "conversion.checks"},
+    "conversion.stimulus_checks": {"_schema", "_store", "conversion.checks"},
+    "conversion.verification": {
+        *(*BASE, "_store", "config", "conversion.checks"),
+        *("conversion.stimulus_checks", "conversion.subject_checks"),
+    },
     "conversion._phantom": {"_layout"},
     "conversion._experiment": {"_layout", "conversion._phantom"},
+    "conversion._shapes": set(),
+    "conversion._pictures": {"conversion._experiment", "conversion._shapes"},
+    "conversion._stimulus_files": {
+        *("_layout", "conversion._experiment", "conversion._phantom", "conversion._pictures"),
+    },
     "conversion.synthetic": {
         *("errors", "_layout", "conversion._phantom", "conversion._experiment"),
+        "conversion._stimulus_files",
     },
     "conversion.info": {
         *(*BASE, "_layout", "_store", "config", "conversion.sources", "conversion.write"),
@@ -93,6 +134,7 @@ LOCAL_IMPORTS = {
     "plots": {"matplotlib"},
     "templates": {"nibabel"},
     "_dataset": {"dask"},
+    "_pictures": {"PIL"},  # only who looks at pictures waits for it
 }
 
 

@@ -24,7 +24,7 @@ def quiet(*args, **options):
 
 
 def metadata_file(root: Path) -> Path:
-    (path,) = root.glob("stimuli/*metadata.csv")
+    (path,) = root.glob("stimuli/*images_metadata.csv")
     return path
 
 
@@ -201,7 +201,7 @@ def test_relative_stores_survive_a_change_of_folder(store, tmp_path, monkeypatch
 
 def test_dry_run_names_the_stimuli(bids_root, tmp_path):
     report = quiet(bids_root, tmp_path / "s.zarr", dry_run=True)
-    assert "stimuli metadata" in report.planned
+    assert any(line.startswith("stimuli metadata: ") for line in report.planned)
 
 
 def test_nan_in_a_sidecar_stays_json(bids_root, copy_of, tmp_path):

@@ -101,18 +101,19 @@ def test_shards_are_the_bytes_that_zarr_writes(n_chunks):
         config={"write_empty_chunks": True},
     )
     array[:] = values
-    shard, table = join_shard([encode_chunk(block) for block in np.split(values, n_chunks)])
+    chunks = [encode_chunk(block, "lz4") for block in np.split(values, n_chunks)]
+    shard, table = join_shard(chunks, 135)
     assert memory._store_dict["c/0/0"].to_bytes() == shard
     out = np.empty((CHUNK_VOXELS, n_trials), "f4")
     for number, (offset, size, crc) in enumerate(table.tolist()):
-        _codec.decode_chunk(np.frombuffer(shard, "u1")[offset : offset + size], crc, out)
+        _codec.decode_chunk(np.frombuffer(shard, "u1")[offset : offset + size], "lz4", crc, out)
         np.testing.assert_array_equal(out, values[number * CHUNK_VOXELS :][:CHUNK_VOXELS])
 
 
 def test_equal_chunks_are_equal_bytes():
     """Also large ones: Blosc must not share them among threads, which end in any order."""
     block = np.random.default_rng(2).standard_normal((CHUNK_VOXELS, 4000), "f4")
-    _, table = join_shard([encode_chunk(block) for _ in range(30)])
+    _, table = join_shard([encode_chunk(block, "lz4") for _ in range(30)], 135)
     assert len(np.unique(table[:, 1:], axis=0)) == 1
 
 

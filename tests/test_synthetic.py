@@ -1,20 +1,27 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import re
 from pathlib import Path
 
+import h5py
 import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from laion_zarr import _layout as layout
+from laion_zarr.conversion import _experiment as experiment
+from laion_zarr.conversion import _pictures as pictures
 from laion_zarr.conversion.synthetic import SIZES, Size, write_dataset
 from laion_zarr.errors import SubjectNotFoundError
 
 SUBJECTS = ("sub-01", "sub-03")
 SIZE = SIZES["tiny"]
+MODELS = dict(zip(("CLIP", "DINOv2", "PEcore", "SigLIP2"), SIZE.embeddings, strict=True))
+GREY = 128  # what the release showed transparent pictures on
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +90,13 @@ def noise_ceiling(scored, labels):
 
 def test_same_arguments_same_bytes(root, tmp_path):
     assert digests(write_dataset(tmp_path, "tiny", SUBJECTS)) == digests(root)
+
+
+def test_the_stimuli_are_those_of_the_size_alone(root, tmp_path):
+    others = digests(write_dataset(tmp_path, "tiny", ["sub-07"], sessions=["ses-01"]))
+    whole = {path: digest for path, digest in digests(root).items() if "stimuli" in path}
+    assert len(whole) == 9
+    assert whole.items() <= others.items()
 
 
 def test_a_part_equals_the_part_of_the_whole(root, tmp_path):
@@ -227,6 +241,257 @@ def test_metadata_has_every_image_once(root, files):
     assert (metadata["unique_or_shared"] == names.str.split("_").str[0]).all()
     assert (metadata["n_reps"] == np.where(names.str.contains("12rep"), "12rep", "4rep")).all()
     assert {"LAION", "NSD", "OOD"} <= set(metadata["dataset"])
+
+
+# Pictures
+
+
+@pytest.fixture(scope="module")
+def names(root):
+    return pd.read_csv(root / layout.STIMULUS_METADATA)["image_name"].tolist()
+
+
+@pytest.fixture(scope="module")
+def shown(root, names):
+    """Pictures as files hold them, by name."""
+    with h5py.File(root / layout.STIMULUS_IMAGES) as file:
+        return {
+            name: Image.open(io.BytesIO(data.tobytes()))
+            for name, data in zip(names, file["images"][:], strict=True)
+        }
+
+
+def test_images_are_bytes_of_files(root, names):
+    with h5py.File(root / layout.STIMULUS_IMAGES) as file:
+        assert list(file) == ["images"]
+        assert file["images"].shape == (len(names),)
+        assert h5py.check_vlen_dtype(file["images"].dtype) == np.uint8
+        assert file["images"].chunks is None
+
+
+def test_pictures_open_and_are_square(shown):
+    assert {image.size for image in shown.values()} == {(SIZE.picture, SIZE.picture)}
+    for name, image in shown.items():
+        assert image.format == ("PNG" if name.endswith(".png") else "JPEG")
+        image.load()
+    assert {image.mode for image in shown.values()} == {"RGB", "RGBA", "L"}
+
+
+def test_some_are_transparent_in_part(shown):
+    alphas = [np.asarray(image)[..., 3] for image in shown.values() if image.mode == "RGBA"]
+    for alpha in alphas:
+        assert alpha.min() == 0
+        assert alpha.max() == 255
+        assert len(np.unique(alpha)) > 20
+
+
+def test_pictures_differ(shown):
+    assert len({image.tobytes() for image in shown.values()}) == len(shown)
+
+
+@pytest.mark.parametrize("label", experiment.metadata(SIZES["demo"])["image_name"][::5])
+def test_a_picture_shows_the_content_that_regions_respond_to(label):
+    features = experiment.features(label)[: len(experiment.CONTENTS)]
+    scene = pictures.scene(label)
+    assert scene.content == experiment.CONTENTS[features.argmax()]
+    kinds = {kind.noun: content for content, some in pictures.KINDS.items() for kind in some}
+    assert kinds[scene.main.kind.noun] == scene.content
+    for thing in scene.small:
+        assert features[experiment.CONTENTS.index(kinds[thing.kind.noun])] > 0
+    assert scene.main.kind.noun in pictures.describe(scene, 0)
+    for side in (24, 160):
+        picture = pictures.draw(scene, side)
+        areas = [picture.mask(k).mean() for k in range(len(scene.things))]
+        assert min(areas) > 0.003
+        assert areas[0] == max(areas) > 0.05
+
+
+# Embeddings
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_embeddings(root, names, model):
+    with h5py.File(root / layout.embeddings(model)) as file:
+        assert set(file) == {"embedding", "image_ids", "valid"}
+        assert file["embedding"].dtype == np.float16
+        assert h5py.check_string_dtype(file["image_ids"].dtype).length is None
+        assert file["valid"].dtype == bool
+        values, valid = file["embedding"][:], file["valid"][:]
+        ids = file["image_ids"].asstr()[:].tolist()
+    assert values.shape == (len(names), MODELS[model])
+    assert np.isfinite(values).all()
+    assert sorted(ids) == sorted(names)
+    assert ids != names
+    assert 2 <= (~valid).sum() < len(names) / 4
+    assert not values[~valid].any()
+    assert values[valid].any(1).all()
+
+
+def test_models_share_the_order_and_nothing_else(root):
+    files = [h5py.File(root / layout.embeddings(model)) for model in MODELS]
+    ids, values = ([file[key][:] for file in files] for key in ("image_ids", "embedding"))
+    for file in files:
+        file.close()
+    assert all((ids[0] == other).all() for other in ids[1:])
+    for k, one in enumerate(values):
+        assert not any((one[:, :16] == other[:, :16]).all() for other in values[:k])
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    """A dataset of many images, and the mean response of the face areas to each."""
+    lengths = (64, 64, 64, 72)
+    size = Size((11, 13, 12), 17.0, (480, 490), 2, (5, 6, 5), 40.0, (2, 2), 16, lengths)
+    root = write_dataset(tmp_path_factory.mktemp("many"), size)
+    found = layout.subject_files("sub-01", digests(root))
+    faces = [nib.load(root / roi.volume) for roi in found.rois.values() if roi.category == "face"]
+    mask = np.any([image.get_fdata() > 0 for image in faces], axis=0)
+    trials = pd.concat([trials_of(root, found, session) for session in size.sessions])
+    betas = [nib.load(root / one.betas).get_fdata()[mask] for one in found.sessions.values()]
+    means = pd.Series(np.nanmean(np.concatenate(betas, axis=1), axis=0), trials["label"])
+    return root, means.groupby(level=0).mean()
+
+
+def held_out_correlation(features, target, ridge=3.0):
+    """How well the first half of the images predicts the second."""
+    half = len(target) // 2
+    centred = features - features[:half].mean(0)
+    gram = centred[:half].T @ centred[:half] + ridge * np.eye(features.shape[1])
+    weights = np.linalg.solve(gram, centred[:half].T @ (target[:half] - target[:half].mean()))
+    return np.corrcoef(centred[half:] @ weights, target[half:])[0, 1]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_embeddings_predict_the_face_areas(many, model):
+    root, responses = many
+    with h5py.File(root / layout.embeddings(model)) as file:
+        ids = file["image_ids"].asstr()[:]
+        table = pd.DataFrame(file["embedding"][:].astype(float), index=ids)[file["valid"][:]]
+    both = table.index.intersection(responses.index)
+    assert held_out_correlation(table.loc[both].to_numpy(), responses[both].to_numpy()) > 0.3
+
+
+def test_pictures_of_faces_drive_the_face_areas(many):
+    _, responses = many
+    faces = np.array([pictures.scene(name).content == "face" for name in responses.index])
+    assert responses[faces].mean() > responses[~faces].mean() + responses[~faces].std()
+
+
+# Segmentations
+
+
+@pytest.fixture(scope="module")
+def table(root):
+    return pd.read_csv(root / layout.SEGMENTATION_TABLE)
+
+
+@pytest.fixture(scope="module")
+def segments(root, table):
+    """Masks by row of the table."""
+    with h5py.File(root / layout.SEGMENTATIONS) as file:
+        masks = file["masks"]
+        assert masks.shape == (len(table), SIZE.picture, SIZE.picture)
+        assert masks.chunks == (1, SIZE.picture, SIZE.picture)
+        assert (masks.dtype, masks.compression, masks.shuffle) == (np.uint8, "gzip", True)
+        return masks[:][table["mask_row"]]
+
+
+def test_segmentations(table, segments, names):
+    assert list(table) == [
+        *("mask_row", "image_name", "noun", "instance_id", "score"),
+        *("box_x0", "box_y0", "box_x1", "box_y1", "localized", "mask_file"),
+    ]
+    assert sorted(table["mask_row"]) == list(range(len(table)))
+    assert not table["mask_row"].is_monotonic_increasing
+    assert not table["image_name"].is_monotonic_increasing
+    assert set(table["image_name"]) == set(filter(layout.is_shared, names))
+    assert table["mask_file"].is_unique
+    located = table["localized"] == 1
+    assert 0 < located.sum() < len(table)
+    columns = ["score", "box_x0", "box_y0", "box_x1", "box_y1"]
+    assert table.loc[located, columns].notna().all(axis=None)
+    assert table.loc[~located, columns].isna().all(axis=None)
+    assert set(np.unique(segments[located])) == {0, 1}
+    assert not segments[~located].any()
+
+
+def test_boxes_hold_their_masks(table, segments):
+    for row, mask in zip(table.itertuples(), segments, strict=True):
+        if row.localized:
+            y, x = np.nonzero(mask)
+            box = (row.box_x0, row.box_y0, row.box_x1, row.box_y1)
+            assert box == (x.min(), y.min(), x.max() + 1, y.max() + 1)
+
+
+def test_instances_are_counted_from_the_best(table):
+    assert table["instance_id"].max() >= 1
+    for _, same in table.groupby(["image_name", "noun"]):
+        ordered = same.sort_values("instance_id")
+        assert ordered["instance_id"].tolist() == list(range(len(same)))
+        assert ordered["score"].is_monotonic_decreasing or len(same) == 1
+
+
+def test_masks_are_where_the_picture_differs_from_its_background(table, segments, shown):
+    for name in table["image_name"].unique():
+        rows = table["image_name"] == name
+        masks = segments[rows].astype(int)
+        assert masks.sum(0).max() == 1
+        picture = pictures.draw(pictures.scene(name), SIZE.picture)
+        np.testing.assert_array_equal(masks.sum(0) > 0, picture.numbers > 0)
+        rgb = np.asarray(shown[name].convert("RGB")).astype(int)
+        # The wall and the floor are of one colour from left to right.
+        empty = masks.sum(0) == 0
+        wall = rgb[0, [0, SIZE.picture // 2]].mean(0)
+        distance = np.abs(rgb - wall).sum(-1)
+        assert distance[~empty].mean() > 1.5 * distance[empty].mean()
+
+
+# Captions
+
+
+@pytest.fixture(scope="module")
+def captions(root):
+    return pd.read_csv(root / layout.CAPTIONS, keep_default_na=False)
+
+
+def test_captions(captions, names):
+    assert list(captions) == [
+        *("image_name", "caption_idx", "source", "caption"),
+        *("origin_collection", "participant_id", "ai_model"),
+    ]
+    assert set(captions["image_name"]) == set(names)
+    assert not captions["image_name"].is_monotonic_increasing
+    assert not captions.duplicated(["image_name", "caption_idx"]).any()
+    human = captions["source"] == "human"
+    shared = captions["image_name"].map(layout.is_shared)
+    assert set(captions.loc[human & shared, "caption_idx"]) == {1, 2, 3, 4, 5}
+    assert set(captions.loc[human & ~shared, "caption_idx"]) == {1, 2, 3}
+    assert (human == (captions["participant_id"] != "")).all()
+    assert (human == (captions["ai_model"] == "")).all()
+
+
+def test_a_machine_captions_shared_images_in_distribution(captions, names):
+    machine = captions[captions["source"] == "ai"]
+    assert set(machine["caption_idx"]) == {0}
+    expected = [name for name in names if layout.is_shared(name) and "_OOD_" not in name]
+    assert sorted(machine["image_name"]) == sorted(expected)
+
+
+def test_captions_say_what_is_drawn(captions):
+    ordinary = captions[captions["caption"].str.contains("background")]
+    assert len(ordinary) > len(captions) / 4
+    for row in ordinary.itertuples():
+        assert pictures.scene(row.image_name).main.kind.noun in row.caption
+
+
+@pytest.mark.parametrize("text", ["", "NA", "None", "nan", '""', "First line,\nsecond line"])
+def test_odd_captions(captions, text):
+    assert (captions["caption"] == text).any()
+
+
+@pytest.mark.parametrize("pattern", ["é", "日本", ",", "'", '"', "\t", "^ .* $"])
+def test_captions_with_odd_characters(captions, pattern):
+    assert captions["caption"].str.contains(pattern).any()
 
 
 # Voxels

@@ -1,0 +1,290 @@
+"""What all checks of a store share: its bytes against the manifests, values against values.
+
+Reads with other code than converter and reader: zarr-python the store.
+"""
+
+from __future__ import annotations
+
+import io
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import zarr
+from tqdm.auto import tqdm
+from zarr.abc.store import Store
+from zarr.core.sync import sync
+
+from laion_zarr import _codec
+from laion_zarr._schema import MANIFEST, STAGING, ArraySpec, chunk_table
+from laion_zarr._store import Part, check, damaged, fetch, location, parse_manifest
+from laion_zarr.errors import StoreError
+
+# Files fetched together: many small ones, or one large.
+_FILES_AT_ONCE = 16
+_BYTES_AT_ONCE = 64 << 20
+
+
+@dataclass
+class VerifyReport:
+    """What `verify` looked at and found.
+
+    Attributes
+    ----------
+    problems : list of str
+        Everything that is wrong; empty if the store is whole.
+    notes : list of str
+        What could not be compared, because the source no longer has it.
+    n_files, n_bytes, n_values : int
+        Objects and bytes checked, values compared with the source.
+    """
+
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    n_files: int = 0
+    n_bytes: int = 0
+    n_values: int = 0
+
+
+@dataclass
+class Check:
+    """One verification of one store.
+
+    Attributes
+    ----------
+    store : zarr.abc.store.Store
+        Open.
+    report : VerifyReport
+        Takes what is found.
+    folder : Path or None
+        The mirror to compare with.
+    progress : bool
+        Whether to show progress bars.
+    """
+
+    store: Store
+    report: VerifyReport
+    folder: Path | None
+    progress: bool
+
+    def __post_init__(self) -> None:
+        self.groups: dict[str, dict[str, Part]] = {}
+
+    @cached_property
+    def root(self) -> Any:
+        """The store as zarr-python opens it."""
+        # Not before the bytes are right: zarr has its own errors for a damaged root.
+        # Its types admit any JSON everywhere; the schema says what is where.
+        return zarr.open_group(self.store, mode="r", zarr_format=3, use_consolidated=False)
+
+    def problem(self, text: str) -> None:
+        """Note what is wrong."""
+        self.report.problems.append(text)
+
+    def array(self, path: str) -> np.ndarray:
+        """A whole array, as zarr-python reads it."""
+        return np.asarray(self.root[path][...])
+
+    def bar(self, total: int, what: str) -> Any:
+        """A progress bar of bytes."""
+        return tqdm(total=total, unit="B", unit_scale=True, desc=what, disable=not self.progress)
+
+    # -- bytes
+
+    def files(self) -> None:
+        """Every object that a manifest lists, and none that no manifest lists."""
+        expected: dict[str, tuple[int, int] | None] = {MANIFEST: None}
+        root = self._manifest(MANIFEST)
+        if root is not None:
+            expected |= {key: tuple(value) for key, value in root["files"].items()}
+            for group in root["groups"]:
+                expected |= self._listed(group)
+        else:  # what a run that was cut off has finished is whole; the rest cannot be told
+            for group in _groups_found(self._keys()):
+                expected |= self._listed(group)
+        here = set(self._keys()) if root is not None else set()
+        for key in sorted(here - set(expected)):
+            where = "left by a killed run" if key.startswith(STAGING) else "listed by no manifest"
+            self.problem(
+                f"{location(self.store, key)} is {where}. The next 'laion-zarr convert' removes it."
+            )
+        self._check_files({key: value for key, value in expected.items() if value is not None})
+
+    def _keys(self) -> list[str]:
+        async def collect() -> list[str]:
+            return [key async for key in self.store.list()]
+
+        return sync(collect())
+
+    def _manifest(self, key: str) -> dict[str, Any] | None:
+        try:
+            (data,) = fetch(self.store, [key])
+            if data is None:
+                raise _no_manifest(self.store, key)
+            return parse_manifest(self.store, key, data)
+        except StoreError as error:
+            self.problem(str(error))
+            return None
+
+    def _listed(self, group: str) -> dict[str, tuple[int, int] | None]:
+        key = f"{group}/{MANIFEST}"
+        manifest = self._manifest(key)
+        if manifest is None:
+            # Its files cannot be told from strangers.
+            return {k: None for k in self._keys() if k.startswith(f"{group}/")}
+        parts = {name: Part.from_json(entry) for name, entry in manifest["parts"].items()}
+        self.groups[group] = parts
+        listed: dict[str, tuple[int, int] | None] = {key: None}
+        listed |= {f"{group}/{name}": tuple(v) for name, v in manifest["files"].items()}
+        for part in parts.values():
+            listed |= {f"{part.path}/{name}": value for name, value in part.files.items()}
+        return listed
+
+    def _check_files(self, expected: dict[str, tuple[int, int]]) -> None:
+        keys = sorted(expected)
+        total = sum(size for size, _ in expected.values())
+        with self.bar(total, "checksums") as bar:
+            for batch in _batches(keys, expected):
+                for key, data in zip(batch, self._fetch(batch), strict=True):
+                    try:
+                        check(self.store, key, data, expected[key])
+                    except StoreError as error:
+                        self.problem(str(error))
+                    self.report.n_files += 1
+                    self.report.n_bytes += expected[key][0]
+                    bar.update(expected[key][0])
+
+    def _fetch(self, keys: list[str]) -> list[bytes | None]:
+        try:
+            return fetch(self.store, keys)
+        except StoreError as error:  # one that cannot be read at all
+            if len(keys) == 1:
+                self.problem(str(error))
+                return [None]
+            return [data for key in keys for data in self._fetch([key])]
+
+    def _bar(self, total: int, what: str) -> Any:
+        return tqdm(total=total, unit="B", unit_scale=True, desc=what, disable=not self.progress)
+
+    # -- contents
+
+    def chunk_table(self, path: str, spec: ArraySpec) -> None:
+        """Check that a chunk table says what the shards hold."""
+        assert spec.chunking is not None
+        table = self.array(f"{path}/{chunk_table(spec.name).name}")
+        per_shard, below = spec.chunking.per_shard, "/0" * (len(spec.dims) - 1)
+        for shard in range(0, len(table), per_shard):
+            key = f"{path}/{spec.name}/c/{shard // per_shard}{below}"
+            data = fetch(self.store, [key])[0] or b""
+            for offset, size, crc in table[shard : shard + per_shard].tolist():
+                if _codec.crc32c(data[offset : offset + size - _codec.CRC_BYTES]) != crc:
+                    self.problem(f"{location(self.store, key)}: a chunk is not as listed.")
+                    break
+
+    # -- source files as recorded
+
+    def sources(self) -> None:
+        """Check that the source files are still those that were converted."""
+        assert self.folder is not None
+        for group, parts in self.groups.items():
+            for name, part in parts.items():
+                for file, identity in part.sources.items():
+                    if "size" in identity:
+                        self._source(f"{group} {name}", self.folder / file, identity)
+
+    def _source(self, what: str, path: Path, identity: Any) -> None:
+        if not path.is_file():
+            self.report.notes.append(f"{what}: {path} is not there; not compared.")
+            return
+        found = {"size": path.stat().st_size, "crc32": _content_crc(path)}
+        if found != dict(identity):
+            self.problem(
+                f"{what}: {path} is not the file that was converted. Run 'laion-zarr convert' to "
+                "take the new one."
+            )
+
+    # -- values
+
+    def same(self, where: str, stored: np.ndarray, source: np.ndarray) -> None:
+        """Compare values; NaN only equals NaN."""
+        with np.errstate(over="ignore", invalid="ignore"):  # as the converter rounds
+            source = source.astype(stored.dtype, copy=False)
+        if stored.shape != source.shape:
+            self.problem(f"{where}: {stored.shape} values, the source has {source.shape}.")
+            return
+        equal = stored == source
+        if stored.dtype.kind == "f":
+            equal |= np.isnan(stored) & np.isnan(source)
+        self.report.n_values += stored.size
+        if not equal.all():
+            self.problem(
+                f"{where}: {int((~equal).sum()):,} of {stored.size:,} values differ from the "
+                "source. Convert it again with 'laion-zarr convert --overwrite'."
+            )
+
+    def same_table(self, path: str, table: pd.DataFrame, arrays: dict[str, str]) -> None:
+        """Compare the columns of a table, all text, with their arrays."""
+        for name, array in arrays.items():
+            self._same_column(f"{path}/{name}", self.array(f"{path}/{array}"), table[name])
+
+    def _same_column(self, where: str, stored: np.ndarray, column: pd.Series) -> None:
+        if stored.dtype.kind == "b":
+            self.same(where, stored, (column == "True").to_numpy())
+        elif stored.dtype.kind in "iuf":
+            self.same(where, stored, pd.to_numeric(column, errors="coerce").to_numpy())
+        else:
+            self.same(where, stored.astype(object), column.to_numpy(object))
+
+
+def read_text_table(path: Path, separator: str) -> pd.DataFrame:
+    """A table of the source, every value as its text."""
+    text = path.read_bytes()
+    return pd.read_csv(io.BytesIO(text), sep=separator, dtype=str, keep_default_na=False)
+
+
+def _groups_found(keys: list[str]) -> list[str]:
+    """Groups with a manifest."""
+    return sorted({key.split("/")[0] for key in keys if key.endswith(f"/{MANIFEST}")})
+
+
+def _batches(keys: list[str], sizes: dict[str, tuple[int, int]]) -> Iterator[list[str]]:
+    batch: list[str] = []
+    nbytes = 0
+    for key in keys:
+        if batch and (len(batch) == _FILES_AT_ONCE or nbytes + sizes[key][0] > _BYTES_AT_ONCE):
+            yield batch
+            batch, nbytes = [], 0
+        batch.append(key)
+        nbytes += sizes[key][0]
+    if batch:
+        yield batch
+
+
+def _no_manifest(store: Store, key: str) -> StoreError:
+    if key != MANIFEST:
+        return damaged(store, key, "is missing")
+    return StoreError(  # the last that a run writes
+        f"{location(store, key)} is missing: the last conversion did not finish. Run the same "
+        "'laion-zarr convert' again."
+    )
+
+
+def as_stored(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """A mask as booleans; other values are rounded where they are compared."""
+    return values != 0 if dtype.kind == "b" else values
+
+
+def _content_crc(path: Path) -> int:
+    with path.open("rb") as file:
+        if path.suffix == ".gz":
+            file.seek(-8, io.SEEK_END)
+            return int.from_bytes(file.read(4), "little")
+        crc = 0
+        while block := file.read(1 << 22):
+            crc = zlib.crc32(block, crc)
+        return crc

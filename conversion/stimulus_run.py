@@ -1,0 +1,258 @@
+"""Decides what of the stimuli is to be converted, and does it, part after part."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import pandas as pd
+from tqdm.auto import tqdm
+
+from laion_zarr import _layout as layout
+from laion_zarr import _schema as schema
+from laion_zarr._schema import (
+    CAPTIONS_PART,
+    EMBEDDINGS_PART,
+    IMAGES_PART,
+    METADATA_PART,
+    SEGMENTATIONS_PART,
+    STIMULI_GROUP,
+    STIMULUS_PARTS,
+)
+from laion_zarr._store import Part, StoredParts, damaged
+from laion_zarr.conversion import stimuli as recipe
+from laion_zarr.conversion.axis import unchanged
+from laion_zarr.conversion.options import PROBLEMS
+from laion_zarr.conversion.planning import Planner
+from laion_zarr.conversion.stimuli import Progress
+from laion_zarr.conversion.subject import Sources
+from laion_zarr.conversion.write import Catalogue, lost_manifests
+from laion_zarr.errors import DataNotDownloadedError, StoreError
+
+_METADATA = str(layout.STIMULUS_METADATA)
+_FILES = {
+    METADATA_PART: [_METADATA],
+    IMAGES_PART: [str(layout.STIMULUS_IMAGES)],
+    SEGMENTATIONS_PART: [str(layout.SEGMENTATIONS), str(layout.SEGMENTATION_TABLE)],
+    CAPTIONS_PART: [str(layout.CAPTIONS)],
+}
+_COMMANDS = {
+    METADATA_PART: "download-stimuli",
+    IMAGES_PART: "download-stimuli",
+    EMBEDDINGS_PART: "download-embeddings",
+    SEGMENTATIONS_PART: "download-segmentations",
+    CAPTIONS_PART: "download-captions",
+}
+
+
+@dataclass(frozen=True)
+class Work:
+    """One part to write.
+
+    Attributes
+    ----------
+    part : str
+        Name in the manifest.
+    sources : dict
+        Files it is made from, as they were when the work was planned.
+    nbytes : int
+        Size of these files.
+    write : callable
+        Writes it: from its path and a progress callback to the part.
+    """
+
+    part: str
+    sources: Sources
+    nbytes: int
+    write: Callable[[str, Progress], Part]
+
+
+class StimulusRun:
+    """The stimuli in one run over one store.
+
+    Parameters
+    ----------
+    planner : Planner
+        Knows source, store and options; its report takes what happens.
+    """
+
+    def __init__(self, planner: Planner) -> None:
+        self._planner = planner
+        self._source, self._names = planner.source, planner.names
+        self._store, self._options = planner.store, planner.options
+        self._report = planner.report
+
+    @cached_property
+    def _catalogue(self) -> Catalogue:
+        lost = STIMULI_GROUP in lost_manifests(self._store)
+        try:
+            catalogue = Catalogue(self._store, STIMULI_GROUP)
+            if not lost:
+                return catalogue
+        except StoreError:
+            if not self._options.overwrite:
+                raise
+        if not self._options.overwrite:
+            raise damaged(self._store, f"{STIMULI_GROUP}/{schema.MANIFEST}", "is missing")
+        return self._anew()
+
+    def _anew(self) -> Catalogue:
+        """Without a manifest, convert all that is there again, or leave it alone."""
+        catalogue = Catalogue(self._store, STIMULI_GROUP, ignore_manifest=True)
+        there = {name.rpartition("/")[0] for name in catalogue.arrays_on_disk()}
+        wanted = {part for kind in self._options.parts for part in self._files(kind)}
+        if left := sorted(there - wanted):
+            raise DataNotDownloadedError(
+                f"The manifest of the stimuli is damaged, so all of them must be converted again, "
+                f"and {', '.join(left)} would be left behind. Download their files and run "
+                "'laion-zarr convert --overwrite' without --parts."
+            )
+        return catalogue
+
+    # -- planning
+
+    def plan(self) -> list[Work]:
+        """What is to be written; says what is unchanged or missing."""
+        works = []
+        for kind in STIMULUS_PARTS:
+            if kind not in self._options.parts:
+                continue
+            found = self._files(kind)
+            self._note_missing(kind, found)
+            for part, files in found.items():
+                try:
+                    if (work := self._plan(kind, part, files)) is not None:
+                        works.append(work)
+                        self._report.disk_nbytes += work.nbytes
+                        self._report.planned.append(
+                            f"stimuli {part}: {work.nbytes / 1e6:,.1f} MB of files"
+                        )
+                except PROBLEMS as error:
+                    self._report.failed[f"stimuli {part}"] = error
+        return works
+
+    def _files(self, kind: str) -> dict[str, list[str]]:
+        """Files of the parts of one kind, as far as the mirror has all of them."""
+        if kind == EMBEDDINGS_PART:
+            models = layout.embedding_files(self._names)
+            return {schema.embeddings_part(model): [path] for model, path in models.items()}
+        files = _FILES.get(kind, [])
+        return {kind: files} if files and self._names.issuperset(files) else {}
+
+    def _note_missing(self, kind: str, found: dict[str, list[str]]) -> None:
+        if found or any(part.partition("/")[0] == kind for part in self._catalogue.parts):
+            return
+        files = _FILES.get(kind, [str(layout.embeddings("*"))])
+        lacking = [file for file in files if file not in self._names]
+        message = f"no stimulus {kind} in {self._source.root} ({', '.join(lacking)})."
+        if self._options.asked_parts:
+            self._report.failed[f"stimuli {kind}"] = DataNotDownloadedError(
+                f"{message} Download them: laion-zarr {_COMMANDS[kind]}."
+            )
+        else:
+            self._report.missing.append(message)
+
+    def _plan(self, kind: str, part: str, files: list[str]) -> Work | None:
+        identities = self._planner.identities(files)
+        nbytes = sum(identity["size"] for identity in identities.values())
+        if kind in (IMAGES_PART, EMBEDDINGS_PART) and self._image_names is not None:
+            identities[recipe.NAMES] = recipe.identity_of_names(self._image_names)
+        if unchanged(self._catalogue.parts.get(part), identities) and not self._options.overwrite:
+            self._report.unchanged.append(f"stimuli {part}")
+            return None
+        return Work(part, identities, nbytes, self._writer(kind, files, identities))
+
+    def _writer(self, kind: str, files: list[str], ids: Sources) -> Callable[[str, Progress], Part]:
+        file, store, source = files[0], self._store, self._source
+
+        def write(path: str, progress: Progress) -> Part:
+            match kind:
+                case "images":
+                    names = self._names_or_raise()
+                    return recipe.write_images(store, path, source, file, ids, names, progress)
+                case "segmentations":
+                    pair = (file, files[1])
+                    return recipe.write_segmentations(store, path, source, pair, ids, progress)
+                case "embeddings":
+                    names = self._image_names
+                    part = recipe.write_embeddings(store, path, source, file, ids, names)
+                case "captions":
+                    part = recipe.write_captions(store, path, source, file, ids)
+                case _:
+                    part = recipe.write_metadata(store, path, source, file, ids)
+            progress(ids[file]["size"])
+            return part
+
+        return write
+
+    @cached_property
+    def _image_names(self) -> list[str] | None:
+        """Rows of the metadata: of the mirror, whose pictures go with them, else as stored."""
+        if _METADATA in self._names:
+            return self._source.read_metadata(_METADATA)["image_name"].tolist()
+        if METADATA_PART not in self._catalogue.parts:
+            return None
+        stored = StoredParts(self._store, STIMULI_GROUP)
+        return stored.load(METADATA_PART, [recipe.NAMES])[recipe.NAMES].tolist()
+
+    def _names_or_raise(self) -> list[str]:
+        if self._image_names is None:
+            raise DataNotDownloadedError(
+                f"{self._source.full(_METADATA)} is not there, and only its rows say which picture "
+                "is which. Download it: laion-zarr download-stimuli."
+            )
+        return self._image_names
+
+    # -- writing
+
+    def run(self, works: list[Work], progress: bool) -> None:
+        """Write parts, each committed as soon as it is whole."""
+        total = sum(work.nbytes for work in works)
+        hidden = not progress or not works
+        with tqdm(total=total, unit="B", unit_scale=True, desc="stimuli", disable=hidden) as bar:
+            for work in works:
+                name = f"stimuli {work.part}"
+                try:
+                    part = work.write(self._catalogue.place(work.part), bar.update)
+                    self._catalogue.commit({work.part: part})
+                    self._report.converted.append(name)
+                except PROBLEMS as error:
+                    self._report.failed[name] = error
+            bar.update(total - bar.n)
+        self._report.missing += list(self._strangers())
+        if works:
+            self._catalogue.tidy()
+
+    def _strangers(self) -> Iterator[str]:
+        """Images that a part knows and the metadata do not, or the reverse."""
+        if METADATA_PART not in self._catalogue.parts:
+            return
+        stored = StoredParts(self._store, STIMULI_GROUP)
+        names = pd.Index(stored.load(METADATA_PART, [recipe.NAMES])[recipe.NAMES])
+        for part in sorted(set(self._catalogue.parts) - {METADATA_PART}):
+            own = pd.Index(stored.load(part, [recipe.NAMES])[recipe.NAMES]).unique()
+            unknown = own.difference(names)
+            if len(unknown):
+                yield (
+                    f"stimuli {part}: {len(unknown):,} images are not in the metadata, such as "
+                    f"{unknown[0]!r}; they are stored, and no row of the metadata shows them."
+                )
+            lacking = names.difference(own)
+            if len(lacking) and part.startswith((EMBEDDINGS_PART, IMAGES_PART)):
+                yield (
+                    f"stimuli {part}: {len(lacking):,} images of the metadata are not in it, such "
+                    f"as {lacking[0]!r}."
+                )
+
+    def joined(self) -> tuple[pd.DataFrame | None, Sources]:
+        """Stimulus metadata as stored, if any, and the fingerprint of their part."""
+        part = self._catalogue.parts.get(METADATA_PART)
+        if part is None:
+            return None, {}
+        stored = StoredParts(self._store, STIMULI_GROUP)
+        arrays: dict[str, Any] = stored.attributes(METADATA_PART)[0]["csv_columns"]
+        found = stored.load(METADATA_PART)
+        table = pd.DataFrame({column: found[array] for column, array in arrays.items()})
+        return table, {METADATA_PART: part.fingerprint}

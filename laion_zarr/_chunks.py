@@ -1,0 +1,126 @@
+"""Large arrays, chunk by chunk: found by their chunk tables, every chunk proven."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from laion_zarr import _codec
+from laion_zarr._schema import ArraySpec, Chunking, chunk_table
+from laion_zarr._store import StoredParts, damaged, fetch_spans
+
+# Chunks (~0.5 MB each, of betas) fetched together: bounds what a block holds beside its result.
+_CHUNKS_AT_ONCE = 32
+
+
+@dataclass
+class ChunkedArray:
+    """Where a large array lies: rows in storage order, chunk by chunk.
+
+    Attributes
+    ----------
+    stored : StoredParts
+        The open group.
+    part : str
+        Part that holds the array.
+    spec : ArraySpec
+        The array.
+    """
+
+    stored: StoredParts
+    part: str
+    spec: ArraySpec
+
+    @cached_property
+    def _table(self) -> np.ndarray:
+        name = chunk_table(self.spec.name).name
+        return self.stored.load(self.part, [name])[name]
+
+    @property
+    def chunking(self) -> Chunking:
+        """How the array is cut."""
+        assert self.spec.chunking is not None
+        return self.spec.chunking
+
+    def gather(
+        self, rows: np.ndarray, shape: tuple[int, ...]
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Read the chunks that hold some rows, each once, proven to be the one meant.
+
+        Chunks that lie side by side in a shard come in one request.
+
+        Parameters
+        ----------
+        rows : numpy.ndarray, (n,) int
+            In any order, also several times.
+        shape : tuple of int
+            Of one row of the array.
+
+        Yields
+        ------
+        chunk : numpy.ndarray, (rows of a chunk, *shape)
+            The same buffer each time.
+        inside : numpy.ndarray of int
+            Which rows of the chunk were asked for.
+        where : numpy.ndarray of int
+            Their places in `rows`.
+        """
+        n_rows = self.chunking.rows
+        order = np.argsort(rows, kind="stable")
+        ids, starts = np.unique(rows[order] // n_rows, return_index=True)
+        ends = np.append(starts[1:], len(rows))
+        for chunk, start, end in zip(self._chunks(ids, shape), starts, ends, strict=True):
+            where = order[start:end]
+            yield chunk, rows[where] % n_rows, where
+
+    def _chunks(self, ids: np.ndarray, row: tuple[int, ...]) -> Iterator[np.ndarray]:
+        """Read chunks, ascending; the same buffer each time."""
+        dtype = np.dtype(self.spec.dtype).newbyteorder("<")
+        buffer = np.empty((self.chunking.rows, *row), dtype=dtype)
+        path = f"{self.stored.part(self.part).path}/{self.spec.name}"
+        below = "/0" * len(row)
+        for lo in range(0, len(ids), _CHUNKS_AT_ONCE):
+            spans = self._spans(ids[lo : lo + _CHUNKS_AT_ONCE])
+            requests = [(f"{path}/c/{span.shard}{below}", (span.start, span.end)) for span in spans]
+            answers = fetch_spans(self.stored.store, requests)
+            for span, (key, _), data in zip(spans, requests, answers, strict=True):
+                yield from self._decode(key, span, data, buffer)
+
+    def _decode(
+        self, key: str, span: _Span, data: np.ndarray | None, buffer: np.ndarray
+    ) -> Iterator[np.ndarray]:
+        if data is None or len(data) != span.end - span.start:
+            raise damaged(self.stored.store, key, "is missing" if data is None else "is cut short")
+        for offset, size, crc in self._table[span.chunks].tolist():
+            start = offset - span.start
+            try:
+                packed = data[start : start + size]
+                _codec.decode_chunk(packed, self.chunking.packing, crc, buffer)
+            except (ValueError, RuntimeError) as error:
+                raise damaged(self.stored.store, key, f"cannot be decoded: {error}") from error
+            yield buffer
+
+    def _spans(self, ids: np.ndarray) -> list[_Span]:
+        """Group ascending chunk ids into runs that one request each can read."""
+        shards = ids // self.chunking.per_shard
+        cuts = np.flatnonzero((np.diff(ids) != 1) | (np.diff(shards) != 0)) + 1
+        spans = []
+        for run in np.split(ids, cuts):
+            lo, hi = int(run[0]), int(run[-1])
+            start = int(self._table[lo, 0])
+            end = int(self._table[hi, 0] + self._table[hi, 1])
+            spans.append(_Span(lo // self.chunking.per_shard, slice(lo, hi + 1), start, end))
+        return spans
+
+
+@dataclass(frozen=True)
+class _Span:
+    """Adjacent chunks of one shard: one byte range."""
+
+    shard: int
+    chunks: slice
+    start: int
+    end: int

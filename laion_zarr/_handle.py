@@ -1,0 +1,87 @@
+"""An open group of the store that can be sent to other processes."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from pathlib import Path
+from typing import Any, Self
+
+from laion_zarr._store import StoredParts, StoreLike, open_store
+from laion_zarr.errors import StoreError
+
+
+def _forget_threads() -> None:
+    """In a forked child: Dask's threads stayed with the parent; it would wait for them for ever."""
+    threaded: Any = sys.modules.get("dask.threaded")
+    if threaded is not None:
+        threaded.default_pool = None
+        threaded.pools.clear()
+        threaded.pools_lock = threading.Lock()
+
+
+# A data loader forks workers from a process that has read. As zarr does for its own threads;
+# Dask does not: https://github.com/dask/dask/issues/1967
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_threads)
+
+
+class Handle:
+    """A group's open store, cheap to send: it pickles as where it is and what it was.
+
+    Parameters
+    ----------
+    store : str, Path or zarr.abc.store.Store
+        As the user named it.
+    storage_options : dict, optional
+        For fsspec URLs.
+    group : str
+        Group whose manifest counts: ``"sub-01"`` or ``"stimuli"``.
+    """
+
+    def __init__(
+        self, store: StoreLike, storage_options: dict[str, Any] | None, group: str
+    ) -> None:
+        self.group = group
+        if isinstance(store, str | Path) and "://" not in str(store):
+            store = Path(store).expanduser().absolute()  # wherever it is opened again
+        self.recipe = (store, storage_options)
+        self._open()
+
+    def _open(self) -> None:
+        self._stored = StoredParts(open_store(*self.recipe), self.group)
+        self._pid = os.getpid()
+        self.checksum = self._stored.checksum
+
+    @property
+    def stored(self) -> StoredParts:
+        """What the store holds; in a forked child, over connections of its own."""
+        if self._pid != os.getpid():
+            self._stored.store = open_store(*self.recipe)
+            self._pid = os.getpid()
+        return self._stored
+
+    def reopened(self) -> bool:
+        """Open again; whether the store has changed since."""
+        before = self.checksum
+        self._open()
+        return self.checksum != before
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"group": self.group, "recipe": self.recipe, "checksum": self.checksum}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.group, self.recipe = state["group"], state["recipe"]
+        self._open()
+        if self.checksum != state["checksum"]:
+            raise StoreError(
+                f"The store of {self.group} was rewritten since this object was made. Open it "
+                "again."
+            )
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self  # nothing to write into; a copy would open the store again
+
+    def __dask_tokenize__(self) -> tuple[str, str, int]:
+        return (type(self).__name__, self.group, self.checksum)

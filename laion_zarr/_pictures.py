@@ -1,0 +1,182 @@
+"""The pictures' files: just their bytes out of the store, and what was displayed out of those."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from laion_zarr import _codec
+from laion_zarr._lazy import LazyArray
+from laion_zarr._schema import IMAGES_PART, PICTURE_BYTES
+from laion_zarr._stimulus_handle import StimuliHandle
+from laion_zarr._store import damaged, fetch_spans
+from laion_zarr.errors import SourceError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+# The window's colour behind what is transparent (PsychoPy's default).
+_BACKGROUND = 128
+# A picture of the release has 10^6 pixels; one that unpacks to gigabytes is none.
+_MOST_PIXELS = 1 << 26
+_PICTURES_AT_ONCE = 8
+_COLUMNS = ("start", "nbytes", "crc32")
+
+assert PICTURE_BYTES.chunking is not None
+_CHUNK = PICTURE_BYTES.chunking.rows
+_SHARD = _CHUNK * PICTURE_BYTES.chunking.per_shard
+_STORED_CHUNK = _CHUNK + _codec.CRC_BYTES
+
+
+def _pieces(start: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """A range of the pictures' bytes -> shard, and first and last byte in it, shard by shard."""
+    while start < end:
+        shard, inside = divmod(start, _SHARD)
+        stop = min(end, (shard + 1) * _SHARD)
+        last = inside + stop - start - 1
+        # Each chunk is followed by its checksum.
+        yield shard, *(n // _CHUNK * _STORED_CHUNK + n % _CHUNK for n in (inside, last))
+        start = stop
+
+
+def _without_checksums(data: np.ndarray, first: int) -> bytes:
+    """What was read of a shard from `first` on, without the checksums between the chunks."""
+    found = []
+    position = 0
+    left = _CHUNK - first % _STORED_CHUNK
+    while position < len(data):
+        found.append(data[position : position + left].tobytes())
+        position += left + _codec.CRC_BYTES
+        left = _CHUNK
+    return b"".join(found)
+
+
+def read(handle: StimuliHandle, rows: Sequence[int]) -> list[bytes]:
+    """Read pictures' files, all at once, each proven by its own checksum.
+
+    Parameters
+    ----------
+    handle : StimuliHandle
+        The open stimuli.
+    rows : sequence of int
+        Rows of the images part.
+    """
+    path = f"{handle.part(IMAGES_PART).path}/{PICTURE_BYTES.name}"
+    start, nbytes, crcs = handle.arrays(IMAGES_PART, _COLUMNS).values()
+    pieces = [
+        (n, shard, first, last)
+        for n, row in enumerate(rows)
+        for shard, first, last in _pieces(int(start[row]), int(start[row]) + int(nbytes[row]))
+    ]
+    requests = [(f"{path}/c/{shard}", (first, last + 1)) for _, shard, first, last in pieces]
+    found: list[list[bytes]] = [[] for _ in rows]
+    answers = fetch_spans(handle.stored.store, requests)
+    for (n, _, first, _), (key, _), data in zip(pieces, requests, answers, strict=True):
+        if data is None:
+            raise damaged(handle.stored.store, key, "is missing")
+        found[n].append(_without_checksums(data, first))
+    whole = [b"".join(parts) for parts in found]
+    for row, data in zip(rows, whole, strict=True):
+        if len(data) != int(nbytes[row]) or _codec.crc32(data) != int(crcs[row]):
+            shard = int(start[row]) // _SHARD
+            name = handle.names(IMAGES_PART)[row]
+            raise damaged(handle.stored.store, f"{path}/c/{shard}", f"has other bytes for {name}")
+    return whole
+
+
+def decode(handle: StimuliHandle, row: int, data: bytes) -> Image.Image:
+    """Decode one picture's file, as it is encoded.
+
+    Raises
+    ------
+    SourceError
+        If it cannot be decoded, or would unpack to more than a picture; names the image.
+    """
+    from PIL import Image
+
+    height, width = (int(size[row]) for size in sizes(handle))
+    if height * width > _MOST_PIXELS:
+        raise _undecodable(handle, row, f"{height} × {width} pixels")
+    try:
+        image = Image.open(BytesIO(data))
+        image.load()
+    # Of damaged files Pillow raises nearly anything.
+    except Exception as error:
+        raise _undecodable(handle, row, str(error) or type(error).__name__) from error
+    return image
+
+
+def _undecodable(handle: StimuliHandle, row: int, why: str) -> SourceError:
+    return SourceError(
+        f"The picture {handle.names(IMAGES_PART)[row]!r} cannot be decoded: expected a JPEG or PNG "
+        f"file of at most {_MOST_PIXELS:,} pixels, found {why}. The store has it as the release's "
+        "file; if that is damaged, download it again ('laion-zarr download-stimuli') and run "
+        "'laion-zarr convert'. All other pictures can be read."
+    )
+
+
+def sizes(handle: StimuliHandle) -> tuple[np.ndarray, np.ndarray]:
+    """Height and width of each picture, 0 where it cannot be decoded."""
+    found = handle.arrays(IMAGES_PART, ["height", "width"])
+    return found["height"], found["width"]
+
+
+def displayed(image: Image.Image) -> Image.Image:
+    """RGB as the subject saw it: what is transparent over mid-grey, rounded to nearest."""
+    from PIL import Image
+
+    if "A" not in image.getbands() and "transparency" not in image.info:
+        return image.convert("RGB")
+    rgba = np.asarray(image.convert("RGBA")).astype(np.uint16)
+    colour, alpha = rgba[..., :3], rgba[..., 3:]
+    mixed = (colour * alpha + _BACKGROUND * (255 - alpha) + 127) // 255
+    return Image.fromarray(mixed.astype(np.uint8))
+
+
+class LazyPictures(LazyArray):
+    """Decoded pictures as displayed, (image, y, x, channel) uint8.
+
+    Parameters
+    ----------
+    handle : StimuliHandle
+        The open stimuli.
+    rows : numpy.ndarray, (image,) int
+        Row of each picture in the images part; the same one may occur often.
+    size : tuple of int
+        Height and width; a picture of another size is resized.
+    """
+
+    dtype = np.dtype("uint8")
+    handle: StimuliHandle
+
+    def __init__(self, handle: StimuliHandle, rows: np.ndarray, size: tuple[int, int]) -> None:
+        super().__init__(handle, (len(rows), *size, 3))
+        self.rows = rows
+
+    def _read(self, *positions: np.ndarray) -> np.ndarray:
+        images, *inside = positions
+        out = np.empty([len(index) for index in positions], dtype=self.dtype)
+        rows, repeats = np.unique(self.rows[images], return_inverse=True)
+        sides = zip(inside, self.shape[1:], strict=True)
+        whole = all(np.array_equal(index, np.arange(n)) for index, n in sides)
+        for lo in range(0, len(rows), _PICTURES_AT_ONCE):
+            some = rows[lo : lo + _PICTURES_AT_ONCE]
+            for n, (row, data) in enumerate(zip(some, read(self.handle, some), strict=True), lo):
+                pixels = self._pixels(row, data)
+                out[repeats == n] = pixels if whole else pixels[np.ix_(*inside)]
+        return out
+
+    def _pixels(self, row: int, data: bytes) -> np.ndarray:
+        from PIL import Image
+
+        image = displayed(decode(self.handle, row, data))
+        height, width = self.shape[1:3]
+        if image.size != (width, height):
+            image = image.resize((width, height), Image.Resampling.LANCZOS)
+        return np.asarray(image)
+
+    def __dask_tokenize__(self) -> tuple[Any, ...]:
+        return (*super().__dask_tokenize__(), self.rows.tobytes())

@@ -1,0 +1,163 @@
+"""The open stimuli: which images there are, and where each part keeps them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from laion_zarr._chunks import ChunkedArray
+from laion_zarr._handle import Handle
+from laion_zarr._schema import (
+    CAPTIONS_PART,
+    EMBEDDINGS_PART,
+    IMAGE_NAME,
+    IMAGES_PART,
+    METADATA_PART,
+    SEGMENTATIONS_PART,
+    STIMULI_GROUP,
+    ArraySpec,
+    embeddings_part,
+)
+from laion_zarr._store import Part, StoreLike, location
+from laion_zarr.config import get_store
+from laion_zarr.errors import NotConvertedError, StimuliNotDownloadedError
+
+Labels = pd.Index | np.ndarray | list[str]
+
+# What fetches the files of a part, once they may be had.
+_COMMANDS = {
+    METADATA_PART: "download-stimuli",
+    IMAGES_PART: "download-stimuli",
+    EMBEDDINGS_PART: "download-embeddings",
+    SEGMENTATIONS_PART: "download-segmentations",
+    CAPTIONS_PART: "download-captions",
+}
+
+
+class StimuliHandle(Handle):
+    """The open stimuli of a store; what is read of names and tables is kept.
+
+    Parameters
+    ----------
+    store : str, Path or zarr.abc.store.Store, optional
+        As the user named it. If not provided, `laion_zarr.config.get_store`.
+    storage_options : dict, optional
+        For fsspec URLs.
+
+    Raises
+    ------
+    StimuliNotDownloadedError
+        If the store holds no stimuli.
+    """
+
+    def __init__(
+        self, store: StoreLike | None = None, storage_options: dict[str, Any] | None = None
+    ) -> None:
+        try:
+            super().__init__(
+                get_store() if store is None else store, storage_options, STIMULI_GROUP
+            )
+        except NotConvertedError as error:
+            raise StimuliNotDownloadedError(
+                f"{error} The stimuli come with 'laion-zarr download-stimuli' and 'laion-zarr "
+                "convert'."
+            ) from error
+
+    def _open(self) -> None:
+        super()._open()
+        self._kept: dict[Any, Any] = {}
+
+    def part(self, name: str) -> Part:
+        """One part, or the error that says how to get it."""
+        if name not in self.stored.parts:
+            kind = name.partition("/")[0]
+            raise StimuliNotDownloadedError(
+                f"The store {location(self.stored.store)} holds no {name.replace('/', ' of ')}. "
+                f"Get them with 'laion-zarr {_COMMANDS[kind]}', then run 'laion-zarr convert "
+                f"--parts {kind}'."
+            )
+        return self.stored.parts[name]
+
+    def models(self) -> list[str]:
+        """Models whose embeddings are stored, sorted."""
+        prefix = embeddings_part("")
+        return sorted(n.removeprefix(prefix) for n in self.stored.parts if n.startswith(prefix))
+
+    def arrays(self, part: str, names: Sequence[str]) -> dict[str, np.ndarray]:
+        """Small arrays of a part; read once."""
+        self.part(part)
+        missing = [name for name in names if (part, name) not in self._kept]
+        if missing:
+            for name, values in self.stored.load(part, missing).items():
+                self._kept[part, name] = values
+        return {name: self._kept[part, name] for name in names}
+
+    def table(self, part: str) -> pd.DataFrame:
+        """A table as the release's CSV has it; read once, so copy it before it is handed out."""
+        if (part, "table") not in self._kept:
+            self.part(part)
+            (attributes,) = self.stored.attributes(part)
+            columns = attributes["csv_columns"]
+            found = self.arrays(part, list(columns.values()))
+            frame = pd.DataFrame({column: found[array] for column, array in columns.items()})
+            self._kept[part, "table"] = frame
+        return self._kept[part, "table"]
+
+    def rows_by_image(self, part: str) -> dict[str, np.ndarray]:
+        """Rows of a table for each image, as the images first occur; worked out once."""
+        if (part, "rows") not in self._kept:
+            names = pd.Series(self.arrays(part, [IMAGE_NAME.name])[IMAGE_NAME.name])
+            codes, images = pd.factorize(names)
+            order = np.argsort(codes, kind="stable")
+            ends = np.cumsum(np.bincount(codes, minlength=len(images)))
+            groups = np.split(order, ends[:-1]) if len(images) else []
+            self._kept[part, "rows"] = dict(zip(images, groups, strict=True))
+        return self._kept[part, "rows"]
+
+    def names(self, part: str) -> pd.Index:
+        """Names of the images that a part is about, row by row."""
+        if (part, "names") not in self._kept:
+            found = self.arrays(part, [IMAGE_NAME.name])[IMAGE_NAME.name]
+            # Most parts have the same rows: one index then serves them all.
+            key = ("names", self._checksum_of_names(part))
+            self._kept[part, "names"] = self._kept.setdefault(key, pd.Index(found, dtype=object))
+        return self._kept[part, "names"]
+
+    def _checksum_of_names(self, part: str) -> object:
+        files = self.part(part).files
+        return files.get(f"{IMAGE_NAME.name}/c/0", part)
+
+    @property
+    def axis(self) -> pd.Index:
+        """Names of all images: rows of the metadata, or what the other parts are about."""
+        if METADATA_PART in self.stored.parts:
+            return self.names(METADATA_PART)
+        if "axis" not in self._kept:
+            parts = sorted(self.stored.parts, key=lambda name: (name != IMAGES_PART, name))
+            every = dict.fromkeys(name for part in parts for name in self.names(part))
+            self._kept["axis"] = pd.Index(list(every), dtype=object)
+        return self._kept["axis"]
+
+    def rows(self, part: str, names: Labels) -> np.ndarray:
+        """Row of each image in a part, -1 where it has none."""
+        own = self.names(part)
+        if own is names:
+            return np.arange(len(own))
+        return own.get_indexer(pd.Index(names, dtype=object))
+
+    def chunked(self, part: str, spec: ArraySpec) -> ChunkedArray:
+        """A large array of a part; its chunk table is read once."""
+        self.part(part)
+        found = self._kept.setdefault((part, "chunks"), ChunkedArray(self.stored, part, spec))
+        found.stored = self.stored  # over this process's own connections
+        return found
+
+    def shape(self, part: str, array: str) -> tuple[int, ...]:
+        """Shape of an array; looked up once."""
+        if (part, array, "shape") not in self._kept:
+            self.part(part)
+            self._kept[part, array, "shape"] = self.stored.shape(part, array)
+        return self._kept[part, array, "shape"]

@@ -1,0 +1,52 @@
+"""A table with rows for each image: looked up by name, in the table's own order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from laion_zarr._keys import Keys
+from laion_zarr._stimulus_handle import StimuliHandle
+
+
+class ImageTable:
+    """Rows of a table, by image.
+
+    Parameters
+    ----------
+    handle : StimuliHandle
+        The open stimuli.
+    keys : Keys
+        What the images are asked by.
+    part : str
+        Part that holds the table.
+    """
+
+    def __init__(self, handle: StimuliHandle, keys: Keys, part: str) -> None:
+        handle.part(part)
+        self._handle = handle
+        self._keys = keys
+        self._part = part
+
+    @property
+    def metadata(self) -> pd.DataFrame:
+        """The whole table, as in the release's CSV; text is taken literally."""
+        return self._handle.table(self._part).copy()
+
+    def __len__(self) -> int:
+        return len(self._handle.table(self._part))
+
+    def images(self) -> list[str]:
+        """Names of the images that the table is about, as they first occur."""
+        return list(self._rows_by_image)
+
+    @property
+    def _rows_by_image(self) -> dict[str, np.ndarray]:
+        return self._handle.rows_by_image(self._part)
+
+    def _rows(self, key: Any) -> pd.DataFrame:
+        """Rows of one image; none where the table has none."""
+        rows = self._rows_by_image.get(self._keys.name(key), [])
+        return self._handle.table(self._part).iloc[rows].reset_index(drop=True)

@@ -1,0 +1,229 @@
+"""Embeddings of the stimuli by pretrained models, aligned to images or trials by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from xarray.core import indexing
+
+from laion_zarr._keys import ImageKeys, Keys, TrialKeys
+from laion_zarr._lazy import LazyArray
+from laion_zarr._query import Query
+from laion_zarr._schema import EMBEDDING, embeddings_part
+from laion_zarr._select import as_list
+from laion_zarr._stimulus_handle import StimuliHandle
+from laion_zarr._store import StoreLike
+from laion_zarr.errors import StimuliNotDownloadedError
+
+FEATURE = "feature"
+# Eight chunks: a single image then reads a megabyte at most.
+_IMAGES_PER_BLOCK = 512
+# All trials of a subject (~70 MB) are one block, so that each chunk is read once for all of them.
+_TRIALS_PER_BLOCK = 1 << 15
+
+
+class LazyEmbeddings(LazyArray):
+    """Embeddings by one model, (image, feature); NaN where there is none.
+
+    Parameters
+    ----------
+    handle : StimuliHandle
+        The open stimuli.
+    model : str
+        Name of the model.
+    rows : numpy.ndarray, (image,) int
+        Row of each image in the model's part, -1 where it has none.
+    """
+
+    handle: StimuliHandle
+
+    def __init__(self, handle: StimuliHandle, model: str, rows: np.ndarray) -> None:
+        part = embeddings_part(model)
+        super().__init__(handle, (len(rows), handle.shape(part, EMBEDDING.name)[1]))
+        self.dtype = np.dtype(EMBEDDING.dtype)
+        self.model = model
+        self.rows = rows.astype(np.int32)
+
+    def _read(self, *positions: np.ndarray) -> np.ndarray:
+        images, features = positions
+        n_features = self.shape[1]
+        whole = np.array_equal(features, np.arange(n_features))
+        out = np.empty((len(images), len(features)), dtype=self.dtype)
+        rows = self.rows[images]
+        out[rows < 0] = np.nan
+        there = np.flatnonzero(rows >= 0)
+        stored = self.handle.chunked(embeddings_part(self.model), EMBEDDING)
+        for chunk, inside, where in stored.gather(rows[there], (n_features,)):
+            out[there[where]] = chunk[inside] if whole else chunk[np.ix_(inside, features)]
+        return out
+
+    def __dask_tokenize__(self) -> tuple[Any, ...]:
+        return (*super().__dask_tokenize__(), self.model, self.rows.tobytes())
+
+
+class Embeddings:
+    """Embeddings of the stimuli, by model, then by image name or row.
+
+    Reached as ``Stimuli.embeddings`` or made by `load_embeddings`.
+    """
+
+    _keys: Keys
+
+    def __init__(
+        self, handle: StimuliHandle, keys: Keys, models: str | Sequence[str] | None = None
+    ) -> None:
+        there = handle.models()
+        if not there:
+            handle.part(embeddings_part("any model"))
+        self.models: list[str] = there if models is None else as_list(models)
+        for model in set(self.models) - set(there):
+            raise StimuliNotDownloadedError(
+                f"The store holds no embeddings of {model!r}, but of {', '.join(there)}. Get them "
+                "with 'laion-zarr download-embeddings', then run 'laion-zarr convert --parts "
+                "embeddings'."
+            )
+        self._handle = handle
+        self._keys = keys
+
+    def __contains__(self, model: object) -> bool:
+        return model in self.models
+
+    def __getitem__(self, model: str) -> xr.DataArray:
+        """All embeddings by one model.
+
+        Returns
+        -------
+        xarray.DataArray, (image, feature) float16, Dask-backed
+            NaN where the model gave none.
+        """
+        return self._lazy(model, None, _IMAGES_PER_BLOCK)
+
+    def get(self, model: str, key: Any) -> xr.DataArray:
+        """Embeddings of one image or of several; reads the chunks that hold them.
+
+        Parameters
+        ----------
+        model : str
+            One of `models`.
+        key : str or int, or a list of them
+            Image names, or rows of the metadata.
+
+        Returns
+        -------
+        xarray.DataArray, (feature,) or (image, feature) float16
+            In the order asked for; NaN where the model gave none.
+
+        Raises
+        ------
+        KeyError
+            If there is no such model or image.
+
+        Examples
+        --------
+        >>> from laion_zarr import load_stimuli
+        >>> stim = load_stimuli()
+        >>> stim.embeddings.get("CLIP", stim.images.names()[:3]).dims
+        ('image', 'feature')
+        """
+        keys = as_list(key)
+        found = self._dataarray(model, self._keys.positions(keys)).load()
+        several = not isinstance(key, str) and np.ndim(key) > 0
+        return found if several else found.isel({self._keys.dim: 0})
+
+    def _dataarray(self, model: str, positions: np.ndarray | None) -> xr.DataArray:
+        """Embeddings at positions along the dim, None for all, with xarray's lazy indexing."""
+        if model not in self.models:
+            raise KeyError(f"{model!r} is not among the models: {', '.join(self.models)}.")
+        names = self._keys.names if positions is None else self._keys.names[positions]
+        rows = self._handle.rows(embeddings_part(model), names)
+        lazy = LazyEmbeddings(self._handle, model, rows)
+        return xr.DataArray(
+            xr.Variable((self._keys.dim, FEATURE), indexing.LazilyIndexedArray(lazy)),
+            coords=self._keys.coords(slice(None) if positions is None else positions),
+            name=model,
+            attrs={"description": f"embeddings of the pictures by {model}"},
+        )
+
+    def _lazy(self, model: str, positions: np.ndarray | None, n_rows: int) -> xr.DataArray:
+        """The same, in Dask blocks of so many rows."""
+        found = self._dataarray(model, positions)
+        return found.copy(data=found.variable.chunk({self._keys.dim: n_rows}).data)
+
+
+class SubjectEmbeddings(Embeddings):
+    """Embeddings of what a subject saw, by global trial index: ``Subject.embeddings``."""
+
+    _keys: TrialKeys
+
+    def __init__(self, handle: StimuliHandle, query: Query) -> None:
+        super().__init__(handle, TrialKeys(query.trial_labels))
+        self._query = query
+
+    def __getitem__(self, model: str) -> xr.DataArray:
+        """The same as `all` of this model."""
+        return self.all(model)
+
+    def all(self, model: str, session: str | None = None) -> xr.DataArray:
+        """Embeddings in trial order, row by row those of `Subject.get_betas`.
+
+        Parameters
+        ----------
+        model : str
+            One of `models`.
+        session : str, optional
+            Only of this session.
+
+        Returns
+        -------
+        xarray.DataArray, (trial, feature) float16, Dask-backed
+            With the labels of the trials; NaN where the model gave none.
+
+        Examples
+        --------
+        >>> from laion_zarr import load_subject
+        >>> sub = load_subject("01")
+        >>> features = sub.embeddings.all("CLIP", session="ses-01")
+        >>> features.dims
+        ('trial', 'feature')
+        """
+        ids = None if session is None else self._query.session_ids(session)
+        trials = self._keys.of_sessions(ids)
+        return self._lazy(model, trials, _TRIALS_PER_BLOCK)
+
+
+def load_embeddings(
+    models: str | Sequence[str] = "all",
+    store: StoreLike | None = None,
+    storage_options: dict[str, Any] | None = None,
+) -> Embeddings:
+    """Open the embeddings of a store; nothing is read in bulk.
+
+    Parameters
+    ----------
+    models : str or list of str
+        ``"all"``, a model, or several.
+    store : str, Path or zarr.abc.store.Store, optional
+        If not provided, `laion_zarr.config.get_store`.
+    storage_options : dict, optional
+        For fsspec URLs.
+
+    Returns
+    -------
+    Embeddings
+
+    Raises
+    ------
+    StimuliNotDownloadedError
+        If the store lacks them.
+
+    Examples
+    --------
+    >>> from laion_zarr import load_embeddings
+    >>> load_embeddings("CLIP").models
+    ['CLIP']
+    """
+    handle = StimuliHandle(store, storage_options)
+    return Embeddings(handle, ImageKeys(handle), None if models == "all" else models)
