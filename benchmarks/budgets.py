@@ -9,12 +9,11 @@ next run. ``benchmarks/figures.py`` draws the JSON.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
@@ -25,8 +24,10 @@ from many_sessions import link_sessions
 from measure import (
     CountingStore,
     DistantStore,
+    Figure,
     command,
     in_child,
+    report,
     seconds,
     side_by_side,
     timed,
@@ -60,16 +61,6 @@ before = rss("VmRSS")
 found = lazy.load()
 print((rss("VmHWM") - before) / found.nbytes)
 """
-
-
-@dataclass
-class Figure:
-    """One line of the table: at most `budget`, where there is one."""
-
-    what: str
-    value: float
-    unit: str
-    budget: float | None = None
 
 
 def convert_figures(data: Path, root: Path) -> list[Figure]:
@@ -286,16 +277,6 @@ def all_figures(data: Path, root: Path, n_sessions: int) -> Iterator[Figure]:
     yield Figure("import laion_zarr", imports, "s", 0.3)
 
 
-def shown(figure: Figure) -> Figure:
-    """Print what was measured, beside what was promised."""
-    promised = ""
-    if figure.budget is not None:
-        mark = "" if figure.value <= figure.budget else "  MISSED"
-        promised = f"≤ {figure.budget:.3g}{mark}"
-    print(f"{figure.what:<76}{figure.value:10.3g} {figure.unit:<13}{promised}", flush=True)
-    return figure
-
-
 def main() -> None:
     """Make, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -308,10 +289,7 @@ def main() -> None:
     data = root / "data"
     if not (data / layout.betas(SUBJECT, SESSION)).exists():
         write_dataset(data, arguments.size, [SUBJECT], [SESSION], progress=True)
-    figures = [shown(figure) for figure in all_figures(data, root, arguments.sessions)]
-    if arguments.json:
-        text = json.dumps([asdict(figure) for figure in figures], indent=1, ensure_ascii=False)
-        arguments.json.write_text(text + "\n", encoding="utf-8")
+    report(all_figures(data, root, arguments.sessions), arguments.json)
     if arguments.dir is None:
         shutil.rmtree(root)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -15,6 +17,31 @@ from typing import Any
 from zarr.storage import LocalStore, WrapperStore
 
 REPEATS = 15
+
+
+@dataclass
+class Figure:
+    """One line of a table: at most `budget`, where there is one."""
+
+    what: str
+    value: float
+    unit: str
+    budget: float | None = None
+
+
+def report(figures: Iterable[Figure], path: Path | None) -> None:
+    """Print what was measured as it comes, beside what was promised; write JSON."""
+    found = []
+    for figure in figures:
+        promised = ""
+        if figure.budget is not None:
+            mark = "" if figure.value <= figure.budget else "  MISSED"
+            promised = f"≤ {figure.budget:.3g}{mark}"
+        print(f"{figure.what:<76}{figure.value:10.3g} {figure.unit:<13}{promised}", flush=True)
+        found.append(asdict(figure))
+    if path is not None:
+        text = json.dumps(found, indent=1, ensure_ascii=False)
+        path.write_text(text + "\n", encoding="utf-8")
 
 
 def side_by_side(works: dict[str, Callable[[], Any]], repeats: int = REPEATS) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,8 +19,11 @@ from laion_zarr.subject import Subject, load_subject
 
 SUBJECT = "sub-01"
 _OUTLINES = ("face", "place", "laionEVC")
+_AREAS = ("face", "body", "place", "object", "character")
+_CAPTION_WIDTH = 52
 _LEVELS = 10
-_DPI = 130
+_COLOURS = ("tab:red", "tab:blue", "tab:green", "tab:purple", "tab:olive")
+_DPI = 110
 _SHOWN = 30  # percent: what few repeats show of a ceiling by chance stays below
 
 
@@ -57,7 +61,7 @@ def run_demo(
         return f"{started - before:.1f} s"
 
     write_dataset(data, size, [SUBJECT], progress=progress)
-    say(f"Made     {data}: synthetic, {_megabytes(data)} of NIfTI ({took()})")
+    say(f"Made     {data}: synthetic, {_megabytes(data)} ({took()})")
     convert(data, store, progress=progress)
     say(f"Stored   {store}: {_megabytes(store)} ({took()})")
 
@@ -74,7 +78,10 @@ def run_demo(
     best, worst = extremes(responses)
     say(f"Strongest face-area response: {best}, {float(responses.sel(image_name=best)):+.2f} %")
     say(f"Weakest                     : {worst}, {float(responses.sel(image_name=worst)):+.2f} %")
-    picture = draw(sub, store, faces, root / "demo.png")
+    trial = telling_trial(sub, responses)
+    for line in _about_trial(sub, trial, faces):
+        say(line)
+    picture = draw(sub, store, faces, trial, root / "demo.png")
     say(f"Picture  {picture} ({took()})")
     say(f"Go on    load_subject('{SUBJECT[4:]}', store='{store}')")
     return picture
@@ -98,14 +105,34 @@ def extremes(responses: xr.DataArray) -> tuple[str, str]:
     return str(responses.idxmax().item()), str(responses.idxmin().item())
 
 
-def draw(sub: Subject, store: Path, faces: xr.DataArray, path: Path) -> Path:
-    """Noise ceiling over T1w with ROI outlines; responses to two images; saved as PNG."""
+def telling_trial(sub: Subject, responses: xr.DataArray) -> int:
+    """First trial of the image that face areas respond to most, of those with masks."""
+    covered = responses.sel(image_name=responses["image_name"].isin(sub.segmentations.images()))
+    best = str((covered if covered.size else responses).idxmax().item())
+    return int(sub.metadata.index[sub.metadata["label"] == best][0])
+
+
+def _about_trial(sub: Subject, trial: int, faces: xr.DataArray) -> list[str]:
+    row, response = sub.metadata.loc[trial], float(faces[trial].mean())
+    width, height = sub.images.get(trial).size
+    nouns = ", ".join(sub.segmentations.nouns(trial)) or "none"
+    captions = [repr(text) for text in sub.captions.list(trial)[:2]]
+    return [
+        f"Trial    {trial} ({row['session']}, run {row['run']}): {row['label']}",
+        f"  picture  {width} × {height}; masks of: {nouns}; face areas {response:+.2f} %",
+        f"  captions {', '.join(captions) or 'none'}",
+    ]
+
+
+def draw(sub: Subject, store: Path, faces: xr.DataArray, trial: int, path: Path) -> Path:
+    """Noise ceiling over T1w with ROI outlines; one trial; responses to images; saved as PNG."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(12, 8.4), layout="constrained")
-    halves: Any = figure.subfigures(2, 1, height_ratios=[2.1, 1])
-    _draw_brain(halves[0], sub, store)
-    _draw_responses(halves[1], faces)
+    figure = Figure(figsize=(12, 12), layout="constrained")
+    rows: Any = figure.subfigures(3, 1, height_ratios=[2.1, 1.1, 1])
+    _draw_brain(rows[0], sub, store)
+    _draw_trial(rows[1], sub, trial)
+    _draw_responses(rows[2], sub, faces)
     figure.savefig(path, dpi=_DPI)
     return path
 
@@ -132,7 +159,35 @@ def _draw_brain(figure: Any, sub: Subject, store: Path) -> None:
     figure.colorbar(shown, ax=ax, label="noise ceiling (%)", shrink=0.8)
 
 
-def _draw_responses(figure: Any, faces: xr.DataArray) -> None:
+def _draw_trial(figure: Any, sub: Subject, trial: int) -> None:
+    """What was seen, where its objects are, what people said of it, what it evoked."""
+    axes = figure.subplots(1, 3, width_ratios=[1, 1.3, 1.5])
+    axes[0].imshow(sub.images.get(trial))
+    for noun, colour in zip(sub.segmentations.nouns(trial), _COLOURS, strict=False):
+        mask = sub.segmentations.get(trial, noun)
+        axes[0].contour(mask, [0.5], colors=colour, linewidths=1.5)
+        axes[0].plot([], color=colour, label=noun)
+    if axes[0].get_legend_handles_labels()[1]:
+        axes[0].legend(fontsize="small", loc="upper left", framealpha=0.9)
+    axes[0].set_title(f"Trial {trial}: picture and masks")
+    axes[0].axis("off")
+    table = sub.captions.get(trial)
+    texts = [
+        textwrap.fill(f"{source}: {caption}", _CAPTION_WIDTH, subsequent_indent="   ")
+        for source, caption in zip(table["source"], table["caption"], strict=True)
+    ]
+    axes[1].text(0, 1, "\n".join(texts), va="top", fontsize="small", transform=axes[1].transAxes)
+    axes[1].set_title("Captions")
+    axes[1].axis("off")
+    areas = [area for area in _AREAS if area in sub.get_available_categories()]
+    evoked = [float(sub.get_betas(roi=area)[trial].mean()) for area in areas]
+    axes[2].bar(areas, evoked, color=["tab:orange" if x == max(evoked) else "0.7" for x in evoked])
+    axes[2].axhline(0, color="k", lw=0.8)
+    axes[2].set_ylabel("mean beta (% signal change)")
+    axes[2].set_title("Response of this one trial, by regions")
+
+
+def _draw_responses(figure: Any, sub: Subject, faces: xr.DataArray) -> None:
     responses = mean_responses(faces)
     axes = figure.subplots(1, 2, width_ratios=[1, 1.6])
     names = extremes(responses)
@@ -142,7 +197,13 @@ def _draw_responses(figure: Any, faces: xr.DataArray) -> None:
         axes[0].bar(position, trials.mean(), color=colour, alpha=0.6)
         offsets = np.linspace(-0.15, 0.15, trials.size) if trials.size > 1 else [0]
         axes[0].plot(position + np.asarray(offsets), trials, "o", color="k", ms=4)
-    axes[0].set_xticks([0, 1], [_short(name) for name in names], fontsize="small")
+        trial = sub.metadata.index[sub.metadata["label"] == name][0]
+        # Beside its bar.
+        inset = axes[0].inset_axes((0.42 + 0.45 * position, 0.72, 0.12, 0.26))
+        inset.imshow(sub.images.get(int(trial)))
+        inset.axis("off")
+    axes[0].set_xlim(-0.5, 1.7)
+    axes[0].set_xticks([0, 1], ["strongest", "weakest"])
     axes[0].set_ylabel("mean beta (% signal change)")
     axes[0].set_title("Face areas: two images, each repeat a dot")
     axes[0].axhline(0, color="k", lw=0.8)
@@ -154,9 +215,3 @@ def _draw_responses(figure: Any, faces: xr.DataArray) -> None:
     axes[1].set_ylabel("mean beta (% signal change)")
     axes[1].set_title(f"All {ordered.size} images shown three times or more")
     axes[1].axhline(0, color="k", lw=0.8)
-
-
-def _short(name: str) -> str:
-    """A label that fits below a bar."""
-    stem = name.rpartition(".")[0]
-    return "\n".join(stem[lo : lo + 24] for lo in range(0, len(stem), 24))

@@ -7,9 +7,10 @@ from typing import Any
 
 from laion_zarr import _layout as layout
 from laion_zarr import config
-from laion_zarr._schema import TRIALS_PART, VOXELS_PART, is_session_part
+from laion_zarr._schema import STIMULUS_PARTS, TRIALS_PART, VOXELS_PART, is_session_part
 from laion_zarr._store import StoredParts, StoreLike, location, open_store
 from laion_zarr.conversion.sources import open_source
+from laion_zarr.conversion.stimulus_run import files_of
 from laion_zarr.conversion.write import groups_in, lost_manifests
 from laion_zarr.errors import DataDirNotSetError, LaionZarrError, StoreError
 
@@ -38,8 +39,9 @@ def _mirror_lines(wanted: str | None) -> Iterator[str]:
             size = sum(source.size(path) for path in betas.values())
             span, rois = _span(list(betas)), len(files.rois)
             yield f"  {subject}: {span}, betas {_gigabytes(size)}, {rois} ROIs"
-    metadata = str(layout.STIMULUS_METADATA) in names
-    yield f"  stimulus metadata: {'there' if metadata else 'not there'}"
+    parts = {part: its for kind in STIMULUS_PARTS for part, its in files_of(kind, names).items()}
+    size = sum(source.size(path) for its in parts.values() for path in its)
+    yield f"  stimuli: {', '.join([_gigabytes(size), *parts]) if parts else 'none'}"
 
 
 def _store_lines(
@@ -70,7 +72,9 @@ def _group_lines(stored: StoredParts) -> Iterator[str]:
     others = [
         name
         for name in stored.parts
-        if not is_session_part(name) and "/" not in name and name not in (TRIALS_PART, VOXELS_PART)
+        if not is_session_part(name)
+        and not name.startswith("maps/")
+        and name not in (TRIALS_PART, VOXELS_PART)
     ]
     what = [_span(sessions)] if VOXELS_PART in stored.parts else []
     yield f"  {stored.group}: {', '.join([*what, _gigabytes(size), *others])}"

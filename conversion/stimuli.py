@@ -22,7 +22,7 @@ from laion_zarr.conversion.sources import Identity, Source, damaged
 from laion_zarr.conversion.subject import Sources, attributes_of
 from laion_zarr.conversion.write import PartWriter
 
-Progress = Callable[[int], None]
+Progress = Callable[[int], object]
 NAMES = schema.IMAGE_NAME.name  # among a part's sources: the image names that its rows follow
 _WRITTEN_AT_ONCE = 512  # embeddings
 
@@ -121,7 +121,7 @@ def write_embeddings(
         raise damaged(source.full(file), f"{twice!r} twice", "each image once")
     order = np.arange(len(index))
     if names is not None:
-        known = index.get_indexer(pd.Index(names, dtype=object))
+        known = index.get_indexer(pd.Index(np.array(names, dtype=object)))
         known = known[known >= 0]
         order = np.concatenate([known, np.setdiff1d(order, known)])
     values[~valid] = np.nan

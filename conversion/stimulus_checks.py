@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import h5py
 import numpy as np
@@ -82,7 +83,7 @@ class StimulusChecks:
         self._lengths(path, ("start", "nbytes", "crc32", "height", "width", "image_name"))
         crcs, names = self.check.array(f"{path}/crc32"), self.check.array(f"{path}/image_name")
         for row, picture in enumerate(self._stored_pictures(path)):
-            if zlib.crc32(picture) != crcs[row]:
+            if zlib.crc32(picture.tobytes()) != crcs[row]:
                 self._problem(path, f"{names[row]} is not as listed")
 
     def _stored_pictures(self, path: str) -> Iterator[np.ndarray]:
@@ -119,7 +120,7 @@ class StimulusChecks:
                 self.check.same_table(path, table, stimulus_columns(table.columns))
 
     @contextmanager
-    def _source(self, part: Part) -> Iterator[h5py.File | None]:
+    def _source(self, part: Part) -> Iterator[Any]:
         """The part's HDF5 file, or None where it is gone."""
         assert self.check.folder is not None
         (path,) = (self.check.folder / name for name in part.sources if name.endswith(".h5"))

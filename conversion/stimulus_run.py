@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -45,6 +46,15 @@ _COMMANDS = {
     SEGMENTATIONS_PART: "download-segmentations",
     CAPTIONS_PART: "download-captions",
 }
+
+
+def files_of(kind: str, names: frozenset[str]) -> dict[str, list[str]]:
+    """Files of the parts of one kind, by part, as far as a mirror has all of them."""
+    if kind == EMBEDDINGS_PART:
+        models = layout.embedding_files(names)
+        return {schema.embeddings_part(model): [path] for model, path in models.items()}
+    files = _FILES.get(kind, [])
+    return {kind: files} if files and names.issuperset(files) else {}
 
 
 @dataclass(frozen=True)
@@ -102,7 +112,7 @@ class StimulusRun:
         """Without a manifest, convert all that is there again, or leave it alone."""
         catalogue = Catalogue(self._store, STIMULI_GROUP, ignore_manifest=True)
         there = {name.rpartition("/")[0] for name in catalogue.arrays_on_disk()}
-        wanted = {part for kind in self._options.parts for part in self._files(kind)}
+        wanted = {part for kind in self._options.parts for part in files_of(kind, self._names)}
         if left := sorted(there - wanted):
             raise DataNotDownloadedError(
                 f"The manifest of the stimuli is damaged, so all of them must be converted again, "
@@ -119,7 +129,7 @@ class StimulusRun:
         for kind in STIMULUS_PARTS:
             if kind not in self._options.parts:
                 continue
-            found = self._files(kind)
+            found = files_of(kind, self._names)
             self._note_missing(kind, found)
             for part, files in found.items():
                 try:
@@ -132,14 +142,6 @@ class StimulusRun:
                 except PROBLEMS as error:
                     self._report.failed[f"stimuli {part}"] = error
         return works
-
-    def _files(self, kind: str) -> dict[str, list[str]]:
-        """Files of the parts of one kind, as far as the mirror has all of them."""
-        if kind == EMBEDDINGS_PART:
-            models = layout.embedding_files(self._names)
-            return {schema.embeddings_part(model): [path] for model, path in models.items()}
-        files = _FILES.get(kind, [])
-        return {kind: files} if files and self._names.issuperset(files) else {}
 
     def _note_missing(self, kind: str, found: dict[str, list[str]]) -> None:
         if found or any(part.partition("/")[0] == kind for part in self._catalogue.parts):
@@ -170,14 +172,14 @@ class StimulusRun:
         def write(path: str, progress: Progress) -> Part:
             match kind:
                 case "images":
-                    names = self._names_or_raise()
-                    return recipe.write_images(store, path, source, file, ids, names, progress)
+                    rows = self._names_or_raise()
+                    return recipe.write_images(store, path, source, file, ids, rows, progress)
                 case "segmentations":
                     pair = (file, files[1])
                     return recipe.write_segmentations(store, path, source, pair, ids, progress)
                 case "embeddings":
-                    names = self._image_names
-                    part = recipe.write_embeddings(store, path, source, file, ids, names)
+                    order = self._image_names
+                    part = recipe.write_embeddings(store, path, source, file, ids, order)
                 case "captions":
                     part = recipe.write_captions(store, path, source, file, ids)
                 case _:
@@ -221,7 +223,8 @@ class StimulusRun:
                 except PROBLEMS as error:
                     self._report.failed[name] = error
             bar.update(total - bar.n)
-        self._report.missing += list(self._strangers())
+        with suppress(StoreError):  # damaged, which 'verify' says better
+            self._report.missing += list(self._strangers())
         if works:
             self._catalogue.tidy()
 

@@ -45,9 +45,9 @@ class Keys(ABC):
         """An integer key within bounds."""
         if isinstance(key, bool) or not isinstance(key, Integral):
             raise TypeError(f"Expected {what}, got {key!r}.")
-        if not 0 <= key < len(self.names):
+        if not 0 <= (position := int(key)) < len(self.names):
             raise IndexError(f"{key} is out of range: {len(self.names):,} of them, from 0.")
-        return int(key)
+        return position
 
 
 class ImageKeys(Keys):
@@ -67,13 +67,13 @@ class ImageKeys(Keys):
         """Row of an image."""
         if not isinstance(key, str):
             return self._checked(key, "an image name or row")
-        try:
-            return self._handle.axis.get_loc(key)
-        except KeyError:
+        (position,) = self._handle.axis.get_indexer(pd.Index([key], dtype=object))
+        if position < 0:
             raise KeyError(
                 f"{key!r} is not among the {len(self.names):,} images, such as "
                 f"{', '.join(map(repr, self.names[:2]))}."
-            ) from None
+            )
+        return int(position)
 
     def positions(self, keys: Iterable[Any]) -> np.ndarray:
         """Rows of several images, (image,) int."""

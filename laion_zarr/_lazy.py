@@ -50,7 +50,7 @@ class SubjectHandle(Handle):
 class LazyArray(BackendArray, ABC):
     """What all kinds share: outer indexing by integer arrays, no boolean or strided surprises."""
 
-    dtype = np.dtype("float32")
+    dtype: np.dtype = np.dtype("float32")
 
     def __init__(self, handle: Handle, shape: tuple[int, ...]) -> None:
         self.handle = handle

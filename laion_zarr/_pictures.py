@@ -36,10 +36,13 @@ def _pieces(start: int, end: int) -> Iterator[tuple[int, int, int]]:
     while start < end:
         shard, inside = divmod(start, _SHARD)
         stop = min(end, (shard + 1) * _SHARD)
-        last = inside + stop - start - 1
-        # Each chunk is followed by its checksum.
-        yield shard, *(n // _CHUNK * _STORED_CHUNK + n % _CHUNK for n in (inside, last))
+        yield shard, _stored(inside), _stored(inside + stop - start - 1)
         start = stop
+
+
+def _stored(position: int) -> int:
+    """Where a byte of a shard's pictures lies in the shard: a checksum follows each chunk."""
+    return position // _CHUNK * _STORED_CHUNK + position % _CHUNK
 
 
 def _without_checksums(data: np.ndarray, first: int) -> bytes:
@@ -54,7 +57,7 @@ def _without_checksums(data: np.ndarray, first: int) -> bytes:
     return b"".join(found)
 
 
-def read(handle: StimuliHandle, rows: Sequence[int]) -> list[bytes]:
+def read(handle: StimuliHandle, rows: np.ndarray | Sequence[int]) -> list[bytes]:
     """Read pictures' files, all at once, each proven by its own checksum.
 
     Parameters
@@ -79,8 +82,8 @@ def read(handle: StimuliHandle, rows: Sequence[int]) -> list[bytes]:
             raise damaged(handle.stored.store, key, "is missing")
         found[n].append(_without_checksums(data, first))
     whole = [b"".join(parts) for parts in found]
-    for row, data in zip(rows, whole, strict=True):
-        if len(data) != int(nbytes[row]) or _codec.crc32(data) != int(crcs[row]):
+    for row, file in zip(rows, whole, strict=True):
+        if len(file) != int(nbytes[row]) or _codec.crc32(file) != int(crcs[row]):
             shard = int(start[row]) // _SHARD
             name = handle.names(IMAGES_PART)[row]
             raise damaged(handle.stored.store, f"{path}/c/{shard}", f"has other bytes for {name}")

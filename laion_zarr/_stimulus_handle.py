@@ -119,16 +119,12 @@ class StimuliHandle(Handle):
 
     def names(self, part: str) -> pd.Index:
         """Names of the images that a part is about, row by row."""
-        if (part, "names") not in self._kept:
+        # Most parts have the same rows: one index then serves them all.
+        key = ("names", self.part(part).files.get(f"{IMAGE_NAME.name}/c/0"))
+        if key not in self._kept:
             found = self.arrays(part, [IMAGE_NAME.name])[IMAGE_NAME.name]
-            # Most parts have the same rows: one index then serves them all.
-            key = ("names", self._checksum_of_names(part))
-            self._kept[part, "names"] = self._kept.setdefault(key, pd.Index(found, dtype=object))
-        return self._kept[part, "names"]
-
-    def _checksum_of_names(self, part: str) -> object:
-        files = self.part(part).files
-        return files.get(f"{IMAGE_NAME.name}/c/0", part)
+            self._kept[key] = pd.Index(found, dtype=object)
+        return self._kept[key]
 
     @property
     def axis(self) -> pd.Index:

@@ -48,5 +48,6 @@ class ImageTable:
 
     def _rows(self, key: Any) -> pd.DataFrame:
         """Rows of one image; none where the table has none."""
-        rows = self._rows_by_image.get(self._keys.name(key), [])
+        none = np.empty(0, dtype=np.int64)
+        rows = self._rows_by_image.get(self._keys.name(key), none)
         return self._handle.table(self._part).iloc[rows].reset_index(drop=True)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 from xarray.core import indexing
 
@@ -145,7 +146,7 @@ class Images:
         """Rows of pictures that must be there."""
         rows = self._handle.rows(IMAGES_PART, names)
         if (missing := np.flatnonzero(rows < 0)).size:
-            lacking = list(dict.fromkeys(names[n] for n in missing))
+            lacking = pd.unique(np.asarray(names, dtype=object)[missing])
             more = f" and {len(lacking) - 3:,} more" if len(lacking) > 3 else ""
             raise KeyError(
                 f"There is no picture of {', '.join(map(repr, lacking[:3]))}{more}: the stimuli of "
@@ -164,7 +165,7 @@ class Images:
         usual = found[:, counts.argmax()]
         if counts.size > 1:
             odd = np.flatnonzero((height > 0) & ((height != usual[0]) | (width != usual[1])))
-            names = self._handle.names(IMAGES_PART)[rows]
+            names = self._handle.names(IMAGES_PART)[rows].tolist()
             examples = [f"{names[n]} ({height[n]} × {width[n]})" for n in odd[:3]]
             raise ValueError(
                 f"{len(odd):,} of {len(rows):,} pictures are not {usual[0]} × {usual[1]}: "

@@ -144,21 +144,23 @@ class Stimuli:
 
     def _labels(self, names: pd.Index) -> dict[str, np.ndarray]:
         """What is known of each image, in memory."""
-        parts, found = self._handle.stored.parts, {}
+        parts = self._handle.stored.parts
+        found: dict[str, np.ndarray] = {}
         if METADATA_PART in parts:
             table = self._handle.table(METADATA_PART)
             arrays = stimulus_columns(table.columns)
-            found |= {arrays[n]: table[n].to_numpy().copy() for n in table if n != "image_name"}
+            del arrays["image_name"]  # the index
+            found |= {array: table[name].to_numpy().copy() for name, array in arrays.items()}
         if IMAGES_PART in parts:
             rows = self._handle.rows(IMAGES_PART, names)
             for name, size in zip(("height", "width"), _pictures.sizes(self._handle), strict=True):
                 dtype = IMAGE_ARRAYS[name].dtype
                 found[name] = np.append(size, 0)[rows].astype(dtype)  # -1: the 0 at the end
         if CAPTIONS_PART in parts:
-            arrays = self._handle.arrays(CAPTIONS_PART, ["image_name", "source"])
-            about = names.get_indexer(pd.Index(arrays["image_name"], dtype=object))
+            image, sources = self._handle.arrays(CAPTIONS_PART, ["image_name", "source"]).values()
+            about = names.get_indexer(pd.Index(image))
             for source in ("human", "ai"):
-                own = about[(arrays["source"] == source) & (about >= 0)]
+                own = about[(sources == source) & (about >= 0)]
                 found[f"n_{source}_captions"] = np.bincount(own, minlength=len(names))
         return found
 

@@ -10,6 +10,15 @@ from pathlib import Path
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
+def test_small_benchmark_of_the_stimuli(tmp_path):
+    out = tmp_path / "figures.json"
+    command = [sys.executable, str(BENCHMARKS / "stimuli.py"), "--size", "tiny", "--json", str(out)]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    figures = json.loads(out.read_text())
+    assert sum(figure["budget"] is not None for figure in figures) >= 6
+    assert all(figure["what"] in run.stdout for figure in figures)
+
+
 def test_small_benchmark_prints_writes_and_draws_its_figures(tmp_path):
     out = tmp_path / "figures.json"
     command = [sys.executable, str(BENCHMARKS / "budgets.py"), "--size", "tiny", "--sessions", "3"]

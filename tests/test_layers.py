@@ -116,7 +116,8 @@ ALLOWED: dict[str, set[str]] = {
         "conversion._stimulus_files",
     },
     "conversion.info": {
-        *(*BASE, "_layout", "_store", "config", "conversion.sources", "conversion.write"),
+        *(*BASE, "_layout", "_store", "config", "conversion.sources"),
+        *("conversion.stimulus_run", "conversion.write"),
     },
     "conversion.demo": {
         *("_schema", "_store", "subject", "conversion.pipeline", "conversion.synthetic"),

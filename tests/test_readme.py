@@ -11,8 +11,6 @@ ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", "docs/store.md"]
 
 
-# Voxels that are NaN in every trial make Dask's std say so, to users as well.
-@pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")
 @pytest.mark.parametrize("page", PAGES)
 def test_code_blocks_run(page, store, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

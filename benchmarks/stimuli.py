@@ -1,0 +1,324 @@
+"""The stimuli at full count, side by side with h5py and Pillow on the release's files.
+
+Run ``python benchmarks/stimuli.py [--dir DIR] [--size full|tiny] [--json FILE]``. Makes stimuli of
+25,052 images (tiny pictures), 24,011 masks of 1000 × 1000, and 1,000 pictures of 1000 × 1000 first
+(minutes, 1 GB). With ``--dir`` they are kept for the next run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import nibabel as nib
+import numpy as np
+import pandas as pd
+from measure import Figure, in_child, report, seconds, side_by_side, timed
+from numpy.typing import NDArray
+from PIL import Image
+from tqdm import tqdm
+
+from laion_zarr import _layout as layout
+from laion_zarr import convert, load_stimuli, load_subject
+
+SUBJECT = "sub-01"
+MODELS = {"CLIP": 1024, "DINOv2": 1024, "PEcore": 1024, "SigLIP2": 1152}
+GRID = (3, 5, 4)  # of a subject whose trials count, not its voxels
+DISTINCT = 50  # large pictures and masks that differ; the others repeat them
+PEAK = """
+import sys
+from pathlib import Path
+from laion_zarr import load_stimuli
+def rss(name):
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1e3 for line in lines if line.startswith(name))
+images = load_stimuli(sys.argv[1]).images
+images.array([0]).mean(("y", "x")).compute()
+before = rss("VmRSS")
+images.array().mean(("y", "x")).compute()
+print(rss("VmHWM") - before)
+"""
+OPENING = """
+import sys, time
+from laion_zarr import load_stimuli
+import laion_zarr.stimuli, dask.array
+start = time.perf_counter()
+load_stimuli(sys.argv[1]).dataset
+print(time.perf_counter() - start)
+"""
+
+
+@dataclass(frozen=True)
+class Size:
+    """How many of everything."""
+
+    images: int
+    masks: int
+    sessions: int
+    trials: int  # of a session
+    large: int  # pictures of 1000 x 1000, or smaller ones where this is quick
+    side: int
+
+
+SIZES = {
+    "full": Size(25_052, 24_011, 30, 1_000, 1_000, 1_000),
+    "tiny": Size(60, 12, 2, 30, 6, 100),
+}
+
+
+def _names(size: Size) -> list[str]:
+    numbers = np.random.default_rng(0).permutation(size.images)
+    return [f"shared_4rep_LAION_cluster_{number}_i{number % 46}.jpg" for number in numbers]
+
+
+def _picture(rng: np.random.Generator, side: int) -> bytes:
+    """A JPEG about as large as a photograph of that side."""
+    coarse = Image.fromarray(rng.integers(0, 256, (side // 8, side // 8, 3), dtype=np.uint8))
+    smooth = np.asarray(coarse.resize((side, side), Image.Resampling.BICUBIC), np.int16)
+    noisy = smooth + rng.normal(0, 12, smooth.shape).astype(np.int16)
+    file = io.BytesIO()
+    Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(file, "JPEG", quality=85)
+    return file.getvalue()
+
+
+def _mask(rng: np.random.Generator, side: int) -> NDArray[np.uint8]:
+    """A blob."""
+    y, x = np.mgrid[:side, :side]
+    centre, radius = rng.uniform(0.3, 0.7, 2) * side, rng.uniform(0.05, 0.3) * side
+    angle = np.arctan2(y - centre[0], x - centre[1])
+    wobble = sum(rng.normal(0, 0.08) * np.cos(n * angle + rng.uniform(0, 6)) for n in range(2, 30))
+    return (np.hypot(y - centre[0], x - centre[1]) < radius * (1 + wobble)).astype(np.uint8)
+
+
+def _write_pictures(root: Path, names: list[str], make: Callable[[int], bytes]) -> None:
+    path = root / layout.STIMULUS_IMAGES
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with h5py.File(path, "w") as file:
+        kind = h5py.vlen_dtype(np.uint8)
+        images = file.create_dataset("images", len(names), kind)
+        for row in tqdm(range(len(names)), "pictures"):
+            images[row] = np.frombuffer(make(row), np.uint8)
+    columns = {"image_name": names, "dataset": "LAION", "participant": "all"}
+    table = pd.DataFrame(columns | {"unique_or_shared": "shared", "n_reps": "4rep"})
+    table.to_csv(root / layout.STIMULUS_METADATA, index=False)
+
+
+def _write_embeddings(root: Path, names: list[str]) -> None:
+    rng = np.random.default_rng(1)
+    order = rng.permutation(len(names))
+    for model, n_features in MODELS.items():
+        with h5py.File(root / layout.embeddings(model), "w") as file:
+            file["embedding"] = rng.standard_normal((len(names), n_features)).astype(np.float16)
+            kind = h5py.string_dtype()
+            file.create_dataset("image_ids", data=np.array(names, object)[order], dtype=kind)
+            file["valid"] = rng.random(len(names)) > 0.001
+
+
+def _write_masks(root: Path, size: Size, names: list[str]) -> None:
+    rng = np.random.default_rng(2)
+    blobs = [_mask(rng, size.side) for _ in range(DISTINCT)]
+    shape = (size.masks, size.side, size.side)
+    with h5py.File(root / layout.SEGMENTATIONS, "w") as file:
+        packing = {"chunks": (1, *shape[1:]), "compression": "gzip", "shuffle": True}
+        masks = file.create_dataset("masks", shape, np.uint8, **packing)
+        for row in tqdm(range(size.masks), "masks"):
+            masks[row] = np.roll(blobs[row % DISTINCT], row % 97, axis=0)
+    rows = rng.permutation(size.masks)
+    image = [names[row % len(names)] for row in rows]
+    columns = {"mask_row": rows, "image_name": image, "noun": "thing", "instance_id": 0}
+    columns |= {"score": rng.random(size.masks).round(4)}
+    columns |= {name: rng.integers(0, size.side, size.masks) for name in ("box_x0", "box_y0")}
+    columns |= dict.fromkeys(("box_x1", "box_y1"), size.side) | {"localized": 1}
+    columns |= {"mask_file": [f"{name}__thing_0.png" for name in image]}
+    pd.DataFrame(columns).to_csv(root / layout.SEGMENTATION_TABLE, index=False)
+
+
+def _write_captions(root: Path, names: list[str]) -> None:
+    rng = np.random.default_rng(3)
+    rows = [(name, rank) for name in names for rank in (1, 2, 3)]
+    words = np.array(["a", "the", "red", "small", "house", "tree", "person", "dog", "on", "sea"])
+    texts = [" ".join(words[rng.integers(0, len(words), 9)]) for _ in rows]
+    table = pd.DataFrame(rows, columns=["image_name", "caption_idx"])
+    table = table.assign(source="human", caption=texts, origin_collection="main3")
+    table = table.assign(participant_id=rng.integers(0, 999, len(rows)), ai_model="")
+    table.sample(frac=1, random_state=0).to_csv(root / layout.CAPTIONS, index=False)
+
+
+def _write_subject(root: Path, size: Size, names: list[str]) -> None:
+    rng = np.random.default_rng(4)
+    mask = root / layout.anatomy(SUBJECT, "brain_mask", layout.FUNCTIONAL_RES)
+    mask.parent.mkdir(parents=True)
+    nib.save(nib.Nifti1Image(np.ones(GRID, np.uint8), np.eye(4)), mask)
+    for number in range(1, size.sessions + 1):
+        session = f"ses-{number:02d}"
+        betas = root / layout.betas(SUBJECT, session)
+        betas.parent.mkdir(parents=True)
+        values = rng.standard_normal((*GRID, size.trials)).astype(np.float32)
+        nib.save(nib.Nifti1Image(values, np.eye(4)), betas)
+        # A subject sees a quarter of the images, each about five times.
+        labels = rng.choice(names[: max(1, len(names) // 4)], size.trials)
+        columns = {"session": session, "run": 1, "beta_index": np.arange(size.trials)}
+        table = pd.DataFrame(columns | {"label": labels})
+        table.to_csv(root / layout.trials(SUBJECT, session), sep="\t", index=False)
+
+
+def make(root: Path, size: Size) -> None:
+    """Write both mirrors: everything at full count, and large pictures."""
+    names, rng = _names(size), np.random.default_rng(5)
+    small = [_picture(rng, 32) for _ in range(DISTINCT)]
+    _write_pictures(root / "many", names, lambda row: small[row % DISTINCT])
+    _write_embeddings(root / "many", names)
+    _write_masks(root / "many", size, names)
+    _write_captions(root / "many", names)
+    _write_subject(root / "many", size, names)
+    large = [_picture(rng, size.side) for _ in range(DISTINCT)]
+    _write_pictures(root / "large", names[: size.large], lambda row: large[row % DISTINCT])
+
+
+def _nbytes(*paths: Path) -> int:
+    files = [file for path in paths for file in ([path] if path.is_file() else path.rglob("*"))]
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
+def store_figures(root: Path, size: Size) -> Iterator[Figure]:
+    """Conversion, and each part's bytes against the files that it was made from."""
+    for mirror in ("many", "large"):
+        store = root / f"{mirror}.zarr"
+        shutil.rmtree(store, ignore_errors=True)
+        time = timed(lambda mirror=mirror, store=store: convert(root / mirror, store))
+        yield Figure(f"convert, {mirror}", time, "s")
+    stimuli = root / "many"
+    files = {
+        "metadata": (layout.STIMULUS_METADATA,),
+        "images": (layout.STIMULUS_IMAGES,),
+        **{f"embeddings/{model}": (layout.embeddings(model),) for model in MODELS},
+        "segmentations": (layout.SEGMENTATIONS, layout.SEGMENTATION_TABLE),
+        "captions": (layout.CAPTIONS,),
+    }
+    for part, names in files.items():
+        stored = _nbytes(root / "many.zarr" / "stimuli" / part)
+        ratio = stored / _nbytes(*(stimuli / name for name in names))
+        budget = 1.0 if size.images > 10_000 else None  # a chunk is filled up at its end
+        yield Figure(f"{part}, {size.images:,} images: store", ratio, "× source", budget)
+
+
+def open_figures(root: Path, size: Size) -> Iterator[Figure]:
+    """Opening, in a process of its own, after imports."""
+    opening = float(np.median([in_child(OPENING, root / "many.zarr") for _ in range(5)]))
+    yield Figure(f"open the stimuli, dataset ready, {size.images:,} images", opening, "s", 0.15)
+
+
+def picture_figures(root: Path, size: Size) -> Iterator[Figure]:
+    """Large pictures, one by one and many, against h5py and Pillow."""
+    rng = np.random.default_rng(6)
+    images = load_stimuli(root / "large.zarr").images
+    names, side = images.names(), size.side
+    with h5py.File(root / "large" / layout.STIMULUS_IMAGES) as file:
+        source = file["images"]
+
+        def plain(row: int) -> NDArray[np.uint8]:
+            return np.asarray(Image.open(io.BytesIO(source[row].tobytes())).convert("RGB"))
+
+        def means() -> NDArray[np.float64]:
+            return np.array([plain(row).mean((0, 1)) for row in range(len(names))])
+
+        works = {
+            "ours": lambda: np.asarray(images.get(names[rng.integers(len(names))])),
+            "plain": lambda: plain(int(rng.integers(len(names)))),
+        }
+        one = side_by_side(works, 40)
+        lazy = images.array().mean(("y", "x"))
+        np.testing.assert_allclose(lazy.values, means(), rtol=1e-6)
+        many = side_by_side({"ours": lazy.compute, "plain": means}, 3)
+    name = f"picture of {side} × {side}"
+    yield Figure(f"one random {name}", one["ours"] / one["plain"], "× h5py + Pillow", 1.2)
+    yield Figure(f"one random {name}: time", 1e3 * one["ours"], "ms")
+    ratio = many["ours"] / many["plain"]
+    yield Figure(f"{len(names):,} of them, decoded and averaged", ratio, "× a loop", 1 / 1.5)
+    yield Figure(f"{len(names):,} of them: time", many["ours"], "s")
+    peak = in_child(PEAK, root / "large.zarr")
+    decoded = 3 * side**2 * len(names) / 1e6
+    yield Figure(f"{len(names):,} of them, {decoded:,.0f} MB: memory", peak, "MB")
+
+
+def embedding_figures(root: Path) -> Iterator[Figure]:
+    """Embeddings of all trials, against h5py on the release's file."""
+    sub = load_subject(SUBJECT, root / "many.zarr")
+    labels = sub.metadata["label"]
+    with h5py.File(root / "many" / layout.embeddings("CLIP")) as file:
+        embedding = file["embedding"]
+        rows = pd.Index(file["image_ids"].asstr()[:]).get_indexer(labels)
+        unique, inverse = np.unique(rows, return_inverse=True)
+        valid = file["valid"][:][rows]
+        works = {
+            "ours": lambda: sub.embeddings.all("CLIP").values,
+            "fancy": lambda: embedding[unique][inverse],
+            "whole": lambda: embedding[:][rows],
+        }
+        same = {name: np.asarray(work())[valid] for name, work in works.items()}
+        np.testing.assert_array_equal(same["ours"], same["fancy"])
+        times = side_by_side(works)
+    name = f"embeddings of {len(labels):,} trials"
+    yield Figure(f"{name}", times["ours"] / times["fancy"], "× h5py fancy", 1 / 3)
+    yield Figure(f"{name}", times["ours"] / times["whole"], "× whole + gather", 1.5)
+    yield Figure(f"{name}: time", 1e3 * times["ours"], "ms")
+
+
+def mask_figures(root: Path, size: Size) -> Iterator[Figure]:
+    """A random mask, against h5py on the release's file."""
+    rng = np.random.default_rng(7)
+    masks = load_stimuli(root / "many.zarr").segmentations
+    with h5py.File(root / "many" / layout.SEGMENTATIONS) as file:
+        source = file["masks"]
+        np.testing.assert_array_equal(masks[3], source[3])
+        works = {
+            "ours": lambda: masks[int(rng.integers(size.masks))].values,
+            "h5py": lambda: source[int(rng.integers(size.masks))],
+        }
+        times = side_by_side(works, 60)
+    yield Figure("one random mask", times["ours"] / times["h5py"], "× h5py", 0.5)
+    yield Figure("one random mask: time", 1e3 * times["ours"], "ms")
+
+
+def caption_figures(root: Path) -> Iterator[Figure]:
+    """Captions of one image, once the table is there, and the first time."""
+    names = load_stimuli(root / "many.zarr").images.names()
+    first = timed(lambda: load_stimuli(root / "many.zarr").captions.human(names[0]))
+    captions = load_stimuli(root / "many.zarr").captions
+    yield Figure("captions of one image, the first time", 1e3 * first, "ms")
+    yield Figure("captions of one image", 1e3 * seconds(lambda: captions.human(names[9])), "ms")
+
+
+def all_figures(root: Path, size: Size) -> Iterator[Figure]:
+    """The whole table, line by line."""
+    yield from store_figures(root, size)
+    yield from open_figures(root, size)
+    yield from picture_figures(root, size)
+    yield from embedding_figures(root)
+    yield from mask_figures(root, size)
+    yield from caption_figures(root)
+
+
+def main() -> None:
+    """Make, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--dir", type=Path, help="folder that keeps the mirrors and the stores")
+    parser.add_argument("--size", choices=SIZES, default="full")
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    root, size = arguments.dir or Path(tempfile.mkdtemp()), SIZES[arguments.size]
+    if not (root / "large" / layout.STIMULUS_METADATA).exists():
+        make(root, size)
+    report(all_figures(root, size), arguments.json)
+    if arguments.dir is None:
+        shutil.rmtree(root)
+
+
+if __name__ == "__main__":
+    main()
