@@ -71,14 +71,14 @@ class RowWriter:
         self._chunks.clear()
 
     def finish(self) -> None:
-        """Write what is left, the metadata, and where the chunks lie if they differ in size."""
+        """Write what is left, the metadata, and where the chunks lie."""
         if self._filled:
             self._end_chunk()
         if self._chunks:
             self._end_shard()
         shape = (self._n_rows, *self._chunk.shape[1:])
         self._writer.metadata(self._spec, shape, self._attributes)
-        if self._chunking.packing is not None:
+        if self._chunking.listed:
             empty = np.empty((0, 3), "<u8")
             table = np.concatenate([empty, *self._tables])
             self._writer.array(chunk_table(self._spec.name), table)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
 
@@ -62,7 +64,7 @@ class ChunkedArray:
         Yields
         ------
         chunk : numpy.ndarray, (rows of a chunk, *shape)
-            The same buffer each time.
+            Good until the next one.
         inside : numpy.ndarray of int
             Which rows of the chunk were asked for.
         where : numpy.ndarray of int
@@ -77,17 +79,24 @@ class ChunkedArray:
             yield chunk, rows[where] % n_rows, where
 
     def _chunks(self, ids: np.ndarray, row: tuple[int, ...]) -> Iterator[np.ndarray]:
-        """Read chunks, ascending; the same buffer each time."""
+        """Read chunks, ascending; while some are decoded, the next are fetched."""
         dtype = np.dtype(self.spec.dtype).newbyteorder("<")
         buffer = np.empty((self.chunking.rows, *row), dtype=dtype)
-        path = f"{self.stored.part(self.part).path}/{self.spec.name}"
-        below = "/0" * len(row)
-        for lo in range(0, len(ids), _CHUNKS_AT_ONCE):
-            spans = self._spans(ids[lo : lo + _CHUNKS_AT_ONCE])
-            requests = [(f"{path}/c/{span.shard}{below}", (span.start, span.end)) for span in spans]
-            answers = fetch_spans(self.stored.store, requests)
-            for span, (key, _), data in zip(spans, requests, answers, strict=True):
+        groups = [ids[lo : lo + _CHUNKS_AT_ONCE] for lo in range(0, len(ids), _CHUNKS_AT_ONCE)]
+        for fetched in _one_ahead(partial(self._fetch, len(row)), groups):
+            for key, span, data in fetched:
                 yield from self._decode(key, span, data, buffer)
+
+    def _fetch(self, n_below: int, ids: np.ndarray) -> list[tuple[str, _Span, np.ndarray | None]]:
+        """Fetch chunks, all at once, run by run."""
+        path = f"{self.stored.part(self.part).path}/{self.spec.name}"
+        spans = self._spans(ids)
+        requests = [
+            (f"{path}/c/{span.shard}{'/0' * n_below}", (span.start, span.end)) for span in spans
+        ]
+        answers = fetch_spans(self.stored.store, requests)
+        keys = [key for key, _ in requests]
+        return list(zip(keys, spans, answers, strict=True))
 
     def _decode(
         self, key: str, span: _Span, data: np.ndarray | None, buffer: np.ndarray
@@ -97,11 +106,11 @@ class ChunkedArray:
         for offset, size, crc in self._table[span.chunks].tolist():
             start = offset - span.start
             try:
-                packed = data[start : start + size]
-                _codec.decode_chunk(packed, self.chunking.packing, crc, buffer)
+                payload = data[start : start + size]
+                chunk = _codec.decode_chunk(payload, self.chunking.packing, crc, buffer)
             except (ValueError, RuntimeError) as error:
                 raise damaged(self.stored.store, key, f"cannot be decoded: {error}") from error
-            yield buffer
+            yield chunk
 
     def _spans(self, ids: np.ndarray) -> list[_Span]:
         """Group ascending chunk ids into runs that one request each can read."""
@@ -114,6 +123,19 @@ class ChunkedArray:
             end = int(self._table[hi, 0] + self._table[hi, 1])
             spans.append(_Span(lo // self.chunking.per_shard, slice(lo, hi + 1), start, end))
         return spans
+
+
+def _one_ahead(work: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any]:
+    """Results in order, of which one is made ahead in a thread."""
+    if len(items) < 2:
+        yield from map(work, items)
+        return
+    with ThreadPoolExecutor(1) as pool:
+        ahead = pool.submit(work, items[0])
+        for item in items[1:]:
+            done, ahead = ahead, pool.submit(work, item)
+            yield done.result()
+        yield ahead.result()
 
 
 @dataclass(frozen=True)

@@ -104,12 +104,15 @@ def encode_chunk(block: np.ndarray, packing: str | None) -> bytes:
 
 def decode_chunk(
     payload: np.ndarray, packing: str | None, expected_crc: int, out: np.ndarray
-) -> None:
-    """Decode one packed chunk into `out`, proven to be the one expected."""
+) -> np.ndarray:
+    """Decode one chunk, proven to be the one expected: into `out`, or as it lies if not packed."""
     data = payload[:-CRC_BYTES]
     if crc32c(data) != expected_crc:
         raise ChecksumError("checksum differs")
+    if packing is None:
+        return data.view(out.dtype).reshape(out.shape)
     (blosc if packing == "lz4" else zstd).decompress(data, out)
+    return out
 
 
 def join_shard(chunks: Sequence[bytes], per_shard: int) -> tuple[bytes, np.ndarray]:

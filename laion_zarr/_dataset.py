@@ -113,8 +113,12 @@ def owned(dataset: xr.Dataset) -> xr.Dataset:
     # longer than all the rest of a selection.
     lazy = {schema.BETAS.name, *schema.MAP_ARRAYS}
     ours = set(dataset.variables) - lazy - set(dataset.indexes)
-    copies = {name: dataset.variables[name].values.copy() for name in ours}
-    return dataset.assign({n: dataset.variables[n].copy(data=copies[n]) for n in copies})
+    copies = {}
+    for name in ours:
+        was = dataset.variables[name]
+        # The fast path: these are arrays, and need no guess at what their objects are.
+        copies[name] = xr.Variable(was.dims, was.values.copy(), dict(was.attrs), fastpath=True)
+    return dataset.assign(copies)
 
 
 def chunked(

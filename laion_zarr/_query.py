@@ -29,11 +29,6 @@ class Query:
         self._handle = handle
         self.lazy = build_dataset(handle)
 
-    @property
-    def trial_labels(self) -> xr.Dataset:
-        """All labels along ``trial``, in memory."""
-        return self.lazy[[TRIAL]]
-
     def session_ids(self, session: str | Iterable[str]) -> list[str]:
         """Full ids of sessions, each of them in the store."""
         subject, there = self._handle.subject, self._handle.stored.sessions
@@ -101,6 +96,10 @@ class Query:
     def axis(self, union: np.ndarray) -> xr.Dataset:
         """Voxel labels at positions of the stored union."""
         return owned(self.lazy[[VOXEL]].isel({VOXEL: _select.compact(union)}))
+
+    def trial_axis(self, trials: np.ndarray) -> xr.Dataset:
+        """Trial labels at positions."""
+        return owned(self.lazy[[TRIAL]].isel({TRIAL: _select.compact(trials)}))
 
     def select(
         self,

@@ -54,11 +54,14 @@ class Chunking:
         Chunks of a shard.
     packing : {"lz4", "zstd", None}
         How a chunk is compressed.
+    listed : bool
+        Whether a table says where each chunk is, and what.
     """
 
     rows: int
     per_shard: int
     packing: str | None
+    listed: bool = True
 
 
 @dataclass(frozen=True)
@@ -212,7 +215,7 @@ PICTURE_BYTES = ArraySpec(
     _BYTE,
     "uint8",
     "the pictures' files (JPEG, PNG), one after the other",
-    chunking=Chunking(CHUNK_BYTES, 1024, None),
+    chunking=Chunking(CHUNK_BYTES, 1024, None, listed=False),
 )
 IMAGE_ARRAYS = _specs(
     IMAGE_NAME,
@@ -228,7 +231,8 @@ EMBEDDING = ArraySpec(
     (IMAGE, "feature"),
     "float16",
     "embedding of the picture, NaN if not valid",
-    chunking=Chunking(64, 512, "lz4"),
+    # Half floats hardly shrink (0.96), and whoever reads them wants many.
+    chunking=Chunking(64, 512, None),
 )
 EMBEDDING_ARRAYS = _specs(
     IMAGE_NAME,

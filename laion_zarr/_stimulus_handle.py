@@ -25,8 +25,6 @@ from laion_zarr._store import Part, StoreLike, location
 from laion_zarr.config import get_store
 from laion_zarr.errors import NotConvertedError, StimuliNotDownloadedError
 
-Labels = pd.Index | np.ndarray | list[str]
-
 # What fetches the files of a part, once they may be had.
 _COMMANDS = {
     METADATA_PART: "download-stimuli",
@@ -136,13 +134,6 @@ class StimuliHandle(Handle):
             every = dict.fromkeys(name for part in parts for name in self.names(part))
             self._kept["axis"] = pd.Index(list(every), dtype=object)
         return self._kept["axis"]
-
-    def rows(self, part: str, names: Labels) -> np.ndarray:
-        """Row of each image in a part, -1 where it has none."""
-        own = self.names(part)
-        if own is names:
-            return np.arange(len(own))
-        return own.get_indexer(pd.Index(names, dtype=object))
 
     def chunked(self, part: str, spec: ArraySpec) -> ChunkedArray:
         """A large array of a part; its chunk table is read once."""

@@ -46,12 +46,12 @@ class SubjectStimuli(SubjectBase):
     @cached_property
     def segmentations(self) -> ImageSegmentations:
         """Masks of objects in what the subject saw, by global trial index; shared images only."""
-        return ImageSegmentations(self._stimuli, TrialKeys(self._query.trial_labels))
+        return ImageSegmentations(self._stimuli, TrialKeys(self._stimuli, self._query))
 
     @cached_property
     def captions(self) -> ImageCaptions:
         """Captions of what the subject saw, by global trial index."""
-        return ImageCaptions(self._stimuli, TrialKeys(self._query.trial_labels))
+        return ImageCaptions(self._stimuli, TrialKeys(self._stimuli, self._query))
 
     def get_stimulus_metadata(self) -> pd.DataFrame:
         """Table of all stimuli of the dataset, one row per image, as in the release's CSV."""

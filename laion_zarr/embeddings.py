@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from dask.base import tokenize
 from xarray.core import indexing
 
 from laion_zarr._keys import ImageKeys, Keys, TrialKeys
@@ -99,7 +100,7 @@ class Embeddings:
         xarray.DataArray, (image, feature) float16, Dask-backed
             NaN where the model gave none.
         """
-        return self._lazy(model, None, _IMAGES_PER_BLOCK)
+        return self._lazy(model, self._keys.everywhere(), _IMAGES_PER_BLOCK)
 
     def get(self, model: str, key: Any) -> xr.DataArray:
         """Embeddings of one image or of several; reads the chunks that hold them.
@@ -129,28 +130,27 @@ class Embeddings:
         ('image', 'feature')
         """
         keys = as_list(key)
-        found = self._dataarray(model, self._keys.positions(keys)).load()
+        positions = self._keys.positions(keys)
+        values = self._variable(model, positions).load()
+        found = self._keys.labelled(model, values, positions)
         several = not isinstance(key, str) and np.ndim(key) > 0
         return found if several else found.isel({self._keys.dim: 0})
 
-    def _dataarray(self, model: str, positions: np.ndarray | None) -> xr.DataArray:
-        """Embeddings at positions along the dim, None for all, with xarray's lazy indexing."""
+    def _variable(self, model: str, positions: np.ndarray) -> xr.Variable:
+        """Embeddings at positions along the dim, with xarray's lazy indexing."""
         if model not in self.models:
             raise KeyError(f"{model!r} is not among the models: {', '.join(self.models)}.")
-        names = self._keys.names if positions is None else self._keys.names[positions]
-        rows = self._handle.rows(embeddings_part(model), names)
+        rows = self._keys.rows(embeddings_part(model))[positions]
         lazy = LazyEmbeddings(self._handle, model, rows)
-        return xr.DataArray(
-            xr.Variable((self._keys.dim, FEATURE), indexing.LazilyIndexedArray(lazy)),
-            coords=self._keys.coords(slice(None) if positions is None else positions),
-            name=model,
-            attrs={"description": f"embeddings of the pictures by {model}"},
-        )
+        attrs = {"description": f"embeddings of the pictures by {model}"}
+        return xr.Variable((self._keys.dim, FEATURE), indexing.LazilyIndexedArray(lazy), attrs)
 
-    def _lazy(self, model: str, positions: np.ndarray | None, n_rows: int) -> xr.DataArray:
-        """The same, in Dask blocks of so many rows."""
-        found = self._dataarray(model, positions)
-        return found.copy(data=found.variable.chunk({self._keys.dim: n_rows}).data)
+    def _lazy(self, model: str, positions: np.ndarray, n_rows: int) -> xr.DataArray:
+        """Embeddings at positions, in Dask blocks of so many rows."""
+        variable = self._variable(model, positions)
+        token = tokenize(self._handle, model, positions, self._keys.dim)
+        chunked = variable.chunk({self._keys.dim: n_rows}, name=f"embedding-{token}")
+        return self._keys.labelled(model, chunked, positions)
 
 
 class SubjectEmbeddings(Embeddings):
@@ -159,8 +159,7 @@ class SubjectEmbeddings(Embeddings):
     _keys: TrialKeys
 
     def __init__(self, handle: StimuliHandle, query: Query) -> None:
-        super().__init__(handle, TrialKeys(query.trial_labels))
-        self._query = query
+        super().__init__(handle, TrialKeys(handle, query))
 
     def __getitem__(self, model: str) -> xr.DataArray:
         """The same as `all` of this model."""
@@ -189,9 +188,7 @@ class SubjectEmbeddings(Embeddings):
         >>> features.dims
         ('trial', 'feature')
         """
-        ids = None if session is None else self._query.session_ids(session)
-        trials = self._keys.of_sessions(ids)
-        return self._lazy(model, trials, _TRIALS_PER_BLOCK)
+        return self._lazy(model, self._keys.of_session(session), _TRIALS_PER_BLOCK)
 
 
 def load_embeddings(

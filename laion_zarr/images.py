@@ -6,15 +6,15 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import xarray as xr
+from dask.base import tokenize
 from xarray.core import indexing
 
 from laion_zarr import _pictures
 from laion_zarr._keys import Keys, TrialKeys
 from laion_zarr._query import Query
 from laion_zarr._schema import IMAGE_LICENSE, IMAGES_PART
-from laion_zarr._stimulus_handle import Labels, StimuliHandle
+from laion_zarr._stimulus_handle import StimuliHandle
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -45,20 +45,20 @@ class Images:
 
     def __contains__(self, key: object) -> bool:
         try:
-            return self._keys.name(key) in self._handle.names(IMAGES_PART)
+            return bool(self._keys.rows(IMAGES_PART)[self._keys.position(key)] >= 0)
         except (KeyError, IndexError, TypeError):
             return False
 
     def __iter__(self) -> Iterator[tuple[str, bytes]]:
         names = self.names()
-        rows = self._there(self._keys.names)
+        rows = self._there(self._keys.everywhere())
         for lo in range(0, len(names), _READ_AT_ONCE):
             some = slice(lo, lo + _READ_AT_ONCE)
             yield from zip(names[some], _pictures.read(self._handle, rows[some]), strict=True)
 
     def __getitem__(self, key: Any) -> bytes:
         """The picture's file (JPEG or PNG), byte for byte as released."""
-        return _pictures.read(self._handle, self._there([self._keys.name(key)]))[0]
+        return _pictures.read(self._handle, self._there(self._keys.positions([key])))[0]
 
     def get(self, key: Any, as_displayed: bool = True) -> Image.Image:
         """Decode one picture; reads nothing but its bytes.
@@ -89,7 +89,7 @@ class Images:
         >>> stim.images.get(0).mode
         'RGB'
         """
-        (row,) = self._there([self._keys.name(key)])
+        (row,) = self._there(self._keys.positions([key]))
         (data,) = _pictures.read(self._handle, [row])
         image = _pictures.decode(self._handle, row, data)
         return _pictures.displayed(image) if as_displayed else image
@@ -122,31 +122,29 @@ class Images:
         >>> pictures.dims
         ('image', 'y', 'x', 'channel')
         """
-        count = len(self)
-        positions = np.arange(count) if keys is None else self._keys.positions(keys)
-        return self._array(positions, size)
+        if keys is None:
+            return self._array(self._keys.everywhere(), size)
+        return self._array(self._keys.positions(keys), size)
 
     def _array(self, positions: np.ndarray, size: tuple[int, int] | None) -> xr.DataArray:
         """Pictures at positions along the dim."""
-        rows = self._there(self._keys.names[positions])
+        rows = self._there(positions)
         shape = self._one_size(rows) if size is None else _checked(size)
         lazy = _pictures.LazyPictures(self._handle, rows, shape)
         dims = (self._keys.dim, "y", "x", "channel")
         block = min(_MOST_IN_BLOCK, max(1, _BLOCK_NBYTES // (3 * shape[0] * shape[1])))
-        variable = xr.Variable(dims, indexing.LazilyIndexedArray(lazy))
         attrs = {"description": "pictures as displayed", "license": IMAGE_LICENSE}
-        return xr.DataArray(
-            variable.chunk({self._keys.dim: block}),
-            coords={**self._keys.coords(positions), "channel": list(_CHANNELS)},
-            name="images",
-            attrs=attrs,
-        )
+        variable = xr.Variable(dims, indexing.LazilyIndexedArray(lazy), attrs)
+        token = tokenize(self._handle, positions, self._keys.dim, shape)
+        lazy_blocks = variable.chunk({self._keys.dim: block}, name=f"images-{token}")
+        found = self._keys.labelled("images", lazy_blocks, positions)
+        return found.assign_coords(channel=list(_CHANNELS))
 
-    def _there(self, names: Labels) -> np.ndarray:
+    def _there(self, positions: np.ndarray) -> np.ndarray:
         """Rows of pictures that must be there."""
-        rows = self._handle.rows(IMAGES_PART, names)
-        if (missing := np.flatnonzero(rows < 0)).size:
-            lacking = pd.unique(np.asarray(names, dtype=object)[missing])
+        rows = self._keys.rows(IMAGES_PART)[positions]
+        if (rows < 0).any():
+            lacking = self._keys.names[positions[rows < 0]].unique()
             more = f" and {len(lacking) - 3:,} more" if len(lacking) > 3 else ""
             raise KeyError(
                 f"There is no picture of {', '.join(map(repr, lacking[:3]))}{more}: the stimuli of "
@@ -191,8 +189,7 @@ class SubjectImages(Images):
     _keys: TrialKeys
 
     def __init__(self, handle: StimuliHandle, query: Query) -> None:
-        super().__init__(handle, TrialKeys(query.trial_labels))
-        self._query = query
+        super().__init__(handle, TrialKeys(handle, query))
 
     def all(self, session: str | None = None) -> Iterator[Image.Image]:
         """Pictures in trial order, decoded one after the other.
@@ -202,7 +199,7 @@ class SubjectImages(Images):
         session : str, optional
             Only of this session.
         """
-        for row in self._there(self._keys.names[self._trials(session)]):
+        for row in self._there(self._keys.of_session(session)):
             (data,) = _pictures.read(self._handle, [row])
             yield _pictures.displayed(_pictures.decode(self._handle, row, data))
 
@@ -223,8 +220,4 @@ class SubjectImages(Images):
         xarray.DataArray, (trial, y, x, channel) uint8, Dask-backed
             A picture that was shown again is read and decoded once per block.
         """
-        return self._array(self._trials(session), size)
-
-    def _trials(self, session: str | None) -> np.ndarray:
-        ids = None if session is None else self._query.session_ids(session)
-        return self._keys.of_sessions(ids)
+        return self._array(self._keys.of_session(session), size)

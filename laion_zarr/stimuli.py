@@ -152,7 +152,7 @@ class Stimuli:
             del arrays["image_name"]  # the index
             found |= {array: table[name].to_numpy().copy() for name, array in arrays.items()}
         if IMAGES_PART in parts:
-            rows = self._handle.rows(IMAGES_PART, names)
+            rows = self._keys.rows(IMAGES_PART)
             for name, size in zip(("height", "width"), _pictures.sizes(self._handle), strict=True):
                 dtype = IMAGE_ARRAYS[name].dtype
                 found[name] = np.append(size, 0)[rows].astype(dtype)  # -1: the 0 at the end
