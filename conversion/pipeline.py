@@ -148,6 +148,8 @@ def run_conversion(
             f"{missing} is not in {source.root} (there: {', '.join(subjects) or 'no subject'}). "
             f"Download it: laion-zarr download --subject {missing}."
         )
+    if not set(options.parts) - set(schema.STIMULUS_PARTS):
+        subjects = []  # what is asked for is the stimuli alone
     wanted = [s for s in subjects if options.subjects is None or s in options.subjects]
     planner = Planner(source, names, store_like, storage_options, store, options, report)
     if dry_run:

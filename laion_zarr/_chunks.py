@@ -70,6 +70,8 @@ class ChunkedArray:
         where : numpy.ndarray of int
             Their places in `rows`.
         """
+        if not len(rows):
+            return
         n_rows = self.chunking.rows
         order = np.argsort(rows, kind="stable")
         ids, starts = np.unique(rows[order] // n_rows, return_index=True)

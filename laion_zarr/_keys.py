@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from functools import cached_property
 from numbers import Integral
 from typing import Any
 
@@ -13,7 +14,17 @@ import xarray as xr
 
 from laion_zarr._query import Query
 from laion_zarr._schema import IMAGE, TRIAL
+from laion_zarr._select import as_list
 from laion_zarr._stimulus_handle import StimuliHandle
+
+_SENT = ("_handle", "_query")
+
+
+def is_one(key: object) -> bool:
+    """Whether one label is asked for, and not a list of them."""
+    if isinstance(key, str | bytes) or not isinstance(key, Iterable):
+        return True
+    return getattr(key, "ndim", 1) == 0  # an array around one value
 
 
 class Keys(ABC):
@@ -29,7 +40,14 @@ class Keys(ABC):
 
     def __init__(self, handle: StimuliHandle) -> None:
         self._handle = handle
-        self._rows: dict[int, tuple[pd.Index, np.ndarray]] = {}
+        self._rows: dict[str, np.ndarray] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What was looked up is looked up again where this is sent to.
+        return {name: its for name, its in self.__dict__.items() if name in _SENT}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _rows={})
 
     @property
     @abstractmethod
@@ -52,9 +70,9 @@ class Keys(ABC):
         """Name of the image that a key means."""
         return self.names[self.position(key)]
 
-    def positions(self, keys: Iterable[Any]) -> np.ndarray:
-        """Where several keys lie along the dim, (key,) int."""
-        return np.array([self.position(key) for key in keys], dtype=np.int64)
+    def positions(self, keys: Any) -> np.ndarray:
+        """Where one or several keys lie along the dim, (key,) int."""
+        return np.array([self.position(key) for key in as_list(keys)], dtype=np.int64)
 
     def everywhere(self) -> np.ndarray:
         """All positions along the dim."""
@@ -62,12 +80,11 @@ class Keys(ABC):
 
     def rows(self, part: str) -> np.ndarray:
         """Row of each label's image in a part, -1 where it has none; looked up once."""
-        own = self._handle.names(part)  # kept by the handle, and the same for most parts
-        if id(own) not in self._rows:
+        if part not in self._rows:
+            own = self._handle.names(part)
             same = own is self.names
-            found = np.arange(len(own)) if same else own.get_indexer(self.names)
-            self._rows[id(own)] = own, found
-        return self._rows[id(own)][1]
+            self._rows[part] = np.arange(len(own)) if same else own.get_indexer(self.names)
+        return self._rows[part]
 
     def _checked(self, key: Any, what: str) -> int:
         """An integer key within bounds."""
@@ -94,9 +111,9 @@ class ImageKeys(Keys):
             return self._checked(key, "an image name or row")
         return int(self.positions([key])[0])
 
-    def positions(self, keys: Iterable[Any]) -> np.ndarray:
-        """Rows of several images, (image,) int."""
-        wanted = list(keys)
+    def positions(self, keys: Any) -> np.ndarray:
+        """Rows of one or several images, (image,) int."""
+        wanted = as_list(keys)
         if not all(isinstance(key, str) for key in wanted):
             return super().positions(wanted)
         found = self.names.get_indexer(pd.Index(wanted, dtype=object))
@@ -127,12 +144,11 @@ class TrialKeys(Keys):
     def __init__(self, handle: StimuliHandle, query: Query) -> None:
         super().__init__(handle)
         self._query = query
-        self._names = pd.Index(query.lazy["image_name"].values, dtype=object)
 
-    @property
+    @cached_property
     def names(self) -> pd.Index:
         """Name of the image of each trial."""
-        return self._names
+        return pd.Index(self._query.lazy["image_name"].values, dtype=object)
 
     def position(self, key: Any) -> int:
         """The trial itself."""

@@ -29,6 +29,9 @@ class Query:
         self._handle = handle
         self.lazy = build_dataset(handle)
 
+    def __reduce__(self) -> tuple[type[Query], tuple[SubjectHandle]]:
+        return Query, (self._handle,)  # labels are read again where this is sent to
+
     def session_ids(self, session: str | Iterable[str]) -> list[str]:
         """Full ids of sessions, each of them in the store."""
         subject, there = self._handle.subject, self._handle.stored.sessions

@@ -31,7 +31,7 @@ def as_list(value: object) -> list:
     """A label or labels in any form (list, array, Series, DataArray) -> a list."""
     if isinstance(value, xr.DataArray | pd.Series | pd.Index | np.ndarray):
         value = np.asarray(value).tolist()
-    if isinstance(value, str) or not isinstance(value, Iterable):
+    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
         return [value]
     return list(value)
 

@@ -38,9 +38,15 @@ class ImageTable:
     def __len__(self) -> int:
         return len(self._handle.table(self._part))
 
+    def __contains__(self, key: object) -> bool:
+        try:
+            return not self._rows(key).empty
+        except (KeyError, IndexError, TypeError):
+            return False
+
     def images(self) -> list[str]:
-        """Names of the images that the table is about, as they first occur."""
-        return list(self._rows_by_image)
+        """Names of the images (for a subject: of those seen) with rows, as they first occur."""
+        return [name for name in self._rows_by_image if name in self._keys.names]
 
     @property
     def _rows_by_image(self) -> dict[str, np.ndarray]:

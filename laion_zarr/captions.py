@@ -22,12 +22,6 @@ class ImageCaptions(ImageTable):
     def __init__(self, handle: StimuliHandle, keys: Keys) -> None:
         super().__init__(handle, keys, CAPTIONS_PART)
 
-    def __contains__(self, key: object) -> bool:
-        try:
-            return not self._rows(key).empty
-        except (KeyError, IndexError, TypeError):
-            return False
-
     def get(self, key: Any) -> pd.DataFrame:
         """All captions of an image, one row each, by ``caption_idx``: the AI's (0) first.
 
@@ -88,6 +82,8 @@ class ImageCaptions(ImageTable):
         >>> len(stim.captions.human(0, limit=2))
         2
         """
+        if limit is not None and limit < 0:
+            raise ValueError(f"limit must be at least 0, got {limit}.")
         return self.list(key, "human")[:limit]
 
     def ai(self, key: Any) -> str | None:

@@ -10,7 +10,7 @@ import xarray as xr
 from dask.base import tokenize
 from xarray.core import indexing
 
-from laion_zarr._keys import ImageKeys, Keys, TrialKeys
+from laion_zarr._keys import ImageKeys, Keys, TrialKeys, is_one
 from laion_zarr._lazy import LazyArray
 from laion_zarr._query import Query
 from laion_zarr._schema import EMBEDDING, embeddings_part
@@ -129,28 +129,29 @@ class Embeddings:
         >>> stim.embeddings.get("CLIP", stim.images.names()[:3]).dims
         ('image', 'feature')
         """
-        keys = as_list(key)
-        positions = self._keys.positions(keys)
-        values = self._variable(model, positions).load()
+        positions = self._keys.positions(key)
+        values = self._variable(self._stored(model, positions)).load()
         found = self._keys.labelled(model, values, positions)
-        several = not isinstance(key, str) and np.ndim(key) > 0
-        return found if several else found.isel({self._keys.dim: 0})
+        return found.isel({self._keys.dim: 0}) if is_one(key) else found
 
-    def _variable(self, model: str, positions: np.ndarray) -> xr.Variable:
-        """Embeddings at positions along the dim, with xarray's lazy indexing."""
+    def _stored(self, model: str, positions: np.ndarray) -> LazyEmbeddings:
+        """Embeddings at positions along the dim."""
         if model not in self.models:
             raise KeyError(f"{model!r} is not among the models: {', '.join(self.models)}.")
         rows = self._keys.rows(embeddings_part(model))[positions]
-        lazy = LazyEmbeddings(self._handle, model, rows)
-        attrs = {"description": f"embeddings of the pictures by {model}"}
+        return LazyEmbeddings(self._handle, model, rows)
+
+    def _variable(self, lazy: LazyEmbeddings) -> xr.Variable:
+        """The same with xarray's lazy indexing."""
+        attrs = {"description": f"embeddings of the pictures by {lazy.model}"}
         return xr.Variable((self._keys.dim, FEATURE), indexing.LazilyIndexedArray(lazy), attrs)
 
     def _lazy(self, model: str, positions: np.ndarray, n_rows: int) -> xr.DataArray:
-        """Embeddings at positions, in Dask blocks of so many rows."""
-        variable = self._variable(model, positions)
-        token = tokenize(self._handle, model, positions, self._keys.dim)
-        chunked = variable.chunk({self._keys.dim: n_rows}, name=f"embedding-{token}")
-        return self._keys.labelled(model, chunked, positions)
+        """The same in Dask blocks of so many rows, with labels."""
+        lazy = self._stored(model, positions)
+        name = f"embedding-{tokenize(lazy, n_rows)}"
+        blocks = self._variable(lazy).chunk({self._keys.dim: n_rows}, name=name)
+        return self._keys.labelled(model, blocks, positions)
 
 
 class SubjectEmbeddings(Embeddings):

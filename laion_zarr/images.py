@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -94,17 +94,16 @@ class Images:
         image = _pictures.decode(self._handle, row, data)
         return _pictures.displayed(image) if as_displayed else image
 
-    def array(
-        self, keys: Iterable[Any] | None = None, size: tuple[int, int] | None = None
-    ) -> xr.DataArray:
+    def array(self, keys: Any = None, size: tuple[int, int] | None = None) -> xr.DataArray:
         """Pictures as displayed, in one lazy array that decodes on compute, in parallel.
 
         Parameters
         ----------
-        keys : iterable of str or int, optional
+        keys : str or int, or a list of them, optional
             Image names or rows, in the order wanted. If not provided, all.
         size : (int, int), optional
-            Height and width to resize to. If not provided, all pictures must have one size.
+            Height and width to resize to (Lanczos). If not provided, all pictures must have one
+            size.
 
         Returns
         -------
@@ -135,7 +134,7 @@ class Images:
         block = min(_MOST_IN_BLOCK, max(1, _BLOCK_NBYTES // (3 * shape[0] * shape[1])))
         attrs = {"description": "pictures as displayed", "license": IMAGE_LICENSE}
         variable = xr.Variable(dims, indexing.LazilyIndexedArray(lazy), attrs)
-        token = tokenize(self._handle, positions, self._keys.dim, shape)
+        token = tokenize(lazy, block)
         lazy_blocks = variable.chunk({self._keys.dim: block}, name=f"images-{token}")
         found = self._keys.labelled("images", lazy_blocks, positions)
         return found.assign_coords(channel=list(_CHANNELS))
@@ -203,7 +202,7 @@ class SubjectImages(Images):
             (data,) = _pictures.read(self._handle, [row])
             yield _pictures.displayed(_pictures.decode(self._handle, row, data))
 
-    def array(  # type: ignore[override]
+    def array(
         self, session: str | None = None, size: tuple[int, int] | None = None
     ) -> xr.DataArray:
         """Pictures in trial order, as displayed, in one lazy array with the labels of the trials.
@@ -213,7 +212,7 @@ class SubjectImages(Images):
         session : str, optional
             Only of this session.
         size : (int, int), optional
-            Height and width to resize to. If not provided, all pictures must have one size.
+            Height and width to resize to, as in `Images.array`.
 
         Returns
         -------
