@@ -215,7 +215,10 @@ class Check:
         with np.errstate(over="ignore", invalid="ignore"):  # as the converter rounds
             source = source.astype(stored.dtype, copy=False)
         if stored.shape != source.shape:
-            self.problem(f"{where}: {stored.shape} values, the source has {source.shape}.")
+            self.problem(
+                f"{where}: {stored.shape} values, the source has {source.shape}. Convert it again "
+                "with 'laion-zarr convert --overwrite'."
+            )
             return
         equal = stored == source
         if stored.dtype.kind == "f":

@@ -67,6 +67,8 @@ class Hdf5:
                 raise damaged(self.path, f"image_ids of {names.dtype}", "strings")
             if values.dtype != np.float16:
                 raise damaged(self.path, f"an embedding of {values.dtype}", "float16")
+            if valid.dtype.kind not in "biu":
+                raise damaged(self.path, f"valid of {valid.dtype}", "booleans")
             if not len(values) == len(names) == len(valid):
                 found = f"{len(values)} embeddings, {len(names)} image_ids, {len(valid)} valid"
                 raise damaged(self.path, found, "as many of each")

@@ -5,6 +5,7 @@ Every problem with a file is a `SourceError` that names it.
 
 from __future__ import annotations
 
+import csv
 import gzip
 import io
 import json
@@ -243,12 +244,19 @@ class Source:
     def _table(self, path: str, separator: str) -> pd.DataFrame:
         raw = self.read(path)
         try:
+            # pandas fills short rows up, and takes what is beyond the header for an index.
+            rows = csv.reader(io.StringIO(raw.decode("utf-8"), newline=""), delimiter=separator)
+            lengths = [len(row) for row in rows if row]
             # All text first: 'NA' is a label like any other until a whole column is numbers.
             table = pd.read_csv(
                 io.BytesIO(raw), sep=separator, dtype=str, keep_default_na=False, encoding="utf-8"
             )
-        except (ValueError, UnicodeDecodeError) as error:
+        except (ValueError, csv.Error) as error:
             raise damaged(self.full(path), f"something else ({error})", "a table") from error
+        for row, length in enumerate(lengths):
+            if length != lengths[0]:
+                found = f"{length} values in row {row}"
+                raise damaged(self.full(path), found, f"one for each of the {lengths[0]} columns")
         return pd.DataFrame(
             {
                 name: column if name in _TEXT_COLUMNS else _typed_column(column)

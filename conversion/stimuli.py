@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import io
-import warnings
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 from zarr.abc.store import Store
 
 from laion_zarr import _codec
 from laion_zarr import _schema as schema
+from laion_zarr._image_files import open_picture
 from laion_zarr._schema import ArraySpec
 from laion_zarr._store import Part
 from laion_zarr.conversion.hdf5 import open_hdf5
@@ -172,11 +170,8 @@ def write_images(
 
 def _size(picture: bytes) -> tuple[int, int]:
     """Height and width as the file's header says; 0, 0 where it says nothing."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        try:
-            with Image.open(io.BytesIO(picture)) as image:
-                width, height = image.size
-        except Exception:  # of damaged files Pillow raises nearly anything
-            return 0, 0
+    try:
+        width, height = open_picture(picture).size
+    except Exception:  # of damaged files Pillow raises nearly anything
+        return 0, 0
     return height, width

@@ -30,7 +30,7 @@ from laion_zarr.conversion.planning import Planner
 from laion_zarr.conversion.stimuli import Progress
 from laion_zarr.conversion.subject import Sources
 from laion_zarr.conversion.write import Catalogue, lost_manifests
-from laion_zarr.errors import DataNotDownloadedError, StoreError
+from laion_zarr.errors import DataNotDownloadedError, LaionZarrError, SourceError, StoreError
 
 _METADATA = str(layout.STIMULUS_METADATA)
 _FILES = {
@@ -93,6 +93,7 @@ class StimulusRun:
         self._source, self._names = planner.source, planner.names
         self._store, self._options = planner.store, planner.options
         self._report = planner.report
+        self._together = False  # the manifest is lost: all parts or none
 
     @cached_property
     def _catalogue(self) -> Catalogue:
@@ -106,6 +107,7 @@ class StimulusRun:
                 raise
         if not self._options.overwrite:
             raise damaged(self._store, f"{STIMULI_GROUP}/{schema.MANIFEST}", "is missing")
+        self._together = True
         return self._anew()
 
     def _anew(self) -> Catalogue:
@@ -159,8 +161,13 @@ class StimulusRun:
     def _plan(self, kind: str, part: str, files: list[str]) -> Work | None:
         identities = self._planner.identities(files)
         nbytes = sum(identity["size"] for identity in identities.values())
-        if kind in (IMAGES_PART, EMBEDDINGS_PART) and self._image_names is not None:
-            identities[recipe.NAMES] = recipe.identity_of_names(self._image_names)
+        if kind in (IMAGES_PART, EMBEDDINGS_PART):
+            names = self._names_for(kind)
+            if names is not None:
+                identities[recipe.NAMES] = recipe.identity_of_names(names)
+            elif kind == IMAGES_PART:
+                self._note_nameless()
+                return None
         if unchanged(self._catalogue.parts.get(part), identities) and not self._options.overwrite:
             self._report.unchanged.append(f"stimuli {part}")
             return None
@@ -172,13 +179,13 @@ class StimulusRun:
         def write(path: str, progress: Progress) -> Part:
             match kind:
                 case "images":
-                    rows = self._names_or_raise()
+                    rows = self._names_for(kind) or []
                     return recipe.write_images(store, path, source, file, ids, rows, progress)
                 case "segmentations":
                     pair = (file, files[1])
                     return recipe.write_segmentations(store, path, source, pair, ids, progress)
                 case "embeddings":
-                    order = self._image_names
+                    order = self._names_for(kind)
                     part = recipe.write_embeddings(store, path, source, file, ids, order)
                 case "captions":
                     part = recipe.write_captions(store, path, source, file, ids)
@@ -194,18 +201,32 @@ class StimulusRun:
         """Rows of the metadata: of the mirror, whose pictures go with them, else as stored."""
         if _METADATA in self._names:
             return self._source.read_metadata(_METADATA)["image_name"].tolist()
+        return self._stored_names()
+
+    def _stored_names(self) -> list[str] | None:
         if METADATA_PART not in self._catalogue.parts:
             return None
         stored = StoredParts(self._store, STIMULI_GROUP)
         return stored.load(METADATA_PART, [recipe.NAMES])[recipe.NAMES].tolist()
 
-    def _names_or_raise(self) -> list[str]:
-        if self._image_names is None:
-            raise DataNotDownloadedError(
-                f"{self._source.full(_METADATA)} is not there, and only its rows say which picture "
-                "is which. Download it: laion-zarr download-stimuli."
-            )
-        return self._image_names
+    def _names_for(self, kind: str) -> list[str] | None:
+        """The same; damaged metadata stop the pictures, and only the order of embeddings."""
+        try:
+            return self._image_names
+        except SourceError:
+            if kind == IMAGES_PART:
+                raise
+            return self._stored_names()
+
+    def _note_nameless(self) -> None:
+        message = (
+            f"{self._source.full(_METADATA)} is not there, and only its rows say which picture is "
+            "which. Download it: laion-zarr download-stimuli."
+        )
+        if self._options.asked_parts:
+            self._report.failed[f"stimuli {IMAGES_PART}"] = DataNotDownloadedError(message)
+        else:
+            self._report.missing.append(message)
 
     # -- writing
 
@@ -214,19 +235,34 @@ class StimulusRun:
         total = sum(work.nbytes for work in works)
         hidden = not progress or not works
         with tqdm(total=total, unit="B", unit_scale=True, desc="stimuli", disable=hidden) as bar:
+            pending: dict[str, Part] = {}
             for work in works:
                 name = f"stimuli {work.part}"
                 try:
-                    part = work.write(self._catalogue.place(work.part), bar.update)
-                    self._catalogue.commit({work.part: part})
+                    pending[work.part] = work.write(self._catalogue.place(work.part), bar.update)
+                    if not self._together:
+                        self._catalogue.commit(pending)
+                        pending = {}
                     self._report.converted.append(name)
                 except PROBLEMS as error:
                     self._report.failed[name] = error
+            self._commit_together(pending)
             bar.update(total - bar.n)
         with suppress(StoreError):  # damaged, which 'verify' says better
             self._report.missing += list(self._strangers())
         if works:
             self._catalogue.tidy()
+
+    def _commit_together(self, pending: dict[str, Part]) -> None:
+        failed = [name for name in self._report.failed if name.startswith("stimuli ")]
+        if pending and failed:
+            self._report.failed["stimuli"] = LaionZarrError(
+                f"The stimuli were not overwritten: their manifest is lost, and "
+                f"{', '.join(failed)} could not be converted again. What was stored is untouched; "
+                "mend what failed and run the same command."
+            )
+        else:
+            self._catalogue.commit(pending)
 
     def _strangers(self) -> Iterator[str]:
         """Images that a part knows and the metadata do not, or the reverse."""

@@ -161,6 +161,7 @@ class Catalogue:
     def __init__(self, store: Store, group: str, *, ignore_manifest: bool = False) -> None:
         self.store = store
         self.group = group
+        self._anew = ignore_manifest
         key = f"{group}/{MANIFEST}"
         data = None if ignore_manifest else fetch(store, [key])[0]
         manifest = {} if data is None else parse_manifest(store, key, data)
@@ -176,7 +177,8 @@ class Catalogue:
     def place(self, name: str) -> str:
         """Where to write a part: its place, or the staging group if that is taken."""
         final = f"{self.group}/{name}"
-        return f"{STAGING}/{final}" if name in self.parts else final
+        # Without its manifest, nobody knows what lies there: not to be written over yet.
+        return f"{STAGING}/{final}" if self._anew or name in self.parts else final
 
     def recover(self) -> None:
         """Finish what a killed run had committed, and remove what no manifest lists."""
@@ -390,12 +392,21 @@ def groups_in(store: Store) -> list[str]:
 
 def lost_manifests(store: Store) -> list[str]:
     """Groups that the root lists, and whose manifest is gone."""
-    (data,) = fetch(store, [MANIFEST])
+    data, root = fetch(store, [MANIFEST, "zarr.json"])
     try:
-        listed = [] if data is None else parse_manifest(store, MANIFEST, data)["groups"]
-    except StoreError:
-        listed = []  # damaged, and written anew at the end
+        listed = parse_manifest(store, MANIFEST, data or b"")["groups"]
+    except StoreError:  # gone or damaged, and written anew at the end
+        listed = _consolidated_groups(root or b"")
     return sorted(set(listed) - set(groups_in(store)))
+
+
+def _consolidated_groups(root: bytes) -> list[str]:
+    """Groups that were whole when the root was last written, as far as it says."""
+    try:
+        nodes = json.loads(root)["consolidated_metadata"]["metadata"]
+        return sorted({name.partition("/")[0] for name in nodes})
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return []
 
 
 def remove_strays(store: Store) -> None:

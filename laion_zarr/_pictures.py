@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from laion_zarr import _codec
+from laion_zarr._image_files import MOST_PIXELS, open_picture
 from laion_zarr._lazy import LazyArray
 from laion_zarr._schema import IMAGES_PART, PICTURE_BYTES
 from laion_zarr._stimulus_handle import StimuliHandle
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 # The window's colour behind what is transparent (PsychoPy's default).
 _BACKGROUND = 128
-# A picture of the release has 10^6 pixels; one that unpacks to gigabytes is none.
-_MOST_PIXELS = 1 << 26
 _PICTURES_AT_ONCE = 8
 _COLUMNS = ("start", "nbytes", "crc32")
 
@@ -98,27 +96,18 @@ def decode(handle: StimuliHandle, row: int, data: bytes) -> Image.Image:
     SourceError
         If it cannot be decoded, or would unpack to more than a picture; names the image.
     """
-    from PIL import Image
-
-    height, width = (int(size[row]) for size in sizes(handle))
-    if height * width > _MOST_PIXELS:
-        raise _undecodable(handle, row, f"{height} × {width} pixels")
     try:
-        image = Image.open(BytesIO(data))
+        image = open_picture(data)
         image.load()
-    # Of damaged files Pillow raises nearly anything.
-    except Exception as error:
-        raise _undecodable(handle, row, str(error) or type(error).__name__) from error
+    except Exception as error:  # of damaged files Pillow raises nearly anything
+        raise SourceError(
+            f"The picture {handle.names(IMAGES_PART)[row]!r} cannot be decoded: expected a JPEG or "
+            f"PNG file of at most {MOST_PIXELS:,} pixels, found "
+            f"{str(error) or type(error).__name__}. The store has it as the release's file; if "
+            "that is damaged, download it again ('laion-zarr download-stimuli') and run "
+            "'laion-zarr convert'. All other pictures can be read."
+        ) from error
     return image
-
-
-def _undecodable(handle: StimuliHandle, row: int, why: str) -> SourceError:
-    return SourceError(
-        f"The picture {handle.names(IMAGES_PART)[row]!r} cannot be decoded: expected a JPEG or PNG "
-        f"file of at most {_MOST_PIXELS:,} pixels, found {why}. The store has it as the release's "
-        "file; if that is damaged, download it again ('laion-zarr download-stimuli') and run "
-        "'laion-zarr convert'. All other pictures can be read."
-    )
 
 
 def sizes(handle: StimuliHandle) -> tuple[np.ndarray, np.ndarray]:

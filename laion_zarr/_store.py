@@ -342,7 +342,8 @@ class StoredParts:
         metadata = json.loads(found[f"{name}/zarr.json"])
         chunks = [key for key in part.array_files(name) if not key.endswith("zarr.json")]
         if not chunks:  # an empty array
-            return np.empty(metadata["shape"], metadata["data_type"])
+            kind = metadata["data_type"]
+            return np.empty(metadata["shape"], object if kind == "string" else kind)
         try:
             return _codec.decode_array(metadata, found[chunks[0]])
         except (ValueError, RuntimeError) as error:
