@@ -39,13 +39,6 @@ _FILES = {
     SEGMENTATIONS_PART: [str(layout.SEGMENTATIONS), str(layout.SEGMENTATION_TABLE)],
     CAPTIONS_PART: [str(layout.CAPTIONS)],
 }
-_COMMANDS = {
-    METADATA_PART: "download-stimuli",
-    IMAGES_PART: "download-stimuli",
-    EMBEDDINGS_PART: "download-embeddings",
-    SEGMENTATIONS_PART: "download-segmentations",
-    CAPTIONS_PART: "download-captions",
-}
 
 
 def files_of(kind: str, names: frozenset[str]) -> dict[str, list[str]]:
@@ -153,7 +146,7 @@ class StimulusRun:
         message = f"no stimulus {kind} in {self._source.root} ({', '.join(lacking)})."
         if self._options.asked_parts:
             self._report.failed[f"stimuli {kind}"] = DataNotDownloadedError(
-                f"{message} Download them: laion-zarr {_COMMANDS[kind]}."
+                f"{message} Download them: laion-zarr {STIMULUS_PARTS[kind]}."
             )
         else:
             self._report.missing.append(message)

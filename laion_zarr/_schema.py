@@ -274,13 +274,14 @@ EMBEDDINGS_PART = "embeddings"
 SEGMENTATIONS_PART = "segmentations"
 CAPTIONS_PART = "captions"
 STIMULI_GROUP = "stimuli"
-STIMULUS_PARTS = (
-    METADATA_PART,
-    IMAGES_PART,
-    EMBEDDINGS_PART,
-    SEGMENTATIONS_PART,
-    CAPTIONS_PART,
-)
+# Kinds of parts of the stimuli, and the command that fetches the files of each.
+STIMULUS_PARTS = {
+    METADATA_PART: "download-stimuli",
+    IMAGES_PART: "download-stimuli",
+    EMBEDDINGS_PART: "download-embeddings",
+    SEGMENTATIONS_PART: "download-segmentations",
+    CAPTIONS_PART: "download-captions",
+}
 # What a group with pictures says of itself.
 IMAGE_LICENSE = (
     "The stimulus images are under the LAION-fMRI Data Use Agreement "

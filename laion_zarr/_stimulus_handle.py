@@ -11,28 +11,17 @@ import pandas as pd
 from laion_zarr._chunks import ChunkedArray
 from laion_zarr._handle import Handle
 from laion_zarr._schema import (
-    CAPTIONS_PART,
-    EMBEDDINGS_PART,
     IMAGE_NAME,
     IMAGES_PART,
     METADATA_PART,
-    SEGMENTATIONS_PART,
     STIMULI_GROUP,
+    STIMULUS_PARTS,
     ArraySpec,
     embeddings_part,
 )
 from laion_zarr._store import Part, StoreLike, location
 from laion_zarr.config import get_store
 from laion_zarr.errors import NotConvertedError, StimuliNotDownloadedError
-
-# What fetches the files of a part, once they may be had.
-_COMMANDS = {
-    METADATA_PART: "download-stimuli",
-    IMAGES_PART: "download-stimuli",
-    EMBEDDINGS_PART: "download-embeddings",
-    SEGMENTATIONS_PART: "download-segmentations",
-    CAPTIONS_PART: "download-captions",
-}
 
 
 class StimuliHandle(Handle):
@@ -74,7 +63,7 @@ class StimuliHandle(Handle):
             kind = name.partition("/")[0]
             raise StimuliNotDownloadedError(
                 f"The store {location(self.stored.store)} holds no {name.replace('/', ' of ')}. "
-                f"Get them with 'laion-zarr {_COMMANDS[kind]}', then run 'laion-zarr convert "
+                f"Get them with 'laion-zarr {STIMULUS_PARTS[kind]}', then run 'laion-zarr convert "
                 f"--parts {kind}'."
             )
         return self.stored.parts[name]
