@@ -239,7 +239,10 @@ class StimulusRun:
                     self._report.converted.append(name)
                 except PROBLEMS as error:
                     self._report.failed[name] = error
-            self._commit_together(pending)
+                    if not self._together:
+                        pending = {}  # its commit failed
+            if self._together:
+                self._commit_together(pending)
             bar.update(total - bar.n)
         with suppress(StoreError):  # damaged, which 'verify' says better
             self._report.missing += list(self._strangers())

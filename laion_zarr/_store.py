@@ -65,7 +65,7 @@ async def _get(store: Store, key: str, span: tuple[int, int] | None) -> Buffer |
     except FileNotFoundError:  # a local root that does not exist
         return None
     except Exception as error:
-        raise StoreError(f"{location(store, key)} cannot be read: {error}") from error
+        raise damaged(store, key, f"cannot be read ({error})") from error
 
 
 async def _get_all(
@@ -84,7 +84,7 @@ def _get_local(store: LocalStore, key: str, span: tuple[int, int]) -> np.ndarray
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise StoreError(f"{location(store, key)} cannot be read: {error}") from error
+        raise damaged(store, key, f"cannot be read ({error})") from error
     return np.frombuffer(data, np.uint8)
 
 

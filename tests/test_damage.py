@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -20,7 +21,7 @@ import xarray as xr
 from zarr.core.buffer import default_buffer_prototype
 from zarr.storage import MemoryStore
 
-from laion_zarr import convert, load_subject, verify
+from laion_zarr import Captions, Segmentations, convert, load_stimuli, load_subject, verify
 from laion_zarr._store import dump_manifest, location, open_store, parse_manifest
 from laion_zarr.conversion.cli import main
 from laion_zarr.errors import StoreError
@@ -67,10 +68,30 @@ def whole(finished) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def older(mirror, tmp_path_factory) -> dict[str, bytes]:
-    """The same store before an ``--overwrite`` that added the voxels of the other mask."""
+    """The same store before an ``--overwrite`` that added voxels and took other stimuli."""
+    root = Path(shutil.copytree(mirror, tmp_path_factory.mktemp("older") / "bids"))
+    change_stimuli(root / "stimuli")
     path = tmp_path_factory.mktemp("older") / "s.zarr"
-    convert(mirror, path, mask="anatomical", n_workers=1, progress=False)
+    convert(root, path, mask="anatomical", n_workers=1, progress=False)
     return tree_bytes(path)
+
+
+def change_stimuli(folder: Path) -> None:
+    """Other pictures, embeddings, masks and captions of the same images."""
+    (path,) = folder.glob("*stimuli.h5")
+    with h5py.File(path, "r+") as file:
+        pictures = list(file["images"][:])
+        for row, data in enumerate(pictures[1:] + pictures[:1]):
+            file["images"][row] = data
+    for path in folder.glob("*embeddings.h5"):
+        with h5py.File(path, "r+") as file:
+            file["embedding"][:] = -file["embedding"][:]
+    (path,) = folder.glob("*segmentations.h5")
+    with h5py.File(path, "r+") as file:
+        file["masks"][:] = 1 - file["masks"][:]
+    (path,) = folder.glob("*captions.csv")
+    table = pd.read_csv(path, keep_default_na=False)
+    table.assign(caption=table["caption"] + "!").to_csv(path, index=False)
 
 
 class Disk:
@@ -171,7 +192,11 @@ KINDS = {
     "maps": r"sub-\d+/maps/ses-\d+/\w+/c/.*",
     "anatomy": r"sub-\d+/anatomy/\w+/c/.*",
     "surfaces": r"sub-\d+/surfaces/hemi-./\w+/c/.*",
-    "stimuli": r"stimuli/metadata/\w+/.*",
+    "stimulus metadata": r"stimuli/metadata/\w+/.*",
+    "pictures": r"stimuli/images/data/c/.*",
+    "embeddings and masks": r"stimuli/(embeddings/\w+/embedding|segmentations/masks)/c/.*",
+    "tables of the stimuli": r"stimuli/(?!metadata)(?!.*(data|embedding|masks)/c/).*/c/.*",
+    "nodes of the stimuli": r"stimuli/(?!metadata).*/zarr\.json",
 }
 
 
@@ -243,11 +268,12 @@ def _swap(key, others, whole, rng):
 
 
 def swap_with_namesake(key, whole, older, rng):
-    """The same name in another session, subject or hemisphere."""
-    name = re.sub(r"\d\d|hemi-.", "", key)
-    return _swap(
-        key, [other for other in whole if re.sub(r"\d\d|hemi-.", "", other) == name], whole, rng
-    )
+    """The same name in another session, subject or hemisphere, or by another model."""
+    return _swap(key, [o for o in whole if _namesake(o) == _namesake(key)], whole, rng)
+
+
+def _namesake(key):
+    return re.sub(r"sub-\d\d|ses-\d\d|hemi-.|embeddings/\w+", "", key)
 
 
 def swap_with_neighbour(key, whole, older, rng):
@@ -323,6 +349,42 @@ READERS: dict[str, Callable[[Any, str], Any]] = {
 }
 
 
+def _seen(like: Any) -> Any:
+    return load_subject("sub-01", like)
+
+
+STIMULUS_READERS: dict[str, Callable[[Any, Any], Any]] = {
+    "metadata": lambda stim, like: stim.metadata,
+    # It names the store, which is in another place each time.
+    "dataset": lambda stim, like: stim.dataset.load().assign_attrs(store=""),
+    "dataset, an image": lambda stim, like: stim.dataset["embedding_CLIP"].isel(image=5).load(),
+    "images[...]": lambda stim, like: [stim.images[3], stim.images[stim.images.names()[20]]],
+    "images.get": lambda stim, like: np.asarray(stim.images.get(7)),
+    "images, each": lambda stim, like: list(stim.images),
+    "images.array": lambda stim, like: stim.images.array([4, 2, 4]).load(),
+    "images.array, all": lambda stim, like: stim.images.array().load(),
+    "embeddings[...]": lambda stim, like: [
+        stim.embeddings[model].load() for model in stim.embeddings.models
+    ],
+    "embeddings.get": lambda stim, like: stim.embeddings.get("DINOv2", [9, 1]),
+    "segmentations.get": lambda stim, like: [
+        stim.segmentations.get(row.image_name, row.noun, row.instance_id).values
+        for row in stim.segmentations.metadata.iloc[3:6].itertuples()
+    ],
+    "segmentations.masks": lambda stim, like: stim.segmentations.masks.load(),
+    "segmentations.nouns": lambda stim, like: [
+        Segmentations(like).nouns(name, localized_only=False) for name in stim.images.names()
+    ],
+    "captions.list": lambda stim, like: [stim.captions.list(n) for n in range(len(stim))],
+    "captions.metadata": lambda stim, like: Captions(like).metadata,
+    "of a subject, images": lambda stim, like: np.asarray(_seen(like).images.get(11)),
+    "of a subject, images.array": lambda stim, like: _seen(like).images.array("ses-02").load(),
+    "of a subject, embeddings.all": lambda stim, like: _seen(like).embeddings.all("CLIP").load(),
+    "of a subject, captions": lambda stim, like: _seen(like).captions.get(8),
+    "of a subject, nouns": lambda stim, like: _seen(like).segmentations.nouns(2),
+}
+
+
 def frozen(value: Any) -> Any:
     """Bit for bit, with all labels and attributes; equal only to the same."""
     match value:
@@ -347,8 +409,8 @@ def frozen(value: Any) -> Any:
             return repr(value)
 
 
-def answers(like: Any, subject: str) -> dict[str, Any]:
-    """What every reader answers, or the exception that it raises."""
+def answers(like: Any, group: str) -> dict[str, Any]:
+    """What every reader of a group answers, or the exception that it raises."""
 
     def attempt(read: Callable[[], Any]) -> Any:
         try:
@@ -356,17 +418,21 @@ def answers(like: Any, subject: str) -> dict[str, Any]:
         except Exception as error:
             return error
 
-    sub = attempt(lambda: load_subject(subject, like))
-    if isinstance(sub, Exception):
-        return dict.fromkeys(READERS, sub)
+    readers = STIMULUS_READERS if group == "stimuli" else READERS
+    opened = attempt(
+        lambda: load_stimuli(like) if group == "stimuli" else load_subject(group, like)
+    )
+    if isinstance(opened, Exception):
+        return dict.fromkeys(readers, opened)
     return {
-        name: attempt(lambda read=read: frozen(read(sub, like))) for name, read in READERS.items()
+        name: attempt(lambda read=read: frozen(read(opened, like)))
+        for name, read in readers.items()
     }
 
 
 @pytest.fixture(scope="module")
 def right(finished) -> dict[str, dict[str, Any]]:
-    found = {subject: answers(finished, subject) for subject in ("sub-01", "sub-03")}
+    found = {group: answers(finished, group) for group in ("sub-01", "sub-03", "stimuli")}
     assert not [a for its in found.values() for a in its.values() if isinstance(a, Exception)]
     return found
 
@@ -394,28 +460,31 @@ def name_in(like: Any, text: str, damage: Damage, way: Callable[..., Damage]) ->
     return any(location(store, key) in text for key in damage)
 
 
-def subjects_in(damage: Damage) -> list[str]:
-    """Subjects that are looked at: those damaged; of what is common to all, the first."""
-    found = {key.split("/")[0] for key in damage}
-    return sorted({name if name.startswith("sub-") else "sub-01" for name in found})
+def groups_in(damage: Damage) -> list[str]:
+    """Groups that are looked at: those damaged, and whoever else reads what is."""
+    found = set()
+    for key in damage:
+        top, _, rest = key.partition("/")
+        found |= {top} if rest else {"sub-01", "stimuli"}
+        if re.match(r"stimuli/(manifest|zarr|metadata|images/zarr)", key):
+            found |= {"sub-01"}
+    return sorted(found)
 
 
 def judge(like, damage, way, right, tally) -> None:
     refused = False
-    for subject in subjects_in(damage):
+    for group in groups_in(damage):
         with hanging_is_an_error():
-            found = answers(like, subject)
+            found = answers(like, group)
         for reader, answer in found.items():
-            case = (
-                f"{reader} of {subject} after {way.__name__} of {sorted(damage)}: {answer!r:.600}"
-            )
+            case = f"{reader} of {group} after {way.__name__} of {sorted(damage)}: {answer!r:.600}"
             if isinstance(answer, Exception):
                 refused = True
                 assert isinstance(answer, StoreError), case
                 assert name_in(like, str(answer), damage, way), case
                 assert "'laion-zarr " in str(answer), case
             else:
-                assert answer == right[subject][reader], case
+                assert answer == right[group][reader], case
     tally("damages: refused by name" if refused else "damages: answered right")
 
 
@@ -467,7 +536,7 @@ def commands_in(texts: set[str]) -> set[str]:
 
 def complaints(root: Path, damage: Damage) -> set[str]:
     """What readers and `verify` say."""
-    found = [answer for sub in subjects_in(damage) for answer in answers(root, sub).values()]
+    found = [answer for group in groups_in(damage) for answer in answers(root, group).values()]
     texts = {str(answer) for answer in found if isinstance(answer, Exception)}
     with pytest.raises(StoreError) as caught:
         verify(root, progress=False)
@@ -521,6 +590,83 @@ def test_damaged_metadata_of_one_subject_stop_no_conversion_of_another(
     assert main(["verify", "--quiet", "--store", str(place.like)]) == 1
     assert main(["convert", "--overwrite", "--subject", "sub-03", *options]) == 0
     assert tree_bytes(place.like) == whole
+
+
+SWAPS = {
+    "embeddings of two models": ("stimuli/embeddings/CLIP/", "stimuli/embeddings/DINOv2/"),
+    "columns of two models": ("stimuli/embeddings/CLIP/valid/", "stimuli/embeddings/PEcore/valid/"),
+    "names of pictures and captions": (
+        "stimuli/images/image_name/",
+        "stimuli/captions/image_name/",
+    ),
+    "height and width": ("stimuli/images/height/", "stimuli/images/width/"),
+    "start and size": ("stimuli/images/start/", "stimuli/images/nbytes/"),
+}
+
+
+@pytest.mark.parametrize("case", SWAPS)
+def test_parts_of_the_stimuli_that_changed_places(case, places, whole, right, tally):
+    """All files of one for all files of the other."""
+    one, other = SWAPS[case]
+    damage: Damage = {}
+    for prefix, instead in ((one, other), (other, one)):
+        keys = [key for key in whole if key.startswith(prefix)]
+        damage |= {key: whole[key.replace(prefix, instead)] for key in keys}
+    damage = {key: data for key, data in damage.items() if data != whole[key]}
+    for place in places.values():
+        with damaged(place, damage, whole):
+            judge(place.like, damage, swap_with_neighbour, right, tally)
+            judge_verify(place.like, damage, swap_with_neighbour, tally)
+
+
+@pytest.mark.parametrize(
+    "part", ["images", "embeddings/PEcore", "segmentations", "captions", "metadata"]
+)
+def test_older_part_of_the_stimuli(part, places, whole, older, right, tally):
+    """A whole part as it was before, put back by a backup or a sync."""
+    damage: Damage = {
+        key: older[key]
+        for key in whole
+        if key.startswith(f"stimuli/{part}/") and older[key] != whole[key]
+    }
+    assert damage or part == "metadata"
+    for place in places.values() if damage else ():
+        with damaged(place, damage, whole):
+            judge(place.like, damage, swap_with_neighbour, right, tally)
+            judge_verify(place.like, damage, swap_with_neighbour, tally)
+
+
+def test_shards_of_masks_that_changed_places(tmp_path, tally):
+    """Two shards of one size, all of whose chunks have one size: only checksums tell them apart."""
+    folder = tmp_path / "mirror" / "stimuli"
+    folder.mkdir(parents=True)
+    masks = np.random.default_rng(0).integers(256, size=(2 * 4096, 2, 2), dtype=np.uint8)
+    with h5py.File(folder / "task-images_desc-segmentations.h5", "w") as file:
+        file["masks"] = masks
+    rows = np.arange(len(masks))
+    pd.DataFrame({"mask_row": rows, "noun": "cat", "instance_id": rows, "localized": 1}).assign(
+        image_name="shared_12rep_LAION_cluster_1_i0.jpg"
+    ).to_csv(folder / "task-images_desc-segmentations_metadata.csv", index=False)
+    store = tmp_path / "s.zarr"
+    convert(tmp_path / "mirror", store, n_workers=1, progress=False)
+    paths = [store / f"stimuli/segmentations/masks/c/{n}/0/0" for n in (0, 1)]
+    shards = [path.read_bytes() for path in paths]
+    assert len(shards[0]) == len(shards[1])
+    for path, shard in zip(paths, shards[::-1], strict=True):
+        path.write_bytes(shard)
+    seg = Segmentations(store)
+    for row in (0, 4095, 4096, 8191):
+        with pytest.raises(StoreError, match=re.escape(str(paths[row // 4096]))):
+            seg[row]
+    with pytest.raises(StoreError, match="masks"):
+        seg.masks.load()
+    with pytest.raises(StoreError) as caught:
+        verify(store, progress=False)
+    assert all(str(path) in str(caught.value) for path in paths)
+    for path, shard in zip(paths, shards, strict=True):
+        path.write_bytes(shard)
+    np.testing.assert_array_equal(Segmentations(store)[4096].values, masks[4096])
+    tally("damages: refused by name")
 
 
 def test_small_chunks_of_one_size_that_changed_places(places, whole, right, tally):

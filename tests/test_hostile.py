@@ -16,17 +16,23 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import h5py
 import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
 from zarr.storage import LocalStore
 
-from laion_zarr import convert, load_subject
+from laion_zarr import convert, load_stimuli, load_subject
 from laion_zarr.conversion import cli, pipeline, write
 from laion_zarr.conversion.plan import WorkPlan
 from laion_zarr.conversion.sources import Source
-from laion_zarr.errors import LaionZarrError, NotConvertedError, StoreError
+from laion_zarr.errors import (
+    LaionZarrError,
+    NotConvertedError,
+    StimuliNotDownloadedError,
+    StoreError,
+)
 
 COMMAND = (sys.executable, "-P", "-m", "laion_zarr.conversion.cli")
 
@@ -70,7 +76,28 @@ def second(first: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         table.to_csv(path, sep="\t", index=False)
     (path,) = root.glob("stimuli/*images_metadata.csv")
     pd.read_csv(path).iloc[::-1].to_csv(path, index=False)
+    change_stimuli(root / "stimuli")
     return root
+
+
+def change_stimuli(folder: Path) -> None:
+    """Other pictures, embeddings, masks and captions of the same images."""
+    (path,) = folder.glob("*stimuli.h5")
+    with h5py.File(path, "r+") as file:
+        pictures = list(file["images"][:])
+        for row, data in enumerate(pictures[1:] + pictures[:1]):
+            file["images"][row] = data
+    for path in folder.glob("*embeddings.h5"):
+        with h5py.File(path, "r+") as file:
+            file["embedding"][:] = -file["embedding"][:]
+    (path,) = folder.glob("*segmentations.h5")
+    with h5py.File(path, "r+") as file:
+        file["masks"][:] = 1 - file["masks"][:]
+    (path,) = folder.glob("*segmentations_metadata.csv")
+    pd.read_csv(path).iloc[::-1].to_csv(path, index=False)
+    (path,) = folder.glob("*captions.csv")
+    table = pd.read_csv(path, keep_default_na=False)
+    table.assign(caption=table["caption"] + "!").to_csv(path, index=False)
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +135,40 @@ def of_stimuli(sub: Any) -> tuple[str, ...]:
     shown = sub.metadata["image_name"].to_numpy()
     assert (names[rows[rows >= 0]] == shown[rows >= 0]).all()
     return tuple(names)
+
+
+def of_pictures(stim: Any) -> list[tuple[str, bytes]]:
+    """Each picture under its name."""
+    pixels = stim.images.array()
+    found = dict(stim.images)
+    assert pixels["image"].values.tolist() == list(found)
+    decoded = pixels.values
+    for name, shown in zip(found, decoded, strict=True):
+        assert np.array_equal(np.asarray(stim.images.get(name)), shown)
+    return sorted(found.items())
+
+
+def of_embeddings(stim: Any) -> list[tuple[str, bytes]]:
+    values = stim.embeddings["CLIP"].load()
+    names = values["image"].values.tolist()
+    return sorted((name, row.tobytes()) for name, row in zip(names, values.values, strict=True))
+
+
+def of_masks(stim: Any) -> list[tuple[Any, ...]]:
+    """Each mask under what the table says it is."""
+    seg = stim.segmentations
+    rows = seg.metadata.sort_values("mask_row").itertuples()
+    masks = seg.masks.values
+    return [
+        (row.image_name, row.noun, row.instance_id, masks[row.mask_row].tobytes()) for row in rows
+    ]
+
+
+def of_captions(stim: Any) -> list[tuple[str, list[str]]]:
+    return sorted((name, stim.captions.list(name)) for name in stim.captions.images())
+
+
+OF_STIMULI = (of_pictures, of_embeddings, of_masks, of_captions)
 
 
 # -- a full disk
@@ -177,6 +238,13 @@ def test_disk_full_at_any_moment(
                 assert of_session(load_subject("01", target), session) in (old[n], new[n])
             except NotConvertedError:
                 assert not overwrite
+        for read in OF_STIMULI:
+            try:
+                told = read(load_stimuli(target))
+            except StimuliNotDownloadedError:
+                assert not overwrite
+            else:
+                assert told in [read(load_stimuli(store)) for store in (first_store, second_store)]
         run(np.inf)
         assert tree(target) == tree(second_store)
         tally("full disks survived")
@@ -349,6 +417,11 @@ FILES = [
     "*label-FFA1_mask.nii.gz",
     "*hemi-L*label-FFA1_mask.func.gii",
     "task-images_metadata.csv",
+    "task-images_stimuli.h5",
+    "*CLIP_embeddings.h5",
+    "*segmentations.h5",
+    "*segmentations_metadata.csv",
+    "*captions.csv",
 ]
 
 
@@ -366,18 +439,27 @@ def test_source_that_changes_while_it_is_read(
     name = str(path.relative_to(first))
     source_open = Source.open
 
+    source_local = Source.local
     plan: dict[str, Any] = {}
+
+    def strike(asked: str) -> None:
+        if asked == name:
+            plan["left"] -= 1
+            if plan["left"] == 0:
+                plan["change"](mirror / name, second / name)
 
     @contextmanager
     def open_and_change(source: Source, asked: str) -> Iterator[Any]:
         with source_open(source, asked) as file:
-            if asked == name:
-                plan["left"] -= 1
-                if plan["left"] == 0:
-                    plan["change"](mirror / name, second / name)
+            strike(asked)
             yield file
 
+    def local_and_change(source: Source, asked: str) -> Path | None:  # what HDF5 then opens
+        strike(asked)
+        return source_local(source, asked)
+
     monkeypatch.setattr(Source, "open", open_and_change)
+    monkeypatch.setattr(Source, "local", local_and_change)
     cases = list(itertools.product(range(1, TIMES + 1), CHANGES))
     np.random.default_rng(len(pattern)).shuffle(cases)
     for number, (left, change) in enumerate(cases[: rounds(2, len(cases))]):
@@ -449,6 +531,30 @@ READS: list[tuple[Callable[..., Any], tuple[str, ...]]] = [
 ]
 
 
+def read_stimuli_while(
+    busy: Callable[[], bool], target: Path, versions: list[Path], tally: Callable[..., None]
+) -> None:
+    """The same for each part of the stimuli, whose rows, names and bytes must be of one version."""
+    right = [[read(load_stimuli(store)) for store in versions] for read in OF_STIMULI]
+    kept = load_stimuli(target)
+    for number in itertools.count():
+        if not busy():
+            return
+        which = number // 2 % len(OF_STIMULI)
+        told, refused = None, ""
+        try:
+            told = OF_STIMULI[which](kept if number % 2 else load_stimuli(target))
+        except StoreError as error:
+            refused = str(error)
+        if refused:
+            assert "pen it again" in refused
+            kept = load_stimuli(target)
+            tally("readers told to open again")
+        else:
+            assert told in right[which], OF_STIMULI[which].__name__
+            tally("right answers beside a converter")
+
+
 def read_while(
     busy: Callable[[], bool], target: Path, versions: list[Path], tally: Callable[..., None]
 ) -> None:
@@ -476,8 +582,9 @@ def read_while(
             tally("readers told to open again")
 
 
+@pytest.mark.parametrize("reading", [read_while, read_stimuli_while])
 def test_reader_beside_a_converter_of_the_same_process(
-    first, second, first_store, second_store, copy_of, rounds, tally
+    first, second, first_store, second_store, copy_of, rounds, tally, reading
 ):
     target = copy_of(first_store)
     errors: list[BaseException] = []
@@ -492,10 +599,24 @@ def test_reader_beside_a_converter_of_the_same_process(
     thread = threading.Thread(target=overwrite)
     thread.start()
     try:
-        read_while(thread.is_alive, target, [first_store, second_store], tally)
+        reading(thread.is_alive, target, [first_store, second_store], tally)
     finally:
         thread.join()
     assert not errors
+    assert tree(target) == tree(first_store)
+
+
+def test_reader_of_stimuli_beside_a_converter_of_another_process(
+    first, second, first_store, second_store, copy_of, rounds, tally
+):
+    target = copy_of(first_store)
+    for number in range(rounds(2, 40)):
+        source = (second, first)[number % 2]
+        with subprocess.Popen(command(source, target, "--overwrite"), stdout=subprocess.PIPE) as at:
+            read_stimuli_while(
+                lambda at=at: at.poll() is None, target, [first_store, second_store], tally
+            )
+        assert at.returncode == 0
     assert tree(target) == tree(first_store)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,17 +16,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import h5py
 import nibabel as nib
 import numpy as np
 import pandas as pd
 import psutil
 import pytest
 
-from laion_zarr import convert, load_subject, verify
+from laion_zarr import convert, load_stimuli, load_subject, verify
 from laion_zarr._store import StoredParts, open_store
 from laion_zarr.conversion import cli
 from laion_zarr.conversion.synthetic import Size, write_dataset
-from laion_zarr.errors import NotConvertedError
+from laion_zarr.errors import NotConvertedError, StimuliNotDownloadedError
 
 # -- the driver: this file run as a script forks a converter for each request, imports done
 
@@ -188,7 +190,26 @@ def write_second_version(first: Path, root: Path) -> Path:
         table.to_csv(path, sep="\t", index=False)
     (path,) = root.glob("stimuli/*images_metadata.csv")
     pd.read_csv(path).iloc[::-1].to_csv(path, index=False)
+    change_stimuli(root / "stimuli")
     return root
+
+
+def change_stimuli(folder: Path) -> None:
+    """Other pictures, embeddings, masks and captions of the same images."""
+    (path,) = folder.glob("*stimuli.h5")
+    with h5py.File(path, "r+") as file:
+        pictures = list(file["images"][:])
+        for row, data in enumerate(pictures[1:] + pictures[:1]):
+            file["images"][row] = data
+    for path in folder.glob("*embeddings.h5"):
+        with h5py.File(path, "r+") as file:
+            file["embedding"][:] = -file["embedding"][:]
+    (path,) = folder.glob("*segmentations.h5")
+    with h5py.File(path, "r+") as file:
+        file["masks"][:] = 1 - file["masks"][:]
+    (path,) = folder.glob("*captions.csv")
+    table = pd.read_csv(path, keep_default_na=False)
+    table.assign(caption=table["caption"] + "!").to_csv(path, index=False)
 
 
 def tree(root: Path) -> dict[str, bytes | None]:
@@ -210,6 +231,31 @@ def answers(store: Path) -> dict[str, tuple[Any, ...]]:
         betas = data["betas"].values
         found[ses] = (data["voxel"].values.tobytes(), *shown, betas.tobytes())
         assert np.isfinite(betas).any(axis=0).mean() > 0.5
+    return found
+
+
+def stimulus_answers(store: Path) -> dict[str, Any]:
+    """All that a reader is told of each part of the stimuli, by name; what is lacking is absent."""
+    found: dict[str, Any] = {}
+
+    def take(part: str, read: Any) -> None:
+        with contextlib.suppress(StimuliNotDownloadedError):
+            found[part] = read()
+
+    def of_models() -> None:
+        for model in stim.embeddings.models:
+            values = stim.embeddings[model].sortby("image")
+            found[model] = (values["image"].values.tolist(), values.values.tobytes())
+
+    try:
+        stim = load_stimuli(store)
+    except StimuliNotDownloadedError:
+        return found
+    take("metadata", lambda: stim.metadata.to_csv())
+    take("images", lambda: sorted(stim.images))
+    take("embeddings", of_models)
+    take("captions", lambda: stim.captions.metadata.to_csv())
+    take("masks", lambda: stim.segmentations.masks.values.tobytes())
     return found
 
 
@@ -238,6 +284,7 @@ class World:
     mirrors: list[Path]
     _stores: dict[str, Path] = field(default_factory=dict)
     _answers: dict[str, dict[str, tuple[Any, ...]]] = field(default_factory=dict)
+    _stimuli: dict[int, dict[str, Any]] = field(default_factory=dict)
 
     def store(self, version: int, mask: str = "both", sessions: str | None = None) -> Path:
         """An undisturbed store; nothing may change it."""
@@ -256,6 +303,12 @@ class World:
             verify(path, source=self.mirrors[version], deep=True, progress=False)
             self._answers[name] = answers(path)
         return self._answers[name]
+
+    def stimuli(self, version: int) -> dict[str, Any]:
+        """What it says of the stimuli."""
+        if version not in self._stimuli:
+            self._stimuli[version] = stimulus_answers(self.store(version))
+        return self._stimuli[version]
 
 
 def make_world(folder: Path, size: Size) -> World:
@@ -307,6 +360,7 @@ class Scenario:
     def check_readable(self, world: World, target: Path) -> None:
         """Old or new, never a mix, never less than there was."""
         prove(target)
+        self._check_stimuli(world, target)
         try:
             found = answers(target)
         except NotConvertedError:
@@ -317,6 +371,18 @@ class Scenario:
         is_new = {ses: told == new[ses] for ses, told in found.items()}
         assert all(is_new[ses] or told == old[ses] for ses, told in found.items())
         assert not self.together or len(set(is_new.values())) == 1
+        assert set(found) >= set(old)
+
+    def _check_stimuli(self, world: World, target: Path) -> None:
+        """Each part old or new: pictures of one version, under the names of that version."""
+        try:
+            found = stimulus_answers(target)
+        except NotConvertedError:
+            found = {}
+        old = {} if self.before is None else world.stimuli(self.before[0])
+        new = world.stimuli(1)
+        for part, told in found.items():
+            assert told in (old.get(part), new[part]), part
         assert set(found) >= set(old)
 
     def check_whole(self, world: World, target: Path) -> None:
@@ -365,6 +431,38 @@ def test_killed_at_a_change(small, driver, tmp_path, rounds, tally, name):
             died = driver.run(argv, target, int(rng.integers(len(changes)))) != 0
             tally("kills at a change survived", died)
             scenario.check_readable(small, target)
+        assert driver.run(argv, target) == 0, driver.log.read_text()
+        scenario.check_whole(small, target)
+
+
+STIMULUS_PARTS = ("images", "embeddings/CLIP", "segmentations", "captions", "metadata")
+
+
+@pytest.mark.parametrize("name", ["first", "overwrite"])
+def test_killed_while_the_stimuli_are_written(small, driver, tmp_path, rounds, tally, name):
+    """Death just before a change to each part of the stimuli, in its place or beside it."""
+    scenario, target = SCENARIOS[name], tmp_path / "s.zarr"
+    rng = np.random.default_rng(1)
+
+    def begin() -> list[str]:
+        return [*scenario.begin(small, target), "--n-workers", "1"]
+
+    assert driver.run(begin(), target) == 0, driver.log.read_text()
+    changes = driver.changes()
+    moments = []
+    for part in STIMULUS_PARTS:
+        here = [n for n, change in enumerate(changes) if f"/stimuli/{part}/" in change]
+        assert here
+        large = [n for n in here if re.search(r"/(data|embedding|masks)/c/", changes[n])]
+        few = rounds(2 if part == "images" else 1, len(here))
+        moments += rng.choice(here, few, replace=False).tolist()
+        if part == "images":  # in the middle of the pictures' bytes
+            moments += large[:1]
+    for at in moments:
+        argv = begin()
+        assert driver.run(argv, target, at) == -signal.SIGKILL, driver.log.read_text()
+        tally("kills amid the stimuli survived")
+        scenario.check_readable(small, target)
         assert driver.run(argv, target) == 0, driver.log.read_text()
         scenario.check_whole(small, target)
 
