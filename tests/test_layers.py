@@ -30,7 +30,8 @@ ALLOWED: dict[str, set[str]] = {
     "_stimulus_handle": {*BASE, "_chunks", "_handle", "_store", "config"},
     "_keys": {*BASE, "_query", "_stimulus_handle"},
     "_tables": {"_keys", "_stimulus_handle"},
-    "_pictures": {*BASE, "_codec", "_lazy", "_stimulus_handle", "_store"},
+    "_image_files": set(),
+    "_pictures": {*BASE, "_codec", "_image_files", "_lazy", "_stimulus_handle", "_store"},
     "images": {*BASE, "_keys", "_pictures", "_query", "_stimulus_handle"},
     "embeddings": {*BASE, "_keys", "_lazy", "_query", "_select", "_stimulus_handle", "_store"},
     "segmentations": {*BASE, "_keys", "_lazy", "_stimulus_handle", "_store", "_tables"},
@@ -70,7 +71,7 @@ ALLOWED: dict[str, set[str]] = {
         *("conversion.plan", "conversion.session", "conversion.sources", "conversion.write"),
     },
     "conversion.stimuli": {
-        *("_codec", "_schema", "_store", "conversion.hdf5", "conversion.rows"),
+        *("_codec", "_image_files", "_schema", "_store", "conversion.hdf5", "conversion.rows"),
         *("conversion.session", "conversion.sources", "conversion.subject", "conversion.write"),
     },
     "conversion.pieces": {
@@ -135,6 +136,7 @@ LOCAL_IMPORTS = {
     "plots": {"matplotlib"},
     "templates": {"nibabel"},
     "_dataset": {"dask"},
+    "_image_files": {"PIL"},
     "_pictures": {"PIL"},  # only who looks at pictures waits for it
 }
 
