@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # The window's colour behind what is transparent (PsychoPy's default).
 _BACKGROUND = 128
 _PICTURES_AT_ONCE = 8
-_COLUMNS = ("start", "nbytes", "crc32")
+_COLUMNS = ("start", "nbytes", "crc32", "height", "width")  # read together: one round of requests
 
 assert PICTURE_BYTES.chunking is not None
 _CHUNK = PICTURE_BYTES.chunking.rows
@@ -66,7 +66,7 @@ def read(handle: StimuliHandle, rows: np.ndarray | Sequence[int]) -> list[bytes]
         Rows of the images part.
     """
     path = f"{handle.part(IMAGES_PART).path}/{PICTURE_BYTES.name}"
-    start, nbytes, crcs = handle.arrays(IMAGES_PART, _COLUMNS).values()
+    start, nbytes, crcs, *_ = handle.arrays(IMAGES_PART, _COLUMNS).values()
     pieces = [
         (n, shard, first, last)
         for n, row in enumerate(rows)
@@ -112,8 +112,8 @@ def decode(handle: StimuliHandle, row: int, data: bytes) -> Image.Image:
 
 def sizes(handle: StimuliHandle) -> tuple[np.ndarray, np.ndarray]:
     """Height and width of each picture, 0 where it cannot be decoded."""
-    found = handle.arrays(IMAGES_PART, ["height", "width"])
-    return found["height"], found["width"]
+    *_, height, width = handle.arrays(IMAGES_PART, _COLUMNS).values()
+    return height, width
 
 
 def displayed(image: Image.Image) -> Image.Image:

@@ -28,7 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "_dataset": {*BASE, "_lazy", "_select"},
     "_query": {*BASE, "_dataset", "_layout", "_lazy", "_select"},
     "_stimulus_handle": {*BASE, "_chunks", "_handle", "_store", "config"},
-    "_keys": {*BASE, "_query", "_stimulus_handle"},
+    "_keys": {*BASE, "_query", "_select", "_stimulus_handle"},
     "_tables": {"_keys", "_stimulus_handle"},
     "_image_files": set(),
     "_pictures": {*BASE, "_codec", "_image_files", "_lazy", "_stimulus_handle", "_store"},

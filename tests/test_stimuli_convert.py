@@ -6,6 +6,7 @@ import csv
 import io
 import itertools
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -178,8 +179,11 @@ def check_part(part, stim, target, names, files):
 
 
 def test_images_alone_need_the_names(stimuli_of, tmp_path):
-    with pytest.raises(DataNotDownloadedError, match=r"metadata\.csv.*download-stimuli"):
-        quiet(stimuli_of("images"), tmp_path / "s.zarr")
+    mirror, needed = stimuli_of("images"), r"metadata\.csv.*download-stimuli"
+    with pytest.raises(DataNotDownloadedError, match=needed):
+        quiet(mirror, tmp_path / "s.zarr", parts="images")
+    report = quiet(mirror, tmp_path / "s.zarr")
+    assert any(re.search(needed, message) for message in report.missing)
 
 
 @pytest.mark.parametrize("part", PARTS)
