@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,11 @@ from laion_zarr._schema import BETAS, VOXELS_PART, maps_part
 
 # Side of the tiles of a transposition: 1024 cache lines read, 1024 floats written at a time.
 _TILE = 1024
+
+
+def digest(values: np.ndarray) -> str:
+    """What tells an array from others, for Dask's tokens: ten times as fast as Dask's own."""
+    return hashlib.blake2b(np.ascontiguousarray(values).data, digest_size=16).hexdigest()
 
 
 class SubjectHandle(Handle):

@@ -9,7 +9,7 @@ import numpy as np
 
 from laion_zarr import _codec
 from laion_zarr._image_files import MOST_PIXELS, open_picture
-from laion_zarr._lazy import LazyArray
+from laion_zarr._lazy import LazyArray, digest
 from laion_zarr._schema import IMAGES_PART, PICTURE_BYTES
 from laion_zarr._stimulus_handle import StimuliHandle
 from laion_zarr._store import damaged, fetch_spans
@@ -171,4 +171,4 @@ class LazyPictures(LazyArray):
         return np.asarray(image)
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
-        return (*super().__dask_tokenize__(), self.rows.tobytes())
+        return (*super().__dask_tokenize__(), digest(self.rows))

@@ -11,7 +11,7 @@ from dask.base import tokenize
 from xarray.core import indexing
 
 from laion_zarr._keys import ImageKeys, Keys, TrialKeys, is_one
-from laion_zarr._lazy import LazyArray
+from laion_zarr._lazy import LazyArray, digest
 from laion_zarr._query import Query
 from laion_zarr._schema import EMBEDDING, embeddings_part
 from laion_zarr._select import as_list
@@ -43,7 +43,8 @@ class LazyEmbeddings(LazyArray):
 
     def __init__(self, handle: StimuliHandle, model: str, rows: np.ndarray) -> None:
         part = embeddings_part(model)
-        super().__init__(handle, (len(rows), handle.shape(part, EMBEDDING.name)[1]))
+        self._n_stored, n_features = handle.shape(part, EMBEDDING.name)
+        super().__init__(handle, (len(rows), n_features))
         self.dtype = np.dtype(EMBEDDING.dtype)
         self.model = model
         self.rows = rows.astype(np.int32)
@@ -51,18 +52,24 @@ class LazyEmbeddings(LazyArray):
     def _read(self, *positions: np.ndarray) -> np.ndarray:
         images, features = positions
         n_features = self.shape[1]
-        whole = np.array_equal(features, np.arange(n_features))
-        out = np.empty((len(images), len(features)), dtype=self.dtype)
-        rows = self.rows[images]
-        out[rows < 0] = np.nan
-        there = np.flatnonzero(rows >= 0)
         stored = self.handle.chunked(embeddings_part(self.model), EMBEDDING)
-        for chunk, inside, where in stored.gather(rows[there], (n_features,)):
-            out[there[where]] = chunk[inside] if whole else chunk[np.ix_(inside, features)]
-        return out
+        # Each row once, and a last one of NaN for what has none (-1); then the repeats.
+        rows = self.rows[images]
+        asked = np.zeros(self._n_stored + 1, dtype=bool)
+        asked[rows] = True
+        there = np.flatnonzero(asked[:-1])
+        place = np.full(len(asked), len(there))
+        place[there] = np.arange(len(there))
+        found = np.empty((len(there) + 1, n_features), dtype=self.dtype)
+        found[-1] = np.nan
+        for chunk, inside, where in stored.gather(there, (n_features,)):
+            found[where] = chunk[inside]
+        if not np.array_equal(features, np.arange(n_features)):
+            found = found[:, features]
+        return found[place[rows]]
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
-        return (*super().__dask_tokenize__(), self.model, self.rows.tobytes())
+        return (*super().__dask_tokenize__(), self.model, digest(self.rows))
 
 
 class Embeddings:
