@@ -25,6 +25,11 @@ def identities(source: Source, names: frozenset[str], paths: Iterable[str]) -> S
     return {name: source.identity(name) for name in sorted(wanted)}
 
 
+def look_ahead(source: Source, names: frozenset[str], paths: Iterable[str]) -> None:
+    """Ask together for files that are looked at one after the other next."""
+    source.look_ahead({n for path in paths for n in recipe.with_sidecar(source, path, names)})
+
+
 def unchanged(part: Part | None, identities: Sources) -> bool:
     """Whether a part was made from just these files; files gone since do not count."""
     return part is not None and all(part.sources.get(k) == v for k, v in identities.items())
@@ -131,7 +136,9 @@ class AxisPlanner:
         """Identities of all files; a mask must be there, any other file fails alone."""
         found: Sources = {}
         errors: dict[str, Exception] = {}
-        for what, path in recipe.voxel_files(files, mask).items():
+        paths = recipe.voxel_files(files, mask)
+        look_ahead(self.source, self.names, paths.values())
+        for what, path in paths.items():
             try:
                 found |= identities(self.source, self.names, [path])
             except PROBLEMS as error:

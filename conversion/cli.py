@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 
 from laion_zarr import config
+from laion_zarr.conversion import cli_download
 from laion_zarr.errors import LaionZarrError
 
 _INTERRUPTED = 130
@@ -49,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for add in (_add_config, _add_info, _add_convert, _add_verify, _add_demo):
         add(commands)
+    cli_download.add(commands, _command)
     return parser
 
 
@@ -71,11 +73,12 @@ def _add_store(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _storage_options(arguments: argparse.Namespace) -> dict[str, str]:
+def _storage_options(arguments: argparse.Namespace) -> dict[str, str | bool]:
     pairs = [option.partition("=") for option in arguments.storage_option]
     if wrong := [key for key, equals, _ in pairs if not equals]:
         raise ValueError(f"--storage-option takes KEY=VALUE, got {wrong[0]!r}.")
-    return {key: value for key, _, value in pairs}
+    truth = {"true": True, "false": False}
+    return {key: truth.get(value.lower(), value) for key, _, value in pairs}
 
 
 def _add_config(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -117,7 +120,7 @@ def _add_convert(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     from laion_zarr.conversion.plan import MASK_CHOICES, PARTS
 
     parser = _command(commands, "convert", "Convert a mirror of LAION-fMRI into the store.")
-    parser.add_argument("--source", metavar="DIR", help="data directory")
+    parser.add_argument("--source", metavar="DIR", help="data directory, or s3://laion-fmri")
     _add_store(parser)
     parser.add_argument("--subject", nargs="+", action="extend", help="only these, or 'all'")
     parser.add_argument("--ses", nargs="+", action="extend", help="only these sessions")

@@ -73,7 +73,8 @@ def convert(
     Parameters
     ----------
     source : str or Path, optional
-        Data directory. If not provided, `laion_zarr.config.get_data_dir`.
+        Data directory, or a URL that holds the same, such as ``"s3://laion-fmri"``. If not
+        provided, `laion_zarr.config.get_data_dir`.
     store : str, Path or zarr.abc.store.Store, optional
         Where to write. If not provided, `laion_zarr.config.get_store`.
     subjects, sessions : str or list of str, optional
@@ -134,9 +135,12 @@ def run_conversion(
     progress: bool,
 ) -> Report:
     """`convert` that reports failures instead of raising them."""
-    names = frozenset(source.listing())
-    subjects = _subjects_in(names)
-    if not subjects and not any(name.startswith(f"{layout.STIMULI}/") for name in names):
+    stimuli = bool(set(options.parts) & set(schema.STIMULUS_PARTS))
+    names = frozenset(source.listing(options.subjects, stimuli))
+    subjects = there = _subjects_in(names)
+    if not set(options.subjects or ()) <= set(subjects):
+        there = _subjects_in(source.listing(stimuli=False))
+    if not there and not any(name.startswith(f"{layout.STIMULI}/") for name in names):
         raise DataNotDownloadedError(
             f"{source.root} holds nothing of LAION-fMRI (expected {layout.GLM}/sub-XX). Name the "
             "data directory with --source, or download with 'laion-zarr download'."
@@ -145,7 +149,7 @@ def run_conversion(
     report = Report()
     for missing in sorted(set(options.subjects or ()) - set(subjects)):
         report.failed[missing] = DataNotDownloadedError(
-            f"{missing} is not in {source.root} (there: {', '.join(subjects) or 'no subject'}). "
+            f"{missing} is not in {source.root} (there: {', '.join(there) or 'no subject'}). "
             f"Download it: laion-zarr download --subject {missing}."
         )
     if not set(options.parts) - set(schema.STIMULUS_PARTS):

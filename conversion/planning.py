@@ -18,7 +18,7 @@ from laion_zarr import _schema as schema
 from laion_zarr._layout import SubjectFiles
 from laion_zarr._store import StoreLike, damaged, fetch
 from laion_zarr.conversion import pieces
-from laion_zarr.conversion.axis import AxisPlanner, identities, unchanged
+from laion_zarr.conversion.axis import AxisPlanner, identities, look_ahead, unchanged
 from laion_zarr.conversion.options import PROBLEMS, Options, Report
 from laion_zarr.conversion.pieces import Pieces
 from laion_zarr.conversion.plan import SessionSize, WorkPlan, plan_work
@@ -214,6 +214,7 @@ class Planner:
     def _identities_of(self, subject: str, files: Mapping[str, str]) -> Sources:
         """The same for many small files; one that cannot be looked at fails alone."""
         found: Sources = {}
+        look_ahead(self.source, self.names, files.values())
         for what, path in files.items():
             try:
                 found |= self.identities([path])
@@ -223,6 +224,9 @@ class Planner:
 
     def _plan_sessions(self, job: Job) -> None:
         available = job.files.sessions
+        wanted = [available[ses] for ses in self.options.sessions or available if ses in available]
+        paths = [path for its in wanted for path in (its.betas, its.trials) if path is not None]
+        look_ahead(self.source, self.names, paths)
         for session in self.options.sessions or available:
             if session not in available or None in (
                 available[session].betas,

@@ -10,7 +10,7 @@ import gzip
 import io
 import json
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,19 +21,20 @@ import fsspec
 import nibabel as nib
 import numpy as np
 import pandas as pd
-from isal import igzip, isal_zlib
+from isal import igzip
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 
 from laion_zarr import _layout as layout
+from laion_zarr._remote import is_remote
+from laion_zarr.conversion.remote import Remote, content_crc32
 from laion_zarr.errors import DataNotDownloadedError, SourceError
 
 # deflate packs no better than 1032:1, so a header that claims more is damaged.
 _MOST_PACKED = 1100
 # Corners of the grid may differ by this much between files of one subject (mm).
 CORNER_TOLERANCE = 0.001
-_BLOCK = 1 << 22
 _GZIP_MAGIC = b"\x1f\x8b"
 MISSING = {"n/a", "NA", "NaN", "nan", ""}  # of numbers
 # Text, even where it looks like numbers.
@@ -48,9 +49,10 @@ Identity = dict[str, int]  # {"size": bytes, "crc32": CRC-32 of the unpacked or 
 
 def damaged(path: str, found: str, expected: str) -> SourceError:
     """The error for a file that is not what it should be."""
+    mend = "Run" if "://" in path else "Delete it, download it again and run"
     return SourceError(
-        f"{path}: expected {expected}, found {found}. Delete it, download it again and run the "
-        "same command: what is converted already is kept."
+        f"{path}: expected {expected}, found {found}. {mend} the same command: what is converted "
+        "already is kept."
     )
 
 
@@ -86,40 +88,44 @@ class Source:
     root: str
 
     @cached_property
-    def _fs(self) -> tuple[Any, str]:
-        if "://" not in self.root:
-            return fsspec.filesystem("file"), self.root  # whatever characters are in it
-        options = {"anon": True} if layout.is_bucket(self.root) else {}
-        return fsspec.core.url_to_fs(self.root, **options)
+    def _remote(self) -> Remote | None:
+        return Remote(self.root) if "://" in self.root else None
 
     def full(self, path: str) -> str:
         """Path of a file as a user would write it."""
         return f"{self.root.rstrip('/')}/{path}"
 
-    def listing(self) -> list[str]:
-        """Relative paths of all files that the converter may read."""
-        fs, root = self._fs
-        if not fs.isdir(root):
+    def listing(self, subjects: Iterable[str] | None = None, stimuli: bool = True) -> list[str]:
+        """Relative paths of all files that the converter may read.
+
+        Of a URL only what is needed is listed: some `subjects`, and the `stimuli` or not.
+        """
+        if self._remote is not None:
+            return self._remote.listing(subjects, stimuli)
+        fs = fsspec.filesystem("file")
+        if not fs.isdir(self.root):
             raise DataNotDownloadedError(
                 f"{self.root} is not a folder. Name the one that holds 'derivatives/' with "
                 "--source, or set it with 'laion-zarr config --data-dir DIR'."
             )
-        names: list[str] = []
-        for top in (layout.GLM, layout.ROIS, layout.ANATOMY, layout.STIMULI):
-            if fs.isdir(f"{root}/{top}"):
-                names += fs.find(f"{root}/{top}")
-        return [name[len(root) :].lstrip("/") for name in names]
+        tops = (layout.GLM, layout.ROIS, layout.ANATOMY, layout.STIMULI)
+        folders = [f"{self.root}/{top}" for top in tops]
+        names = [name for folder in folders if fs.isdir(folder) for name in fs.find(folder)]
+        return [name[len(self.root) :].lstrip("/") for name in names]
 
     @contextmanager
     def open(self, path: str) -> Iterator[BinaryIO]:
         """Open a file as it lies, without unpacking."""
-        fs, root = self._fs
-        with reading(self.full(path)), fs.open(f"{root}/{path}", "rb") as file:
+        if self._remote is not None:
+            with self._remote.open(path) as file, reading(self.full(path)):
+                yield file
+            return
+        with reading(self.full(path)), (Path(self.root) / path).open("rb") as file:
             yield file
 
     def local(self, path: str) -> Path | None:
         """The file on disk; None where the source is no local folder."""
-        return None if "://" in self.root else Path(self.root) / path
+        return None if self._remote is not None else Path(self.root) / path
 
     def read(self, path: str) -> bytes:
         """Read a whole small file."""
@@ -128,9 +134,15 @@ class Source:
 
     def size(self, path: str) -> int:
         """Bytes of a file as it lies."""
-        fs, root = self._fs
+        if self._remote is not None:
+            return self._remote.size(path)
         with reading(self.full(path)):
-            return fs.size(f"{root}/{path}")
+            return (Path(self.root) / path).stat().st_size
+
+    def look_ahead(self, paths: Iterable[str]) -> None:
+        """Say which files will be looked at: at a URL they are asked for together."""
+        if self._remote is not None:
+            self._remote.look_ahead(paths)
 
     def identity(self, path: str) -> Identity:
         """What tells one version of a file from another.
@@ -139,20 +151,19 @@ class Source:
         proves, else computed.
         """
         size = self.size(path)
+        if self._remote is not None:
+            return {"size": size, "crc32": self._remote.crc32(path)}
         with self.open(path) as file:
-            if path.endswith(".gz") and size > 18:
-                file.seek(-8, io.SEEK_END)
-                return {"size": size, "crc32": int.from_bytes(file.read(4), "little")}
-            crc = 0
-            while block := file.read(_BLOCK):
-                crc = isal_zlib.crc32(block, crc)
-        return {"size": size, "crc32": crc}
+            return {"size": size, "crc32": content_crc32(file, path, size)}
 
     def check_unchanged(self, identities: Mapping[str, Identity]) -> None:
         """Refuse files that are not what they were when they were looked at."""
-        for path, was in identities.items():
-            if self.identity(path) != was:
-                raise damaged(self.full(path), "another one", "the file that it was at the start")
+        if self._remote is not None:
+            changed = self._remote.changed(identities)
+        else:
+            changed = [path for path, was in identities.items() if self.identity(path) != was]
+        for path in changed:
+            raise damaged(self.full(path), "another one", "the file that it was at the start")
 
     def sidecar(self, path: str, names: frozenset[str]) -> str | None:
         """BIDS sidecar of a file, if it is there."""
@@ -481,4 +492,6 @@ class Volume:
 def open_source(source: str | Path) -> Source:
     """Open a mirror by its folder or URL."""
     text = str(source)
-    return Source(text if "://" in text else str(Path(text).expanduser().absolute()))
+    if is_remote(text):
+        return Source(text)
+    return Source(str(Path(text.removeprefix("file://")).expanduser().absolute()))

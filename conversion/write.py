@@ -8,10 +8,11 @@ parts, on a disk and in a bucket alike.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,10 @@ from typing import Any
 import numpy as np
 from zarr.abc.store import Store
 from zarr.core.sync import sync
-from zarr.storage import LocalStore
+from zarr.storage import FsspecStore, LocalStore
 
 from laion_zarr import _codec
+from laion_zarr._remote import RemoteStore, explain
 from laion_zarr._schema import (
     MANIFEST,
     ROOT_ATTRIBUTE,
@@ -51,7 +53,13 @@ def _changing(store: Store, key: str) -> Iterator[None]:
     """Turn what a full disk or a read-only store raises into a `StoreError` that names the key."""
     try:
         yield
-    except (OSError, ValueError) as error:  # ValueError: a store opened read-only
+    except Exception as error:
+        if isinstance(store, FsspecStore):  # whatever the libraries below it may raise
+            raise StoreError(f"{location(store, key)} cannot be written: {explain(error)}.") from (
+                error
+            )
+        if not isinstance(error, OSError | ValueError):  # ValueError: a store opened read-only
+            raise
         reason = getattr(error, "strerror", None) or error
         raise StoreError(
             f"{location(store, key)} cannot be written: {reason}. Free space or mend the "
@@ -213,12 +221,9 @@ class Catalogue:
 
     def _check_whole(self, part: Part) -> None:
         """Refuse to list a part that is not there, file by file, in its full size."""
-        for key, (size, _) in part.files.items():
-            path = f"{part.path}/{key}"
-            try:
-                found = sync(self.store.getsize(path))
-            except FileNotFoundError:
-                found = -1
+        paths = [f"{part.path}/{key}" for key in part.files]
+        sizes = sync(_sizes(self.store, paths))
+        for path, found, (size, _) in zip(paths, sizes, part.files.values(), strict=True):
             if found != size:
                 raise StoreError(
                     f"{location(self.store, path)} should have {size:,} bytes by now, and "
@@ -252,8 +257,7 @@ class Catalogue:
             return
         for name, part in staged.items():
             final = f"{self.group}/{name}"
-            for key in part.files:
-                _copy(self.store, f"{part.path}/{key}", f"{final}/{key}")
+            _copy(self.store, part.path, final, list(part.files))
             for key in _keys_below(self.store, final):
                 if key.removeprefix(f"{final}/") not in part.files:
                     _delete(self.store, key)
@@ -270,14 +274,37 @@ def _prune(folder: Path) -> None:
             Path(path).rmdir()
 
 
-def _copy(store: Store, source: str, target: str) -> None:
-    if isinstance(store, LocalStore):
+async def _sizes(store: Store, keys: Sequence[str]) -> list[int]:
+    """Bytes of each object, all asked for at once; -1 for one that is not there."""
+
+    async def size(key: str) -> int:
+        try:
+            return await store.getsize(key)
+        except FileNotFoundError:
+            return -1
+
+    return await asyncio.gather(*map(size, keys))
+
+
+def _copy(store: Store, source: str, target: str, keys: Sequence[str]) -> None:
+    """Copy objects from one group to another, within the storage where it can."""
+    if isinstance(store, RemoteStore):
+
+        async def copy() -> None:
+            pairs = ((f"{source}/{key}", f"{target}/{key}") for key in keys)
+            await asyncio.gather(*(store.copy(*pair) for pair in pairs))
+
         with _changing(store, target):
-            _link(store.root / source, store.root / target)
+            sync(copy())
         return
-    (data,) = fetch(store, [source])
-    assert data is not None
-    put(store, target, data)
+    for key in keys:
+        if isinstance(store, LocalStore):
+            with _changing(store, f"{target}/{key}"):
+                _link(store.root / source / key, store.root / target / key)
+            continue
+        (data,) = fetch(store, [f"{source}/{key}"])
+        assert data is not None
+        put(store, f"{target}/{key}", data)
 
 
 def _link(source: Path, target: Path) -> None:

@@ -10,6 +10,13 @@ if TYPE_CHECKING:
     from laion_zarr.config import dataset_initialize, get_data_dir
     from laion_zarr.conversion.pipeline import convert
     from laion_zarr.conversion.verification import verify
+    from laion_zarr.discovery import describe
+    from laion_zarr.download import (
+        download_captions,
+        download_embeddings,
+        download_segmentations,
+        download_stimuli,
+    )
     from laion_zarr.embeddings import load_embeddings
     from laion_zarr.segmentations import Segmentations
     from laion_zarr.stimuli import Stimuli, load_stimuli
@@ -22,6 +29,11 @@ _HOMES = {
     "Stimuli": "laion_zarr.stimuli",
     "convert": "laion_zarr.conversion",
     "dataset_initialize": "laion_zarr.config",
+    "describe": "laion_zarr.discovery",
+    "download_captions": "laion_zarr.download",
+    "download_embeddings": "laion_zarr.download",
+    "download_segmentations": "laion_zarr.download",
+    "download_stimuli": "laion_zarr.download",
     "get_data_dir": "laion_zarr.config",
     "load_embeddings": "laion_zarr.embeddings",
     "load_stimuli": "laion_zarr.stimuli",
@@ -35,6 +47,11 @@ __all__ = [
     "Stimuli",
     "convert",
     "dataset_initialize",
+    "describe",
+    "download_captions",
+    "download_embeddings",
+    "download_segmentations",
+    "download_stimuli",
     "get_data_dir",
     "load_embeddings",
     "load_stimuli",

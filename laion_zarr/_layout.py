@@ -278,3 +278,59 @@ def subject_files(subject: str, names: Collection[str]) -> SubjectFiles:
 def is_shared(label: str) -> bool:
     """Whether an image was shown to every subject."""
     return label.startswith("shared_")
+
+
+# Small files that describe the dataset as a whole; they lie at its root.
+_DATASET_FILE = re.compile(
+    r"(README|CHANGES|LICENSE)(\.(md|rst|txt))?|dataset_description\.json|participants\.(tsv|json)"
+)
+_NUMBERED_SESSION = re.compile(r"(?:^|[/_])(ses-\d+)(?=[/_.]|$)")
+
+
+@dataclass(frozen=True)
+class KeyName:
+    """What a key of the release says of its file.
+
+    Attributes
+    ----------
+    entities : mapping of str to str
+        BIDS entities of folders and name, such as ``{"sub": "01", "desc": "R2"}``.
+    suffix : str
+        Last word of the name, such as ``"statmap"``.
+    extension : str
+        All that follows the name's first dot, such as ``"nii.gz"``.
+    """
+
+    entities: Mapping[str, str]
+    suffix: str
+    extension: str
+
+
+def parse_key(key: str) -> KeyName:
+    """Take a key apart: ``…/ses-01/func/…_desc-R2_statmap.nii.gz`` -> what it says."""
+    *folders, name = key.split("/")
+    stem, _, extension = name.partition(".")
+    words = stem.split("_")
+    ids = [folder for folder in folders if folder.startswith(("sub-", "ses-"))]
+    pairs = [word.partition("-") for word in (*ids, *words)]
+    entities = {entity: value for entity, dash, value in pairs if dash and "-" not in value}
+    return KeyName(entities, "" if "-" in words[-1] else words[-1], extension)
+
+
+def is_published(key: str) -> bool:
+    """Whether the public may have a file: held-out sessions answer 403, and are never asked for."""
+    return all(is_public(session) for session in _NUMBERED_SESSION.findall(key))
+
+
+def is_dataset_file(key: str) -> bool:
+    """Whether a key is one of the small files that describe the whole dataset."""
+    return _DATASET_FILE.fullmatch(key) is not None
+
+
+def is_essential(subject: str, key: str) -> bool:
+    """Whether the voxel axis needs a file: mean R², brain mask, ROIs; with their sidecars."""
+    maps = {str(r2mean(subject)), str(anatomy(subject, "brain_mask", FUNCTIONAL_RES))}
+    if key in maps | {sidecar(path) for path in maps}:
+        return True
+    res = parse_key(key).entities.get("res", FUNCTIONAL_RES)
+    return key.startswith(f"{ROIS}/{subject}/") and res == FUNCTIONAL_RES

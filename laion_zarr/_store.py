@@ -17,7 +17,7 @@ from zarr.core.sync import sync
 from zarr.storage import FsspecStore, LocalStore
 
 from laion_zarr import _codec
-from laion_zarr._layout import is_bucket
+from laion_zarr._remote import RemoteStore, is_remote, name_of
 from laion_zarr._schema import (
     DEFAULT_STORE,
     MANIFEST,
@@ -38,11 +38,8 @@ def open_store(
     """Open a local path, an fsspec URL or a Zarr store; nothing is read."""
     if isinstance(store, Store):
         return store
-    if isinstance(store, str) and "://" in store and not store.startswith("file://"):
-        options = dict(storage_options or {})
-        if is_bucket(store):
-            options["anon"] = True
-        return FsspecStore.from_url(store, storage_options=options, read_only=read_only)
+    if isinstance(store, str) and is_remote(store):
+        return RemoteStore.at(store, storage_options, read_only)
     path = Path(str(store).removeprefix("file://")).expanduser()
     return LocalStore(path.absolute(), read_only=read_only)
 
@@ -52,9 +49,7 @@ def location(store: Store, key: str = "") -> str:
     if isinstance(store, LocalStore):
         return str(store.root / key)
     if isinstance(store, FsspecStore):
-        protocol = store.fs.protocol
-        name = protocol if isinstance(protocol, str) else protocol[0]
-        return f"{name}://{store.path.lstrip('/')}/{key}".rstrip("/")
+        return name_of(store, key)
     return f"{store}/{key}".rstrip("/")
 
 
@@ -64,6 +59,8 @@ async def _get(store: Store, key: str, span: tuple[int, int] | None) -> Buffer |
         return await store.get(key, BUFFERS, request)
     except FileNotFoundError:  # a local root that does not exist
         return None
+    except StoreError:
+        raise
     except Exception as error:
         raise damaged(store, key, f"cannot be read ({error})") from error
 

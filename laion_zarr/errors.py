@@ -31,6 +31,28 @@ class LicenseNotAcceptedError(LaionZarrError, RuntimeError):
     """The terms of use were not accepted."""
 
 
+class DownloadError(LaionZarrError, RuntimeError):
+    """Some files could not be fetched; all others are there.
+
+    Attributes
+    ----------
+    failed : dict of str to str
+        What went wrong, by file.
+    """
+
+    def __init__(self, failed: dict[str, str], n_untried: int, n_files: int) -> None:
+        self.failed = failed
+        reasons: dict[str, list[str]] = {}
+        for key, reason in sorted(failed.items()):
+            reasons.setdefault(reason, []).append(key)
+        lines = [f"{reason}: {', '.join(keys)}" for reason, keys in reasons.items()]
+        untried = f", and {n_untried:,} were not tried" if n_untried else ""
+        super().__init__(
+            f"{len(failed):,} of {n_files:,} files failed{untried}. What came is kept; run the "
+            "same command to go on.\n" + "\n".join(lines)
+        )
+
+
 class AccessServiceError(LaionZarrError, RuntimeError):
     """The access service for the stimulus images refused or failed."""
 

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import s3_server
 from hypothesis import HealthCheck, Phase, settings
 
-from laion_zarr import convert, load_subject
+from laion_zarr import _bucket, _retry, convert, load_subject
 from laion_zarr.conversion.synthetic import write_dataset
 from laion_zarr.subject import Subject
 
@@ -127,3 +128,45 @@ def copy_of(tmp_path: Path) -> Callable[[Path], Path]:
         return Path(shutil.copytree(tree, tmp_path / "copy" / tree.name))
 
     return copy
+
+
+# -- the bucket and the access service, on localhost
+
+
+@pytest.fixture(scope="session")
+def bucket_root(bids_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What is in the bucket: `bids_root` with some ROIs of one hemisphere, for speed."""
+    rois = {path.name for path in bids_root.glob("derivatives/rois/sub-*/*")}
+    left_out = shutil.ignore_patterns("*hemi-R*", "*mask.json", *(rois - {"body", "face"}))
+    return Path(
+        shutil.copytree(bids_root, tmp_path_factory.mktemp("bucket") / "b", ignore=left_out)
+    )
+
+
+@pytest.fixture(scope="session")
+def servers(bucket_root: Path) -> Iterator[s3_server.Front]:
+    """An S3 server with `bucket_root` in the bucket, and the access service, behind one proxy."""
+    with s3_server.serve(bucket_root) as front:
+        yield front
+
+
+@pytest.fixture
+def front(
+    servers: s3_server.Front, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[s3_server.Front]:
+    """The servers, as this test's bucket and access service; with an empty data directory."""
+    data = tmp_path / "data"
+    data.mkdir()
+    for name, value in {
+        "AWS_ENDPOINT_URL": servers.url,
+        "LAION_ZARR_ACCESS_URL": f"{servers.url}/access",
+        "LAION_ZARR_DATA_DIR": str(data),
+    }.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("LAION_FMRI_REQUEST_ID", raising=False)
+    monkeypatch.setattr(_retry, "PAUSES", (0.0,) * len(_retry.PAUSES))
+    _bucket.clear()
+    servers.reset()
+    yield servers
+    servers.restore()
+    _bucket.clear()

@@ -19,8 +19,23 @@ ALLOWED: dict[str, set[str]] = {
     "_layout": {"errors"},
     "config": BASE,
     "_select": BASE,
+    "_retry": {"errors"},
+    "_terminal": set(),
+    "_license": {"errors", "_terminal", "config"},
+    "_filters": {"_layout"},
+    "_mirror": {"errors"},
+    "_fetch": {"errors", "_mirror", "_retry"},
+    "_bucket": {"errors", "_layout", "_retry"},
+    "_access": {"errors", "_retry", "_terminal", "config"},
+    "discovery": {"_bucket", "_layout"},
+    "_wanted": {"errors", "_access", "_bucket", "_filters", "_layout", "_mirror", "discovery"},
+    "download": {
+        *("errors", "_access", "_bucket", "_fetch", "_filters", "_layout", "_license", "_wanted"),
+        "config",
+    },
     "plots": set(),
-    "_store": {*BASE, "_codec", "_layout"},
+    "_remote": {"errors", "_layout", "_retry"},
+    "_store": {*BASE, "_codec", "_remote"},
     "templates": BASE,
     "_chunks": {*BASE, "_codec", "_store"},
     "_handle": {*BASE, "_store"},
@@ -56,10 +71,11 @@ ALLOWED: dict[str, set[str]] = {
     },
     "conversion.plan": {"_schema"},
     "conversion.options": {"errors", "_layout", "_select", "conversion.plan"},
-    "conversion.sources": {"errors", "_layout"},
+    "conversion.remote": {"errors", "_layout", "_remote"},
+    "conversion.sources": {"errors", "_layout", "_remote", "conversion.remote"},
     "conversion.hdf5": {"errors", "conversion.sources"},
     "conversion.metadata": {"_codec", "_schema"},
-    "conversion.write": {*BASE, "_codec", "_store", "conversion.metadata"},
+    "conversion.write": {*BASE, "_codec", "_remote", "_store", "conversion.metadata"},
     "conversion.rows": {"_codec", "_schema", "conversion.write"},
     "conversion.session": {
         *(*BASE, "_codec", "_store"),
@@ -123,7 +139,8 @@ ALLOWED: dict[str, set[str]] = {
     "conversion.demo": {
         *("_schema", "_store", "subject", "conversion.pipeline", "conversion.synthetic"),
     },
-    "conversion.cli": {"errors", "config"},
+    "conversion.cli": {"errors", "config", "conversion.cli_download"},
+    "conversion.cli_download": set(),
     "conversion": {"conversion.pipeline", "conversion.verification"},
 }
 
@@ -131,6 +148,7 @@ ALLOWED: dict[str, set[str]] = {
 LOCAL_IMPORTS = {
     "engine": {"laion_zarr", "numpy"},  # xarray imports every engine for every user
     "conversion.cli": {"laion_zarr.conversion"},  # the command line answers --help at once
+    "conversion.cli_download": {"laion_zarr"},
     "conversion.demo": {"matplotlib", "laion_zarr.plots"},
     "conversion.write": {"fcntl"},
     "plots": {"matplotlib"},

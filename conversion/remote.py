@@ -1,0 +1,305 @@
+"""A mirror of the release at a URL: each of its files asked for as seldom as possible.
+
+Small files are fetched once and kept; of a large gzip only the checksum at its end is looked at
+before it is read front to back, in large ranges; any other large file waits in an anonymous
+temporary file from when its checksum is computed until it is read.
+"""
+
+from __future__ import annotations
+
+import io
+import tempfile
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cached_property, partial
+from pathlib import PurePosixPath
+from typing import Any, BinaryIO, TypeVar
+
+import fsspec
+from isal import isal_zlib
+
+from laion_zarr import _layout as layout
+from laion_zarr._remote import explain, options, retrying, without_retries
+from laion_zarr.errors import DataNotDownloadedError, LaionZarrError, SourceError
+
+T = TypeVar("T")
+
+_SMALL = 1 << 20  # a file up to this size is kept in memory
+_KEPT = 256 << 20  # bytes of small files kept together
+_HEAD = 16 << 10  # enough for a header: who needs no more asks for no more
+_BLOCK = 16 << 20  # bytes of one request
+_READ = 4 << 20  # bytes taken at once where only a checksum is computed
+_AHEAD = 3  # such requests under way while a block is inflated: one alone is slower than that
+_AT_ONCE = 32  # small requests under way
+_TRAILER = 8  # of a gzip: CRC-32 and size of what it holds
+_SHORTEST_GZIP = 18
+_VERSIONS = ("ETag", "etag", "md5Hash", "mtime", "created", "LastModified")
+
+Version = tuple[int, str]  # bytes, and what tells one version from another (the ETag)
+
+
+class Remote:
+    """The files below a URL; pickles as the URL and the versions that were listed.
+
+    Parameters
+    ----------
+    root : str
+        URL of the data directory.
+    """
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self._versions: dict[str, Version] = {}
+        self._start()
+
+    def _start(self) -> None:
+        self._lock = threading.Lock()
+        self._small: OrderedDict[str, bytes] = OrderedDict()
+        self._checksums: dict[str, int] = {}
+        self._spooled: dict[str, BinaryIO] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"root": self.root, "_versions": self._versions}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._start()
+
+    @cached_property
+    def _fs(self) -> tuple[Any, str]:
+        filesystem, root = fsspec.core.url_to_fs(self.root, **options(self.root))
+        return without_retries(filesystem), root.rstrip("/")
+
+    def _name(self, path: str) -> str:
+        return f"{self.root.rstrip('/')}/{path}".rstrip("/")
+
+    def _ask(self, path: str, request: Callable[[Any, str], T]) -> T:
+        """Answer of `request(file system, full path)`, or the error that names the file."""
+        try:
+            fs, root = self._fs
+            return retrying(partial(request, fs, f"{root}/{path}".rstrip("/")))
+        except LaionZarrError:
+            raise
+        except Exception as error:  # whatever four libraries below may raise
+            raise SourceError(f"{self._name(path)} cannot be read: {explain(error)}.") from error
+
+    # -- what is there
+
+    def listing(self, subjects: Iterable[str] | None, stimuli: bool) -> list[str]:
+        """Relative paths of all files that are needed, whose versions count from now on.
+
+        Parameters
+        ----------
+        subjects : iterable of str or None
+            The only subjects that are.
+        stimuli : bool
+            Whether the stimuli are.
+        """
+        if not self._ask("", lambda fs, path: fs.isdir(path)):
+            raise DataNotDownloadedError(
+                f"{self.root} is not there, or holds nothing. Name the place that holds "
+                "'derivatives/' with --source, such as s3://laion-fmri."
+            )
+        tops: list[PurePosixPath] = [layout.GLM, layout.ROIS, layout.ANATOMY]
+        if subjects is not None:
+            tops = [top / subject for subject in subjects for top in tops]
+        names: list[str] = []
+        for folder in map(str, [*tops, layout.STIMULI] if stimuli else tops):
+            found = self._ask(folder, lambda fs, path: fs.find(path, detail=True))
+            versions = {name[len(self._fs[1]) :].lstrip("/"): i for name, i in found.items()}
+            self._versions |= {name: _version(info) for name, info in versions.items()}
+            names += filter(layout.is_published, versions)
+        return names
+
+    def _now(self, path: str) -> Version:
+        """Version of a file at this moment."""
+
+        def ask(fs: Any, full: str) -> Version:
+            fs.invalidate_cache()
+            return _version(fs.info(full))
+
+        return self._ask(path, ask)
+
+    def _version(self, path: str) -> Version:
+        if path not in self._versions:
+            self._versions[path] = self._now(path)
+        return self._versions[path]
+
+    def size(self, path: str) -> int:
+        """Bytes of a file."""
+        return self._version(path)[0]
+
+    def changed(self, paths: Iterable[str]) -> list[str]:
+        """Files that are no longer those that were looked at; one request for each."""
+        paths = list(paths)
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            found = zip(paths, pool.map(self._now, paths), strict=True)
+            return [path for path, version in found if version != self._version(path)]
+
+    def look_ahead(self, paths: Iterable[str]) -> None:
+        """Look at many files at once, so that nobody waits for each; errors come when asked for."""
+        some = [p for p in paths if self._is_small(p) or p.endswith(".gz")]
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            for future in [pool.submit(self.crc32, path) for path in some]:
+                future.exception()
+
+    # -- content
+
+    def _is_small(self, path: str) -> bool:
+        return self._versions.get(path, (_SMALL + 1, ""))[0] <= _SMALL
+
+    def _fetch(self, path: str, start: int, end: int) -> bytes:
+        def ask(fs: Any, full: str) -> bytes:
+            data = fs.cat_file(full, start=start, end=end)
+            if len(data) != end - start:
+                raise OSError(f"{len(data):,} bytes came, expected {end - start:,}")
+            return data
+
+        return self._ask(path, ask) if end > start else b""
+
+    def _keep(self, path: str) -> bytes:
+        """A small file, fetched once."""
+        with self._lock:
+            if path in self._small:
+                self._small.move_to_end(path)
+                return self._small[path]
+        data = self._fetch(path, 0, self.size(path))
+        with self._lock:
+            self._small[path] = data
+            while sum(map(len, self._small.values())) > _KEPT:
+                self._small.popitem(last=False)
+        return data
+
+    def _stream(self, path: str) -> _Stream:
+        return _Stream(partial(self._fetch, path), self.size(path))
+
+    def open(self, path: str) -> BinaryIO:
+        """Open a file for reading it once, front to back."""
+        if self.size(path) <= _SMALL:
+            return io.BytesIO(self._keep(path))
+        if _is_streamed(path):
+            return self._stream(path)  # type: ignore[return-value]
+        if path not in self._spooled:
+            self._spool(path)
+        file = self._spooled.pop(path)  # whoever closes it lets it go
+        file.seek(0)
+        return file
+
+    def _spool(self, path: str) -> int:
+        """Fetch a file into an anonymous temporary file -> its CRC-32."""
+        crc = 0
+        try:
+            file = tempfile.TemporaryFile()  # noqa: SIM115
+            with self._stream(path) as stream:
+                while block := stream.read(_READ):
+                    crc = isal_zlib.crc32(block, crc)
+                    file.write(block)
+            file.flush()
+        except OSError as error:
+            raise SourceError(
+                f"{self._name(path)} needs {self.size(path) / 1e6:,.0f} MB in "
+                f"{tempfile.gettempdir()} while it is converted: {error.strerror or error}. Free "
+                "space there, or name another folder with TMPDIR."
+            ) from error
+        self._spooled[path] = file
+        return crc
+
+    def crc32(self, path: str) -> int:
+        """CRC-32 of the content: from the trailer of a gzip, else computed."""
+        if path not in self._checksums:
+            self._checksums[path] = self._crc32(path)
+        return self._checksums[path]
+
+    def _crc32(self, path: str) -> int:
+        size = self.size(path)
+        if size > _SMALL and path.endswith(".gz"):
+            return _crc_of(self._fetch(path, size - _TRAILER, size))
+        if size > _SMALL and not _is_streamed(path):
+            return self._spool(path)
+        with self.open(path) as file:
+            return content_crc32(file, path, size)
+
+
+def content_crc32(file: BinaryIO, path: str, size: int) -> int:
+    """CRC-32 of an open file's content: from the trailer of a gzip, else computed."""
+    if path.endswith(".gz") and size > _SHORTEST_GZIP:
+        file.seek(-_TRAILER, io.SEEK_END)
+        return _crc_of(file.read(_TRAILER))
+    crc = 0
+    while block := file.read(_READ):
+        crc = isal_zlib.crc32(block, crc)
+    return crc
+
+
+def _version(info: dict[str, Any]) -> Version:
+    found = next((info[name] for name in _VERSIONS if info.get(name)), "")
+    return int(info.get("size") or 0), str(found).strip('"')
+
+
+def _crc_of(trailer: bytes) -> int:
+    return int.from_bytes(trailer[:4], "little")
+
+
+def _is_streamed(path: str) -> bool:
+    """Whether a large file is read front to back: an unpacked NIfTI may be larger than the disk."""
+    return path.endswith((".gz", ".nii"))
+
+
+class _Stream(io.RawIOBase):
+    """A file read front to back in large ranges, of which the next are fetched ahead.
+
+    Parameters
+    ----------
+    fetch : callable
+        From first byte and end to the bytes; tries again by itself, so that what was read before
+        is never read twice.
+    size : int
+        Bytes of the file.
+    """
+
+    def __init__(self, fetch: Callable[[int, int], bytes], size: int) -> None:
+        super().__init__()
+        starts = [0, *range(min(_HEAD, size), size, _BLOCK)]
+        self._spans = deque(zip(starts, [*starts[1:], size], strict=True))
+        self._fetch = fetch
+        self._pool = ThreadPoolExecutor(_AHEAD)
+        self._ahead: deque[Future[bytes]] = deque()
+        self._start = self._at = 0  # of the block in the file, and within the block
+        self._block = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        if self._at == len(self._block) and not self._next():
+            return 0
+        view = memoryview(buffer).cast("B")
+        count = min(len(view), len(self._block) - self._at)
+        view[:count] = memoryview(self._block)[self._at : self._at + count]
+        self._at += count
+        return count
+
+    def _next(self) -> bool:
+        """Go on to the next block; False at the end."""
+        is_first = not self._block
+        while self._spans and len(self._ahead) < (1 if is_first else _AHEAD):
+            self._ahead.append(self._pool.submit(self._fetch, *self._spans.popleft()))
+        if not self._ahead:
+            return False
+        self._start += len(self._block)
+        self._block, self._at = self._ahead.popleft().result(), 0
+        return len(self._block) > 0
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        """Go back within the block at hand, and no further."""
+        inside = offset - self._start
+        if whence != io.SEEK_SET or not 0 <= inside <= len(self._block):
+            raise io.UnsupportedOperation("this file is read front to back")
+        self._at = inside
+        return offset
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        super().close()

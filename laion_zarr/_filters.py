@@ -1,0 +1,71 @@
+"""Which keys of the bucket a download wants: entity filters as pure functions on names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from laion_zarr import _layout as layout
+
+AVERAGES = "averages"
+NAMES = ("ses", "task", "space", "desc", "stat", "suffix", "extension")
+# One value or several, each bare ("04") or with its entity ("ses-04").
+Given = str | Iterable[str] | None
+Filters = Mapping[str, frozenset[str]]
+
+
+def one_or_many(given: object, name: str) -> list[str]:
+    """A string or strings as a list."""
+    values = [given] if isinstance(given, str) else given
+    if not isinstance(values, list | tuple | set | frozenset) or not values:
+        raise ValueError(f"{name}={given!r}: expected a string or a list of strings.")
+    if wrong := [value for value in values if not isinstance(value, str) or not value]:
+        raise ValueError(f"{name}: expected a string or a list of strings, found {wrong[0]!r}.")
+    return list(values)
+
+
+def parse(given: Mapping[str, Given]) -> Filters:
+    """What the user gave -> bare values by filter; those not given are left out."""
+    filters = {}
+    for name, values in given.items():
+        if values is not None:
+            bare = [value.removeprefix(f"{name}-") for value in one_or_many(values, name)]
+            filters[name] = frozenset(value.lstrip(".") for value in bare)
+    held_out = [ses for ses in sorted(filters.get("ses", ())) if layout.is_held_out(f"ses-{ses}")]
+    if held_out:
+        raise ValueError(
+            f"ses-{held_out[0]} is held out from the public: the bucket refuses it. Name sessions "
+            "from ses-01 to ses-30."
+        )
+    return filters
+
+
+def _value(name: str, key: layout.KeyName) -> str | None:
+    if name in ("suffix", "extension"):
+        return getattr(key, name) or None
+    return key.entities.get(name)
+
+
+def matches(key: str, filters: Filters) -> bool:
+    """Whether a key passes: `ses` must be there and equal, the others equal if they are there."""
+    parsed = layout.parse_key(key)
+    for name, wanted in filters.items():
+        value = _value(name, parsed)
+        if name == "ses":
+            value = AVERAGES if value is None else value
+        if value is not None and value not in wanted:
+            return False
+    return True
+
+
+def check(filters: Filters, keys: Iterable[str]) -> None:
+    """Refuse a value that no key has, and list those that there are."""
+    parsed = [layout.parse_key(key) for key in keys]
+    for name, wanted in filters.items():
+        there = {value for key in parsed if (value := _value(name, key)) is not None}
+        if name == "ses":
+            there.add(AVERAGES)
+        if unknown := sorted(wanted - there):
+            raise ValueError(
+                f"No file has {name}={unknown[0]!r}. Name one or more of: "
+                f"{', '.join(sorted(there))}."
+            )

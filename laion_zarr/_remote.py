@@ -1,0 +1,227 @@
+"""Storage at a URL, by fsspec: its options, another try of what failed, and what went wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
+from typing import Any, Self, TypeVar
+
+from zarr.abc.store import ByteRequest
+from zarr.core.buffer import Buffer, BufferPrototype
+from zarr.storage import FsspecStore
+
+from laion_zarr import _retry
+from laion_zarr._layout import is_bucket
+from laion_zarr.errors import StoreError
+
+T = TypeVar("T")
+
+_REGION = "us-west-2"  # of the release's bucket
+_TIMEOUT = 30  # seconds without a byte
+_CONNECTIONS = 64  # botocore's 10 would make rounds of requests that go out together
+# Said by the storage, and the same when asked again.
+_FINAL = (FileNotFoundError, FileExistsError, PermissionError, NotImplementedError)
+# Below s3fs and fsspec's HTTP: by name, so that neither botocore nor aiohttp is loaded for this.
+_OF_NETWORKS = {
+    *("HTTPClientError", "ConnectionError", "ClientError", "IncompleteReadError"),
+    "ResponseParserError",
+}
+_BUSY = (408, 429, 500, 502, 503, 504)
+
+
+def is_remote(url: str) -> bool:
+    """Whether a path is a URL of something else than this machine's disk."""
+    return "://" in url and not url.startswith("file://")
+
+
+def _endpoint() -> str | None:
+    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None
+
+
+def options(url: str, given: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Options of fsspec for a URL: what the user gave, and what many small requests need."""
+    found = dict(given or {})
+    if not url.startswith(("s3://", "s3a://")):
+        return found
+    if is_bucket(url):
+        found["anon"] = True
+        found["client_kwargs"] = {"region_name": _REGION} | found.get("client_kwargs", {})
+    config = {
+        "max_pool_connections": _CONNECTIONS,
+        "read_timeout": _TIMEOUT,
+        # We try again ourselves: botocore, s3fs and we on top of each other would for minutes.
+        "retries": {"total_max_attempts": 1},
+    }
+    found["config_kwargs"] = config | found.get("config_kwargs", {})
+    if "endpoint_url" not in found.get("client_kwargs", {}) and (endpoint := _endpoint()):
+        # As botocore would; but fsspec would go on with the one that it knew first.
+        found.setdefault("endpoint_url", endpoint)
+    # Else s3fs asks for the size of each object before it reads the whole of it.
+    found.setdefault("max_concurrency", 1)
+    # What worker processes write, a listing kept by this one would not show.
+    found.setdefault("use_listings_cache", False)
+    return found
+
+
+def without_retries(filesystem: Any) -> Any:
+    """A file system that leaves trying again to us."""
+    if hasattr(filesystem, "retries"):  # s3fs
+        filesystem.retries = 1
+    return filesystem
+
+
+# -- failures
+
+
+def _status(error: BaseException) -> int | None:
+    """HTTP status of an answer that says no, as far as the libraries pass it on."""
+    for one in (error, error.__cause__):
+        response = getattr(one, "response", None)  # botocore
+        if isinstance(response, dict):
+            return response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        status = getattr(one, "status", None)  # aiohttp
+        if isinstance(status, int):
+            return status
+    return None
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether the same request may go well in a moment."""
+    if isinstance(error, _FINAL):
+        return False
+    status = _status(error)
+    if status is not None:
+        return status in _BUSY
+    names = {kind.__name__ for kind in type(error).__mro__}
+    return isinstance(error, OSError) or bool(names & _OF_NETWORKS)
+
+
+def explain(error: BaseException) -> str:
+    """What went wrong with a request, and what to do."""
+    if isinstance(error, PermissionError) or _status(error) in (401, 403):
+        return (
+            "access is refused. Public data is asked for without credentials "
+            "(storage_options={'anon': True}, --storage-option anon=true), other data with some "
+            "that may read it (AWS_PROFILE, or key and secret). Some buckets also refuse what is "
+            "not there: check the name"
+        )
+    if type(error).__name__ in ("NoCredentialsError", "PartialCredentialsError"):
+        return (
+            "no AWS credentials are set. Set some, or for public data "
+            "storage_options={'anon': True} (--storage-option anon=true)"
+        )
+    if isinstance(error, FileNotFoundError):
+        return f"{error or 'it is not there'}. Check the name of the bucket and the key"
+    if not may_pass(error):
+        return str(error) or type(error).__name__
+    where = f" and AWS_ENDPOINT_URL ({_endpoint()})" if _endpoint() else ""
+    return (
+        f"{str(error).strip() or type(error).__name__} (tried {len(_retry.PAUSES) + 1} times). "
+        f"Check the network{where}, then run the same again"
+    )
+
+
+def retrying(ask: Callable[[], T]) -> T:
+    """Ask until there is an answer, or one that will stay the same."""
+    for attempt in range(len(_retry.PAUSES)):
+        try:
+            return ask()
+        except Exception as error:
+            if not may_pass(error):
+                raise
+            time.sleep(_retry.pause_before(attempt))
+    return ask()
+
+
+async def _retrying(ask: Callable[[], Awaitable[T]]) -> T:
+    for attempt in range(len(_retry.PAUSES)):
+        try:
+            return await ask()
+        except Exception as error:
+            if not may_pass(error):
+                raise
+            await asyncio.sleep(_retry.pause_before(attempt))
+    return await ask()
+
+
+def name_of(store: FsspecStore, key: str = "") -> str:
+    """Where a key lies, as a user would write it."""
+    protocol = store.fs.protocol
+    scheme = protocol if isinstance(protocol, str) else protocol[0]
+    return f"{scheme}://{store.path.lstrip('/')}/{key}".rstrip("/")
+
+
+async def _answer(store: FsspecStore, key: str, ask: Callable[[], Awaitable[T]]) -> T:
+    """Answer of a reading request, or the error that names the key."""
+    try:
+        return await _retrying(ask)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # whatever four libraries below may raise
+        raise StoreError(f"{name_of(store, key)}: {explain(error)}.") from error
+
+
+async def _listed(
+    store: FsspecStore, key: str, names: Callable[[], AsyncIterator[str]]
+) -> list[str]:
+    async def once() -> list[str]:
+        return [name async for name in names()]
+
+    return await _answer(store, key, once)
+
+
+class RemoteStore(FsspecStore):
+    """A store at a URL that tries again what failed for a moment."""
+
+    @classmethod
+    def at(cls, url: str, given: dict[str, Any] | None, read_only: bool) -> Self:
+        """Open a URL; nothing is read."""
+        store = cls.from_url(url, storage_options=options(url, given), read_only=read_only)
+        assert isinstance(store, cls)
+        without_retries(store.fs)
+        return store
+
+    async def get(
+        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        # docstring inherited
+        return await _answer(self, key, partial(super().get, key, prototype, byte_range))
+
+    async def set(self, key: str, value: Buffer, byte_range: tuple[int, int] | None = None) -> None:
+        # docstring inherited
+        await _retrying(partial(super().set, key, value, byte_range))
+
+    async def delete(self, key: str) -> None:
+        # docstring inherited
+        await _retrying(partial(super().delete, key))
+
+    async def delete_dir(self, prefix: str) -> None:
+        # docstring inherited
+        await _retrying(partial(super().delete_dir, prefix))
+
+    async def getsize(self, key: str) -> int:
+        # docstring inherited
+        return await _answer(self, key, partial(super().getsize, key))
+
+    async def list(self) -> AsyncIterator[str]:
+        # docstring inherited
+        for key in await _listed(self, "", super().list):
+            yield key
+
+    async def list_prefix(self, prefix: str) -> AsyncIterator[str]:
+        # docstring inherited
+        for key in await _listed(self, prefix, partial(super().list_prefix, prefix)):
+            yield key
+
+    async def list_dir(self, prefix: str) -> AsyncIterator[str]:
+        # docstring inherited
+        for key in await _listed(self, prefix, partial(super().list_dir, prefix)):
+            yield key
+
+    async def copy(self, source: str, target: str) -> None:
+        """Copy an object within the storage: nothing comes here."""
+        paths = [f"{self.path}/{key}" for key in (source, target)]
+        await _retrying(partial(self.fs._cp_file, *paths))

@@ -1,0 +1,124 @@
+"""What the bucket holds, without downloading anything: no local data and no credentials needed.
+
+Listings are kept for the process; `laion_zarr.download` asks anew.
+"""
+
+from __future__ import annotations
+
+from laion_zarr import _bucket
+from laion_zarr import _layout as layout
+
+_SUBJECT_FOLDERS = (layout.GLM, layout.ROIS)
+
+
+def _subjects_in(prefix: object) -> list[str]:
+    return [name for name in _bucket.folder(prefix).folders if name.startswith("sub-")]
+
+
+def get_subjects() -> list[str]:
+    """Subjects that the bucket holds betas or ROIs of.
+
+    Returns
+    -------
+    list of str
+        Ids, sorted.
+
+    Examples
+    --------
+    >>> from laion_zarr.discovery import get_subjects
+    >>> get_subjects()  # doctest: +SKIP
+    ['sub-01', 'sub-03', 'sub-05', 'sub-06', 'sub-07']
+    """
+    return sorted({name for prefix in _SUBJECT_FOLDERS for name in _subjects_in(prefix)})
+
+
+def check_subject(subject: object) -> str:
+    """The id of a subject that the bucket holds, or the error that lists those."""
+    found, there = layout.subject_id(subject), get_subjects()
+    if found not in there:
+        raise ValueError(
+            f"{found} is not in {layout.BUCKET}. Name one of: {', '.join(there) or '(none)'}."
+        )
+    return found
+
+
+def get_rois(subject: str | None = None, category: str | None = None) -> list[str]:
+    """Names of the ROIs that the bucket holds of a subject.
+
+    Parameters
+    ----------
+    subject : str, optional
+        ``"sub-01"`` or ``"01"``. If not provided, the first subject.
+    category : str, optional
+        Such as ``"face"``. If not provided, ROIs of every category.
+
+    Returns
+    -------
+    list of str
+        Names, sorted.
+
+    Examples
+    --------
+    >>> from laion_zarr.discovery import get_rois
+    >>> get_rois("sub-01", category="face")  # doctest: +SKIP
+    ['FFA1', 'FFA2', 'OFA', 'pSTSfaces']
+    """
+    if subject is None:
+        subjects = get_subjects()
+        if not subjects:
+            return []
+        subject = subjects[0]
+    subject = check_subject(subject)
+    names = {found.key for found in _bucket.objects(layout.ROIS / subject)}
+    rois = layout.subject_files(subject, names).rois
+    categories = sorted({files.category for files in rois.values()})
+    if category is not None and category not in categories:
+        raise ValueError(
+            f"{subject} has no ROI category {category!r}. Name one of: {', '.join(categories)}."
+        )
+    return sorted(name for name, files in rois.items() if category in (None, files.category))
+
+
+def describe() -> None:
+    """Print what the bucket holds, for people.
+
+    Examples
+    --------
+    >>> import laion_zarr
+    >>> laion_zarr.describe()  # doctest: +SKIP
+    LAION-fMRI Dataset
+      Bucket:    s3://laion-fmri
+      Subjects:  5 (sub-01, sub-03, sub-05, sub-06, sub-07)
+      ROIs:      EBA, FBA, FFA1, …
+    """
+    subjects = get_subjects()
+    rois = get_rois()
+    print("LAION-fMRI Dataset")
+    print(f"  Bucket:    {layout.BUCKET}")
+    print(f"  Subjects:  {len(subjects)} ({', '.join(subjects) or 'none'})")
+    if rois:
+        print(f"  ROIs:      {', '.join(rois)}")
+
+
+def inspect_bucket() -> None:
+    """Print what lies at the top of the bucket and where the subjects are, to find out what fails.
+
+    Examples
+    --------
+    >>> from laion_zarr.discovery import inspect_bucket
+    >>> inspect_bucket()  # doctest: +SKIP
+    Bucket: s3://laion-fmri
+    Top-level prefixes (2):
+      derivatives/
+      stimuli/
+    derivatives/glmsingle-tedana/: 5 entries, 5 sub-* entries
+    derivatives/rois/: 5 entries, 5 sub-* entries
+    """
+    top = sorted(_bucket.folder().folders)
+    print(f"Bucket: {layout.BUCKET}")
+    print(f"Top-level prefixes ({len(top)}):")
+    for name in top:
+        print(f"  {name}/")
+    for prefix in _SUBJECT_FOLDERS:
+        entries, subjects = _bucket.folder(prefix).folders, _subjects_in(prefix)
+        print(f"{prefix}/: {len(entries)} entries, {len(subjects)} sub-* entries")

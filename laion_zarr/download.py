@@ -1,0 +1,320 @@
+"""Fetching the dataset into the data directory: just what is asked for, and only once.
+
+What is there already is left alone, a cut-off file is continued, and nothing has its final name
+before it is whole and checked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from laion_zarr import _access, _bucket, _filters, _license, _wanted, config
+from laion_zarr import _layout as layout
+from laion_zarr._fetch import Report, fetch
+from laion_zarr._filters import Given
+from laion_zarr.errors import DataNotDownloadedError, DownloadError
+
+__all__ = [
+    "DownloadError",
+    "Report",
+    "accept_license",
+    "accept_licenses",
+    "download",
+    "download_captions",
+    "download_embeddings",
+    "download_segmentations",
+    "download_stimuli",
+    "request_stimulus_access",
+]
+
+_FEW_JOBS = 4  # threads for a few large files
+
+
+# -- before the first request
+
+
+def _data_dir() -> Path:
+    """The data directory, of somebody who accepted the licence."""
+    root = config.get_data_dir()
+    if not root.is_dir():
+        raise DataNotDownloadedError(
+            f"The data directory {root} is not a folder. Create it (mkdir), or name another with "
+            "'laion-zarr config --data-dir DIR'."
+        )
+    _license.ask_once()
+    _bucket.clear()  # what is there now, not what was when the process began
+    return root
+
+
+def _check_jobs(n_jobs: object) -> None:
+    if not isinstance(n_jobs, int) or isinstance(n_jobs, bool) or n_jobs < 1:
+        raise ValueError(f"n_jobs={n_jobs!r}: expected a whole number of 1 or more.")
+
+
+# -- the same as the public functions, with a say on the progress bar
+
+
+def run_download(
+    subject: str | Sequence[str],
+    given: dict[str, Given],
+    include_stimuli: bool = False,
+    include_anatomical: bool = False,
+    include_freesurfer: bool = False,
+    n_jobs: int = 1,
+    progress: bool = True,
+) -> Report:
+    """Download what `download` says."""
+    ids, filters = _wanted.subject_ids(subject), _filters.parse(given)
+    _check_jobs(n_jobs)
+    root = _data_dir()
+    if include_stimuli:
+        _access.ensure_access()  # asked now, not hours later
+    ids = _wanted.in_bucket(ids)
+    _wanted.check_filters(ids, filters)
+    objects = _wanted.dataset_objects()
+    for one in ids:
+        objects += _wanted.subject_objects(one, filters, include_anatomical, include_freesurfer)
+    items = [_wanted.item(found) for found in objects]
+    if include_stimuli:
+        items += _wanted.image_items()
+    return fetch(root, items, n_jobs, progress)
+
+
+def run_stimuli(progress: bool = True) -> Report:
+    """Download what `download_stimuli` says."""
+    root = _data_dir()
+    _access.ensure_access()
+    return fetch(root, _wanted.image_items(), _FEW_JOBS, progress)
+
+
+def run_embeddings(models: str | Sequence[str] | None = None, progress: bool = True) -> Report:
+    """Download what `download_embeddings` says."""
+    wanted = None if models in (None, "all") else _filters.one_or_many(models, "models")
+    root = _data_dir()
+    there = layout.embedding_files([found.key for found in _bucket.objects(layout.STIMULI)])
+    if unknown := [model for model in wanted or () if model not in there]:
+        raise ValueError(
+            f"There are no embeddings of {unknown[0]!r}. Name one or more of: {', '.join(there)}."
+        )
+    paths = [path for model, path in there.items() if wanted is None or model in wanted]
+    return _run_public(root, paths, progress)
+
+
+def run_segmentations(progress: bool = True) -> Report:
+    """Download what `download_segmentations` says."""
+    return _run_public(_data_dir(), [layout.SEGMENTATIONS, layout.SEGMENTATION_TABLE], progress)
+
+
+def run_captions(progress: bool = True) -> Report:
+    """Download what `download_captions` says."""
+    return _run_public(_data_dir(), [layout.CAPTIONS], progress)
+
+
+def _run_public(root: Path, paths: Iterable[object], progress: bool) -> Report:
+    items = [_wanted.item(found) for found in _wanted.stimulus_objects(paths)]
+    return fetch(root, items, _FEW_JOBS, progress)
+
+
+# -- what users call
+
+
+def download(
+    subject: str | Sequence[str],
+    ses: Given = None,
+    task: Given = None,
+    space: Given = None,
+    desc: Given = None,
+    stat: Given = None,
+    suffix: Given = None,
+    extension: Given = None,
+    include_stimuli: bool = False,
+    include_anatomical: bool = False,
+    include_freesurfer: bool = False,
+    n_jobs: int = 1,
+) -> Report:
+    """Download a subject, or part of it, into the data directory.
+
+    A file that is there already is left alone, a cut-off one is continued. What the voxel axis
+    needs (mean R² map, brain mask on the functional grid, ROIs) comes along.
+
+    Parameters
+    ----------
+    subject : str or list of str
+        ``"sub-01"`` or ``"01"``, several of them, or ``"all"``.
+    ses : str or list of str, optional
+        Sessions, such as ``"04"`` or ``"ses-04"``; ``"averages"`` for the files that belong to no
+        session. If not provided, all that are public.
+    task, space, desc, stat, suffix, extension : str or list of str, optional
+        Narrow betas, maps and ROIs by BIDS entity; a file that lacks the entity passes.
+    include_stimuli : bool, optional
+        Whether to download the stimulus images, too; see `download_stimuli`.
+    include_anatomical : bool, optional
+        Whether to download all anatomical images; no filter narrows them.
+    include_freesurfer : bool, optional
+        Whether to download the FreeSurfer recon; no filter narrows it.
+    n_jobs : int, optional
+        Files fetched at a time.
+
+    Returns
+    -------
+    Report
+        Which files came and which were there.
+
+    Raises
+    ------
+    DataDirNotSetError
+        If no data directory is set.
+    LicenseNotAcceptedError
+        If the licence of the dataset was not accepted.
+    DownloadError
+        If some files could not be fetched; all others are there.
+
+    Examples
+    --------
+    >>> from laion_zarr.download import download
+    >>> download("sub-03", ses=["01", "02"], n_jobs=4)  # doctest: +SKIP
+    397 files downloaded (4.21 GB), 0 already in /data/laion-fmri
+    """
+    given = {
+        "ses": ses,
+        "task": task,
+        "space": space,
+        "desc": desc,
+        "stat": stat,
+        "suffix": suffix,
+        "extension": extension,
+    }
+    return run_download(
+        subject, given, include_stimuli, include_anatomical, include_freesurfer, n_jobs
+    )
+
+
+def download_stimuli() -> Report:
+    """Download the stimulus images, for which a Data Use Agreement must be accepted.
+
+    Returns
+    -------
+    Report
+        Which files came and which were there.
+
+    Raises
+    ------
+    AccessServiceError
+        If the access service refuses or cannot be reached.
+    TermsOutdatedError
+        If its terms have changed since they were accepted.
+
+    Examples
+    --------
+    >>> import laion_zarr
+    >>> laion_zarr.download_stimuli()  # doctest: +SKIP
+    2 files downloaded (6.40 GB), 0 already in /data/laion-fmri
+    """
+    return run_stimuli()
+
+
+def download_embeddings(models: str | Sequence[str] | None = None) -> Report:
+    """Download embeddings of the images.
+
+    Parameters
+    ----------
+    models : str or list of str, optional
+        Such as ``"CLIP"``. If not provided, all.
+
+    Returns
+    -------
+    Report
+        Which files came and which were there.
+
+    Examples
+    --------
+    >>> import laion_zarr
+    >>> laion_zarr.download_embeddings("CLIP")  # doctest: +SKIP
+    2 files downloaded (54.3 MB), 0 already in /data/laion-fmri
+    """
+    return run_embeddings(models)
+
+
+def download_segmentations() -> Report:
+    """Download the segmentation masks of the shared images, and their table.
+
+    Returns
+    -------
+    Report
+        Which files came and which were there.
+
+    Examples
+    --------
+    >>> import laion_zarr
+    >>> laion_zarr.download_segmentations()  # doctest: +SKIP
+    3 files downloaded (75.9 MB), 0 already in /data/laion-fmri
+    """
+    return run_segmentations()
+
+
+def download_captions() -> Report:
+    """Download the captions of the images.
+
+    Returns
+    -------
+    Report
+        Which files came and which were there.
+
+    Examples
+    --------
+    >>> import laion_zarr
+    >>> laion_zarr.download_captions()  # doctest: +SKIP
+    2 files downloaded (21.7 MB), 0 already in /data/laion-fmri
+    """
+    return run_captions()
+
+
+def accept_license() -> None:
+    """Accept the dataset's licence (CC0) ahead of the first download.
+
+    At a terminal it is shown and asked for; in a script the call itself is the acceptance.
+
+    Raises
+    ------
+    LicenseNotAcceptedError
+        If it is declined at the terminal.
+
+    Examples
+    --------
+    >>> from laion_zarr.download import accept_license
+    >>> accept_license()  # doctest: +SKIP
+    """
+    _license.accept()
+
+
+def accept_licenses(include_stimuli: bool = False) -> None:
+    """Accept the dataset's licence and, if wanted, request access to the stimulus images.
+
+    Parameters
+    ----------
+    include_stimuli : bool, optional
+        Whether to have access to the stimulus images, too.
+
+    Examples
+    --------
+    >>> from laion_zarr.download import accept_licenses
+    >>> accept_licenses(include_stimuli=True)  # doctest: +SKIP
+    """
+    _license.accept()
+    if include_stimuli:
+        _access.ensure_access()
+
+
+def request_stimulus_access() -> None:
+    """Fill in the access service's form for the stimulus images, at the terminal.
+
+    The request id that comes back is kept in the user's config directory, readable by its owner
+    alone; ``LAION_FMRI_REQUEST_ID`` wins over it.
+
+    Examples
+    --------
+    >>> from laion_zarr.download import request_stimulus_access
+    >>> request_stimulus_access()  # doctest: +SKIP
+    """
+    _access.request_access()
