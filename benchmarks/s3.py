@@ -1,4 +1,4 @@
-"""Requests and bytes of reading a store in a bucket, counted at an S3 server on this machine.
+"""Requests and bytes of reaching the dataset and of stores in a bucket, counted at an S3 server.
 
 Run ``python benchmarks/s3.py [--size tiny|demo|full] [--json FILE]``; it needs moto's server, as
 the tests do. Makes a synthetic subject of one session first, links it to thirty, and copies it.
@@ -18,7 +18,7 @@ from typing import Any
 from many_sessions import link_sessions
 from measure import Figure, report
 
-from laion_zarr import convert, load_stimuli, load_subject
+from laion_zarr import convert, discovery, download, load_stimuli, load_subject
 from laion_zarr.conversion.synthetic import SIZES, write_dataset
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
@@ -63,6 +63,25 @@ def counted(
     yield Figure(f"{what}: bytes", proxy.nbytes() / 1e6, "MB")
 
 
+def reaching(root: Path, folder: Path) -> Iterator[Figure]:
+    """Discovery and downloads of a mirror, by requests to the bucket."""
+    data = folder / "mirror"
+    data.mkdir()
+    ours = {"LAION_ZARR_DATA_DIR": str(data), "XDG_CONFIG_HOME": str(folder / "config")}
+    with s3_server.serve(root) as front:
+        os.environ.update(ours, AWS_ENDPOINT_URL=front.url)
+        download.accept_license()
+        for what, work in {
+            "list the subjects": discovery.get_subjects,
+            "then the ROIs of one": lambda: discovery.get_rois(SUBJECT),
+            "download a subject": lambda: download.run_download(SUBJECT, {}, progress=False),
+            "the same again": lambda: download.run_download(SUBJECT, {}, progress=False),
+        }.items():
+            front.reset()
+            work()
+            yield Figure(f"{what}: requests", len(front.requests), "")
+
+
 def figures(proxy: s3_proxy.Proxy) -> Iterator[Figure]:
     """Open a subject, read a region of a session, read a picture."""
     anon = {"storage_options": {"anon": True}}
@@ -99,7 +118,8 @@ def main() -> None:
         convert(root, store, SUBJECT, "ses-01", n_workers=1, progress=False)
         link_sessions(store, SUBJECT, N_SESSIONS)
         with bucket(store) as proxy:
-            report(figures(proxy), arguments.json)
+            found = [*figures(proxy), *reaching(root, Path(folder))]
+        report(found, arguments.json)
 
 
 if __name__ == "__main__":

@@ -17,13 +17,19 @@ from pathlib import Path
 import pytest
 
 import laion_zarr
-from laion_zarr import _bucket, _fetch, _layout, _license, _terminal
+from laion_zarr import _bucket, _fetch, _layout, _license, _terminal, convert, load_subject
 from laion_zarr import download as module
 from laion_zarr._fetch import DownloadError, fetch
 from laion_zarr._mirror import RECORD, Item
 from laion_zarr._retry import Transient, Unreachable
 from laion_zarr.conversion.cli import main
-from laion_zarr.download import download
+from laion_zarr.conversion.plan import PARTS
+from laion_zarr.download import (
+    download,
+    download_captions,
+    download_embeddings,
+    download_segmentations,
+)
 from laion_zarr.errors import (
     DataDirNotSetError,
     DataNotDownloadedError,
@@ -700,3 +706,20 @@ def test_keys_are_taken_apart(key, entities, suffix, extension):
 )
 def test_held_out_keys(key, published):
     assert _layout.is_published(key) == published
+
+
+# -- downloaded, and straight from the bucket
+
+
+def test_downloads_and_the_bucket_give_the_same_store(front, data, tmp_path, monkeypatch):
+    download("01", include_anatomical=True)
+    for fetch_more in (download_embeddings, download_segmentations, download_captions):
+        fetch_more()
+    parts = [part for part in PARTS if part != "images"]  # those are behind the access service
+    here, there = tmp_path / "here.zarr", tmp_path / "there.zarr"
+    convert(data, here, "01", parts=parts, n_workers=1, progress=False)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{front.moto}")
+    convert("s3://laion-fmri", there, "01", parts=parts, n_workers=1, progress=False)
+    assert tree(here) == tree(there)
+    sub = load_subject("01", there)
+    assert sub.get_betas(roi="face").shape[0] == len(sub.embeddings.all("CLIP"))
