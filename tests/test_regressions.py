@@ -13,8 +13,7 @@ import pytest
 import zarr
 from zarr.storage import MemoryStore
 
-from laion_zarr import convert, load_subject, verify
-from laion_zarr._store import open_store
+from laion_zarr import _remote, convert, load_subject, verify
 from laion_zarr.conversion.subject import combined
 from laion_zarr.errors import LaionZarrError, SourceError, StoreError
 
@@ -170,15 +169,8 @@ def test_ids_that_begin_alike(bids_root, tmp_path):
         ("s3://laion-fmri-mylab/store.zarr", {}, None),
     ],
 )
-def test_only_the_releases_bucket_is_anonymous(url, given, anonymous, monkeypatch):
-    asked = {}
-
-    def from_url(url, storage_options, read_only):
-        asked.update(storage_options)
-
-    monkeypatch.setattr("laion_zarr._store.FsspecStore.from_url", from_url)
-    open_store(url, given)
-    assert asked.get("anon") is anonymous
+def test_only_the_releases_bucket_is_anonymous(url, given, anonymous):
+    assert _remote.options(url, given).get("anon") is anonymous
 
 
 def test_a_store_without_sessions_shows_what_it_has(bids_root, store, tmp_path):
