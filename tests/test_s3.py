@@ -32,7 +32,7 @@ from laion_zarr.errors import (
 )
 
 ROOT = Path(__file__).parents[1]
-SAMPLE = Path("/work/shared/sample/data")
+SAMPLE = Path(os.environ.get("LAION_ZARR_SAMPLE", Path(__file__).parents[2] / "shared" / "sample"))
 BUCKET, SUB = "s3://laion-fmri", "sub-03"
 MINE = "s3://mine/a store.zarr"
 KEYS = {"key": "test", "secret": "test"}
@@ -208,10 +208,10 @@ def test_parts_and_sessions_say_what_is_listed(proxy, before, tmp_path):
 @pytest.mark.skipif(not SAMPLE.is_dir(), reason="no sample here")
 def test_the_sample(proxy, before, tmp_path, monkeypatch):
     """Another bucket with the same keys, by the user's own credentials."""
-    upload(before[1], SAMPLE, "", "sample", lambda key: "sub-01" not in key)
+    upload(before[1], SAMPLE / "data", "", "sample", lambda key: "sub-01" not in key)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    convert(SAMPLE, tmp_path / "here.zarr", SUB, progress=False)
+    convert(SAMPLE / "data", tmp_path / "here.zarr", SUB, progress=False)
     convert("s3://sample", tmp_path / "there.zarr", SUB, n_workers=2, progress=False)
     assert tree_of(tmp_path / "there.zarr") == tree_of(tmp_path / "here.zarr")
     assert {one.authorized for one in proxy.seen} == {True}
