@@ -168,9 +168,6 @@ class Check:
                 return [None]
             return [data for key in keys for data in self._fetch([key])]
 
-    def _bar(self, total: int, what: str) -> Any:
-        return tqdm(total=total, unit="B", unit_scale=True, desc=what, disable=not self.progress)
-
     # -- contents
 
     def chunk_table(self, path: str, spec: ArraySpec) -> None:
