@@ -208,12 +208,15 @@ class SubjectEmbeddings(Embeddings):
 def _repeated(seen: da.Array, rows: np.ndarray) -> da.Array:
     """Rows of an array of one block, in blocks of trials."""
     # Dask's own `take` does the same, and plans 20 times as long: a quarter of the whole.
-    source = seen.__dask_keys__()[0][0]
     starts = range(0, len(rows), _TRIALS_PER_BLOCK)
     parts = [rows[start : start + _TRIALS_PER_BLOCK] for start in starts]
     name = f"trials-{seen.name}-{digest(rows)}"
-    tasks = {(name, n, 0): (np.take, source, part, 0) for n, part in enumerate(parts)}
-    graph = HighLevelGraph.from_collections(name, tasks, dependencies=[seen])
+    source = (seen.name, 0, 0)
+    tasks: dict[Any, Any] = {
+        (name, n, 0): (np.take, source, part, 0) for n, part in enumerate(parts)
+    }
+    beneath: Any = [seen]  # Dask's type hints say that an Array is no collection
+    graph = HighLevelGraph.from_collections(name, tasks, dependencies=beneath)
     chunks = (tuple(map(len, parts)), (seen.shape[1],))
     return da.Array(graph, name, chunks, dtype=seen.dtype)
 
