@@ -63,6 +63,11 @@ ALLOWED: dict[str, set[str]] = {
         *(*BASE, "_base", "_keys", "_stimulus_handle", "_store"),
         *("captions", "embeddings", "images", "segmentations"),
     },
+    "_trial_rows": set(),
+    "torch_data": {
+        *("_keys", "_pictures", "_schema", "_select", "_stimulus_handle", "_trial_rows"),
+        "embeddings",
+    },
     "_repr": {"_schema"},
     "engine": set(),
     "subject": {
@@ -156,6 +161,7 @@ LOCAL_IMPORTS = {
     "_dataset": {"dask"},
     "_image_files": {"PIL"},
     "_pictures": {"PIL"},  # only who looks at pictures waits for it
+    "_subject_stimuli": {"laion_zarr.torch_data"},  # which imports PyTorch
 }
 
 
