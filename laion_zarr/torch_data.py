@@ -6,7 +6,8 @@ Importing this needs no PyTorch; making a dataset does.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import import_module
@@ -33,8 +34,6 @@ torch: Any = import_module("torch") if find_spec("torch") else None
 
 IMAGE, CAPTION, EMBEDDING = "image", "caption", "embedding:"
 _NO_LABEL = ("", "n/a")
-# Pictures held as float32, 12 MB each, beside those that a batch is made of.
-_SCALED_AT_ONCE = 16
 
 
 class LaionFMRIDataset(torch.utils.data.Dataset if torch else object):  # type: ignore[misc]
@@ -138,13 +137,14 @@ class _Listed:
 
 @dataclass
 class _Rows:
-    """A row of a tensor for each trial, as float32 of its own to write into."""
+    """A row of a tensor for each trial, copied."""
 
-    values: Tensor  # pickled for a worker by PyTorch, it is shared memory and not a copy
-    rows: Tensor
+    values: Tensor  # sent to a worker by PyTorch, this is shared memory: no worker has a copy
+    rows: np.ndarray
 
     def __call__(self, places: list[int]) -> Sequence[Tensor]:
-        return self.values[self.rows[places]].to(torch.float32).unbind()
+        # By numpy: PyTorch's threads take longer to wake than a batch takes.
+        return torch.from_numpy(self.values.numpy()[self.rows[places]]).unbind()
 
 
 @dataclass
@@ -160,7 +160,7 @@ class _Streamed:
 def _betas(lazy: Any) -> _Rows | _Streamed:
     if lazy.nbytes > _trial_rows.MOST_IN_MEMORY:
         return _Streamed(ScratchRows(lazy))
-    return _Rows(torch.from_numpy(_trial_rows.in_memory(lazy)), torch.arange(len(lazy)))
+    return _Rows(torch.from_numpy(_trial_rows.in_memory(lazy)), np.arange(len(lazy)))
 
 
 @dataclass
@@ -185,12 +185,12 @@ class _Shown:
         return _Pictures(self.subject._stimuli, rows, self.transform)
 
     def _embeddings(self, model: str) -> _Rows:
-        """Embeddings of each image once, and whose they are; float16 as stored."""
+        """Embeddings of each image once, and whose they are."""
         handle = self.subject._stimuli
         found = Embeddings(handle, TrialKeys(handle, self.subject._query), [model])
         _, first, images = np.unique(self.names, return_index=True, return_inverse=True)
-        values = found.get(model, self.trials[first]).values
-        return _Rows(torch.from_numpy(values), torch.from_numpy(images))
+        values = found.get(model, self.trials[first]).values.astype(np.float32)
+        return _Rows(torch.from_numpy(values), images)
 
     def _captions(self) -> _Listed:
         """The best caption by people."""
@@ -209,19 +209,30 @@ class _Pictures:
     transform: Callable[[Tensor], Any] | None
 
     def __call__(self, places: list[int]) -> list[Any]:
-        rows, which = np.unique(self.rows[places], return_inverse=True)
-        files = _pictures.read(self.handle, rows)
-        found: list[Any] = []
+        rows = self.rows[places]
+        if self.transform is None:
+            self._refuse_sizes(np.unique(rows))
         # Decoding and scaling hold no lock of Python's. A worker is one of many: one thread each.
-        with ThreadPoolExecutor(1 if torch.utils.data.get_worker_info() else CPU_COUNT) as pool:
-            pixels = list(pool.map(self._pixels, rows, files))
-            if self.transform is None:
-                self._refuse_sizes(rows, pixels)
-            for lo in range(0, len(which), _SCALED_AT_ONCE):
-                scaled = pool.map(_scaled, [pixels[n] for n in which[lo : lo + _SCALED_AT_ONCE]])
-                # One by one, in order: a transform may draw random numbers.
-                found += [self._transformed(torch.from_numpy(picture)) for picture in scaled]
-        return found
+        n_threads = 1 if torch.utils.data.get_worker_info() else CPU_COUNT
+        with ThreadPoolExecutor(n_threads) as pool:
+            scaled = self._scaled(rows.tolist(), pool, 2 * n_threads)
+            # One by one, in order: a transform may draw random numbers.
+            return [self._transformed(torch.from_numpy(picture)) for picture in scaled]
+
+    def _scaled(self, rows: list[int], pool: ThreadPoolExecutor, at_once: int) -> Iterator[Any]:
+        """Pictures in order: a few at a time, each read and decoded when it first occurs."""
+        unique = list(dict.fromkeys(rows))
+        files = dict(zip(unique, _pictures.read(self.handle, unique), strict=True))
+        left = Counter(rows)
+        decoded: dict[int, np.ndarray] = {}
+        for lo in range(0, len(rows), at_once):
+            some = rows[lo : lo + at_once]
+            new = [row for row in dict.fromkeys(some) if row in files]
+            pixels = pool.map(self._pixels, new, [files.pop(row) for row in new])
+            decoded |= dict(zip(new, pixels, strict=True))
+            yield from pool.map(_scaled, [decoded[row] for row in some])
+            left.subtract(some)
+            decoded = {row: its for row, its in decoded.items() if left[row]}
 
     def _pixels(self, row: int, file: bytes) -> np.ndarray:
         return np.asarray(_pictures.displayed(_pictures.decode(self.handle, row, file)))
@@ -229,13 +240,14 @@ class _Pictures:
     def _transformed(self, picture: Tensor) -> Any:
         return picture if self.transform is None else self.transform(picture)
 
-    def _refuse_sizes(self, rows: np.ndarray, pixels: list[np.ndarray]) -> None:
+    def _refuse_sizes(self, rows: np.ndarray) -> None:
         """Refuse pictures that no batch can hold together."""
-        shapes = [picture.shape[:2] for picture in pixels]
-        odd = next((n for n, shape in enumerate(shapes) if shape != shapes[0]), None)
-        if odd is not None:
+        height, width = (size[rows] for size in _pictures.sizes(self.handle))
+        known = np.flatnonzero(height)  # the others cannot be decoded, and say so
+        odd = known[(height[known] != height[known[:1]]) | (width[known] != width[known[:1]])]
+        if odd.size:
             names = self.handle.names(IMAGES_PART)[rows]
-            examples = [f"{names[n]} ({shapes[n][0]} × {shapes[n][1]})" for n in (0, odd)]
+            examples = [f"{names[n]} ({height[n]} × {width[n]})" for n in (known[0], odd[0])]
             raise ValueError(
                 f"The pictures of a batch differ in size: {', '.join(examples)}. Pass an "
                 "image_transform that makes them one size."

@@ -550,3 +550,20 @@ def test_wrong_voxels_and_sessions(sub):
         sub.to_torch_dataset(roi="FFA1", mask=np.ones(n_voxels, bool))
     with pytest.raises(NotConvertedError, match="ses-09"):
         sub.to_torch_dataset("ses-09")
+
+
+# -- what docs/pytorch.md shows
+
+
+def test_code_blocks_run(store, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "laion-zarr-demo").mkdir()
+    (tmp_path / "laion-zarr-demo" / "laion-fmri.zarr").symlink_to(store)
+    text = (ROOT / "docs" / "pytorch.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    assert len(blocks) == 3
+    names = {}
+    for block in blocks:
+        exec(compile(block, "docs/pytorch.md", "exec"), names)
+    assert names["batch"]["betas"].shape[1] == names["sub"].get_betas(roi="face").sizes["voxel"]
+    assert names["batch"]["image"].shape[2:] == (224, 224)
