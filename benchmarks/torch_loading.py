@@ -40,7 +40,7 @@ N_VOXELS = 500
 MODEL = "CLIP"
 BATCH, PICTURES_IN_BATCH = 128, 16
 LOOKED_AT = 512  # trials of an epoch over large pictures
-# Memory at its highest in an epoch, above what it was after the first tenth.
+# Memory at its highest in an epoch, against the highest of its first tenth.
 GROWTH = """
 import sys
 from pathlib import Path
@@ -56,7 +56,7 @@ loader = DataLoader(data, batch_size=batch, shuffle=True)
 for n, found in enumerate(loader):
     if n == len(loader) // 10:
         before = rss("VmHWM")
-print(rss("VmHWM") - before)
+print(rss("VmHWM") / before)
 """
 
 
@@ -137,7 +137,7 @@ def picture_figures(root: Path, size: Size) -> Iterator[Figure]:
     ours = load_subject(SUBJECT, root / "pictures.zarr").to_torch_dataset()
     images = load_stimuli(root / "pictures.zarr").images
     few = range(min(LOOKED_AT, len(ours)))
-    names = [item["image_name"] for item in ours_labels(root)][: len(few)]
+    names = load_subject(SUBJECT, root / "pictures.zarr").metadata["image_name"].iloc[: len(few)]
     plain = Decoded([images[name] for name in names])
     some = ours.__getitems__(range(4))
     assert all(torch.equal(item["image"], plain[n]) for n, item in enumerate(some))
@@ -154,13 +154,8 @@ def picture_figures(root: Path, size: Size) -> Iterator[Figure]:
         yield Figure(f"{name}{end}: time of a picture", 1e3 * times["ours"] / len(few), "ms")
 
 
-def ours_labels(root: Path) -> Any:
-    """The same trials without their pictures."""
-    return load_subject(SUBJECT, root / "pictures.zarr").to_torch_dataset(include=())
-
-
 def memory_figures(root: Path) -> Iterator[Figure]:
-    """Growth over an epoch; the betas in memory, and streamed."""
+    """Whether an epoch takes more and more; the betas in memory, and streamed."""
     most = _trial_rows.MOST_IN_MEMORY
     for name, store, include, batch in (
         (f"betas + {MODEL}", "trials", f"embedding:{MODEL}", BATCH),
@@ -169,7 +164,7 @@ def memory_figures(root: Path) -> Iterator[Figure]:
         for end, limit in (("", most), (", streamed", 0)):
             path = root / f"{store}.zarr"
             grown = in_child(GROWTH, path, include, str(batch), str(limit))
-            yield Figure(f"{name}{end}: memory, growth over an epoch", grown, "MB", 20)
+            yield Figure(f"{name}{end}: memory of an epoch", grown, "× its first tenth", 1.05)
 
 
 def all_figures(root: Path, size: Size) -> Iterator[Figure]:

@@ -322,7 +322,7 @@ def loaded(data, **options):
     return list(DataLoader(data, batch_size=8, **options))
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_workers_give_the_same(everything, monkeypatch, sub, method):
     alone = loaded(everything)
     assert alone[0]["betas"].shape == (8, everything[0]["betas"].numel())
