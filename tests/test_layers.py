@@ -71,6 +71,11 @@ ALLOWED: dict[str, set[str]] = {
     "group": {
         *(*BASE, "_layout", "_repr", "_store", "analysis", "config", "stimuli", "subject"),
     },
+    "_trial_rows": set(),
+    "torch_data": {
+        *("_keys", "_pictures", "_schema", "_select", "_stimulus_handle", "_trial_rows"),
+        "embeddings",
+    },
     "_repr": {"_schema"},
     "engine": set(),
     "subject": {
@@ -172,6 +177,7 @@ LOCAL_IMPORTS = {
     "_dataset": {"dask"},
     "_image_files": {"PIL"},
     "_pictures": {"PIL"},  # only who looks at pictures waits for it
+    "_subject_stimuli": {"laion_zarr.torch_data"},  # which imports PyTorch
 }
 
 
