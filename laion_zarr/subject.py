@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from laion_zarr import _repr, _select, templates
+from laion_zarr import _repr, _select, analysis, templates
 from laion_zarr._anatomy import MirrorAnatomy
 from laion_zarr._layout import subject_id
 from laion_zarr._lazy import SubjectHandle
@@ -214,6 +214,47 @@ class Subject(Regions, MirrorAnatomy, SubjectStimuli):
         keep_voxels = self._query.voxels(roi, mask, mask_source, nc_threshold, ids)
         keep_trials = self._query.trials(ids, None, stimuli, None)
         return self._query.select(keep_trials, keep_voxels, chunks=chunks)["betas"]
+
+    def get_image_betas(
+        self,
+        roi: str | Sequence[str] | None = None,
+        mask: Any = None,
+        nc_threshold: float | None = None,
+        stimuli: str | None = None,
+        zscore: str | None = "session",
+        mask_source: str = DEFAULT_MASK,
+    ) -> xr.DataArray:
+        """Betas of all sessions, z-scored and averaged over the repeats of each image, lazy.
+
+        Each block reads its voxels once, session after session; no trial is ever kept.
+
+        Parameters
+        ----------
+        roi, mask, nc_threshold, mask_source
+            Voxels, as in `get_betas`.
+        stimuli : {"shared", "unique"}, optional
+            Images that every subject saw, or only this one.
+        zscore : {"session", "run", None}
+            Trials that are z-scored together before, whatever `stimuli` keeps of them. None: betas
+            are averaged as they are.
+
+        Returns
+        -------
+        xarray.DataArray, (image, voxel) float32, Dask-backed
+            In standard deviations (percent signal change without `zscore`), images sorted by name,
+            with ``n_trials`` and the labels that go with an image; see
+            `laion_zarr.analysis.average_repeats` and `laion_zarr.analysis.zscore`.
+
+        Examples
+        --------
+        >>> from laion_zarr import load_subject
+        >>> betas = load_subject("01").get_image_betas(roi="face", stimuli="shared")
+        >>> betas.dims
+        ('image', 'voxel')
+        """
+        betas = self.get_betas(None, roi, mask, nc_threshold, mask_source=mask_source)
+        keep = self._query.trials(None, None, stimuli, None)
+        return analysis.image_betas(betas, zscore, np.isin(np.arange(len(betas)), keep))
 
     # -- noise ceilings
 

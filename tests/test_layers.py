@@ -80,7 +80,7 @@ ALLOWED: dict[str, set[str]] = {
     "engine": set(),
     "subject": {
         *("_anatomy", "_layout", "_lazy", "_regions", "_repr", "_schema", "_select", "_store"),
-        *("_subject_stimuli", "config", "templates"),
+        *("_subject_stimuli", "analysis", "config", "templates"),
     },
     "conversion.plan": {"_schema"},
     "conversion.options": {"errors", "_layout", "_select", "conversion.plan"},
