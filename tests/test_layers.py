@@ -123,6 +123,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "conversion._phantom": {"_layout"},
     "conversion._experiment": {"_layout", "conversion._phantom"},
+    "conversion._freesurfer": {"_layout", "conversion._phantom", "conversion._experiment"},
     "conversion._shapes": set(),
     "conversion._pictures": {"conversion._experiment", "conversion._shapes"},
     "conversion._stimulus_files": {
@@ -130,7 +131,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "conversion.synthetic": {
         *("errors", "_layout", "conversion._phantom", "conversion._experiment"),
-        "conversion._stimulus_files",
+        *("conversion._freesurfer", "conversion._stimulus_files"),
     },
     "conversion.info": {
         *(*BASE, "_layout", "_store", "config", "conversion.sources"),
