@@ -16,7 +16,7 @@ from laion_zarr._anatomy import MirrorAnatomy
 from laion_zarr._layout import HEMIS
 from laion_zarr._optional import needs
 from laion_zarr._recon import Recon
-from laion_zarr._schema import ANATOMY_PART, DEFAULT_MASK, GRID_DIMS, HEMI, VOXEL
+from laion_zarr._schema import ANATOMY_PART, DEFAULT_MASK, GRID_DIMS, HEMI, MASKS, VOXEL
 from laion_zarr.errors import DataDirNotSetError, DataNotDownloadedError
 
 if TYPE_CHECKING:
@@ -300,12 +300,12 @@ class BrainSpace(MirrorAnatomy):
             axis = self._query.lazy[[VOXEL]]
         else:
             axis = self._query.axis(self._query.voxels(roi, mask, mask_source, None, None))
-        chosen = {"mask_source": mask_source, "roi": roi, "mask": mask}
-        which = ", ".join(
-            f"{name}={value!r}" if isinstance(value, str) else f"{name}=…"
-            for name, value in chosen.items()
-            if value is not None
-        )
+        which = f"mask_source={mask_source!r}"
+        which += "" if roi is None else f", roi={roi!r}"
+        which += "" if mask is None else ", mask=…"
+        for name in [name for name in MASKS if f"in_{name}" in self._query.lazy.coords]:
+            which += f"; {name} has {int(self._query.lazy[f'in_{name}'].sum()):,}"
+        return templates.place(values, axis, int(np.prod(self._grid[0])), which)
         return templates.place(values, axis, int(np.prod(self._grid[0])), which)
 
     @cached_property

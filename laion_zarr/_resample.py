@@ -109,13 +109,16 @@ def on_sphere(points: np.ndarray, vertices: np.ndarray, faces: np.ndarray) -> cs
 
 
 def _in_triangles(points: np.ndarray, corners: np.ndarray) -> np.ndarray:
-    """Weights of the corners where a ray passes a triangle's plane, (…, 3); -inf if it is flat."""
+    """Weights of the corners where a ray passes a triangle's plane, (…, 3); -inf if it does not."""
     a, b, c = np.moveaxis(corners, -2, 0)
     volumes = [(points * np.cross(one, other)).sum(-1) for one, other in ((b, c), (c, a), (a, b))]
     found = np.stack(volumes, axis=-1)
     total = found.sum(axis=-1, keepdims=True)
     flat = np.full_like(found, -np.inf)
-    return np.divide(found, total, out=flat, where=np.abs(total) > np.finfo(float).eps)
+    found = np.divide(found, total, out=flat, where=np.abs(total) > np.finfo(float).eps)
+    # Behind the centre a ray passes the plane backwards.
+    ahead = (total * np.linalg.det(corners)[..., None]) > 0
+    return np.where(ahead, found, -np.inf)
 
 
 def strongest(weights: csr_array) -> csr_array:

@@ -230,7 +230,7 @@ def surface_views(figure: Figure | SubFigure, values: xr.DataArray, **style: Any
     **style
         ``cmap``, ``vmin``, ``vmax``.
     """
-    from nilearn.plotting import plot_surf_stat_map
+    from nilearn.plotting import plot_surf
 
     axes = figure.subplots(1, len(_VIEWS), subplot_kw={"projection": "3d"})
     for ax, (hemi, view) in zip(axes, _VIEWS, strict=True):
@@ -238,15 +238,16 @@ def surface_views(figure: Figure | SubFigure, values: xr.DataArray, **style: Any
             part: _recon.fsaverage_file(values.attrs["space"], part, hemi)
             for part in ("infl", "sulc")
         }
-        plot_surf_stat_map(
+        shown = values.sel({HEMI: hemi}).values
+        plot_surf(
             files["infl"],
-            values.sel({HEMI: hemi}).values,
+            shown if np.isfinite(shown).any() else None,
             bg_map=files["sulc"],
             hemi=_recon.SIDES[hemi],
             view=view,
             engine="matplotlib",
             colorbar=False,
-            symmetric_cbar=False,
+            avg_method="mean",
             axes=ax,
             **style,
         )
