@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -238,17 +239,19 @@ def surface_views(figure: Figure | SubFigure, values: xr.DataArray, **style: Any
             part: _recon.fsaverage_file(values.attrs["space"], part, hemi)
             for part in ("infl", "sulc")
         }
-        shown = values.sel({HEMI: hemi}).values
-        plot_surf(
-            files["infl"],
-            shown if np.isfinite(shown).any() else None,
-            bg_map=files["sulc"],
-            hemi=_recon.SIDES[hemi],
-            view=view,
-            engine="matplotlib",
-            colorbar=False,
-            avg_method="mean",
-            axes=ax,
-            **style,
-        )
+        with warnings.catch_warnings():
+            # A hemisphere without values is drawn all the same.
+            warnings.filterwarnings("ignore", "All-NaN slice", RuntimeWarning)
+            plot_surf(
+                files["infl"],
+                values.sel({HEMI: hemi}).values,
+                bg_map=files["sulc"],
+                hemi=_recon.SIDES[hemi],
+                view=view,
+                engine="matplotlib",
+                colorbar=False,
+                avg_method="mean",
+                axes=ax,
+                **style,
+            )
         ax.set_title(f"{hemi} {view}")
