@@ -170,8 +170,17 @@ class BrainSpace(MirrorAnatomy):
         ------
         DataNotDownloadedError
             If the mirror has no recon of the subject, or a denser fsaverage is out of reach.
+        SourceError
+            If a file of the recon is damaged, or contradicts another.
         ImportError
             Without ``pip install "laion-zarr[template]"``.
+
+        Notes
+        -----
+        The recon must be of the T1w image whose space the betas are in. Its surfaces are moved
+        from FreeSurfer's mm to the scanner's by the volume geometry that they carry (``c_ras``).
+        Weights are made once per subject and template, then applied to blocks of trials.
+        Registration to fsaverage: Fischl et al. (1999), Hum. Brain Mapp. 8, 272-284.
 
         Examples
         --------
@@ -305,7 +314,6 @@ class BrainSpace(MirrorAnatomy):
         which += "" if mask is None else ", mask=…"
         for name in [name for name in MASKS if f"in_{name}" in self._query.lazy.coords]:
             which += f"; {name} has {int(self._query.lazy[f'in_{name}'].sum()):,}"
-        return templates.place(values, axis, int(np.prod(self._grid[0])), which)
         return templates.place(values, axis, int(np.prod(self._grid[0])), which)
 
     @cached_property
