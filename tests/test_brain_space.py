@@ -577,6 +577,29 @@ def test_picture(sub, tmp_path):
     assert (tmp_path / "brain.png").stat().st_size > 20_000
 
 
+def test_surfaces_are_drawn_on_their_own_side(sub, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(
+        "nilearn.plotting.plot_surf", lambda *args, **options: drawn.append((*args, options))
+    )
+    values = sub.get_voxel_coordinates().sel(axis="x")
+    figure = sub.plot_voxels(values, vmin=-60, cmap="viridis")
+    expected = sub.to_template(values, "fsaverage")
+    files = fetch_surf_fsaverage()
+    assert len(drawn) == 4
+    for ax, (mesh, shown, options) in zip(figure.subfigs[1].axes, drawn, strict=True):
+        hemi, view = ax.get_title().split()
+        side = HEMIS[hemi][1]
+        assert (mesh, options["bg_map"]) == (files[f"infl_{side}"], files[f"sulc_{side}"])
+        assert (options["hemi"], options["view"], options["axes"]) == (side, view, ax)
+        assert (options["vmin"], options["cmap"]) == (-60, "viridis")
+        there = np.isfinite(shown)  # where at least half of what is near has a value
+        assert there.mean() > 0.5
+        its = expected.sel(hemi=hemi).values
+        np.testing.assert_allclose(shown[there], its[there], rtol=1e-4, atol=1e-4)
+        assert (np.nanmedian(shown) < 0) == (hemi == "L")
+
+
 @pytest.mark.parametrize(("hemi", "columns"), [("L", slice(0, 5)), ("R", slice(6, 11))])
 def test_left_is_left_in_the_picture(store, tmp_path, monkeypatch, hemi, columns):
     monkeypatch.setenv("LAION_ZARR_DATA_DIR", str(tmp_path))
