@@ -73,7 +73,9 @@ ALLOWED: dict[str, set[str]] = {
     },
     "_split_rules": {"errors", "_layout"},
     "splits": {*BASE, "_layout", "_split_rules", "_store", "config"},
-    "analysis": {"_image_sums", "_lazy", "_schema", "_selected"},
+    "_repeats": {"_image_sums", "_lazy", "_schema", "_selected"},
+    "_reliability": {"_image_sums", "_lazy", "_repeats", "_schema", "_selected"},
+    "analysis": {"_reliability", "_repeats"},
     "group": {
         *(*BASE, "_layout", "_repr", "_store", "analysis", "config", "stimuli", "subject"),
     },
@@ -86,7 +88,7 @@ ALLOWED: dict[str, set[str]] = {
     "engine": set(),
     "subject": {
         *("_brain_space", "_layout", "_lazy", "_regions", "_repr", "_schema", "_select", "_store"),
-        *("_subject_stimuli", "analysis", "config"),
+        *("_repeats", "_subject_stimuli", "config"),
     },
     "conversion.plan": {"_schema"},
     "conversion.options": {"errors", "_layout", "_select", "conversion.plan"},

@@ -1,0 +1,268 @@
+"""Noise ceilings and reliability: how the betas of each voxel vary over repeats."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+from dask.base import tokenize
+from dask.delayed import delayed
+from dask.highlevelgraph import HighLevelGraph
+
+from laion_zarr._image_sums import (
+    VOXELS_AT_ONCE,
+    Repeats,
+    TrialGroups,
+    in_cache,
+    lay_out,
+    mean_of_known,
+    read_repeats,
+)
+from laion_zarr._lazy import LazyBetas
+from laion_zarr._repeats import groups_of, images_of, of_subject, with_all_rows
+from laion_zarr._schema import PERCENT, TRIAL, VOXEL
+from laion_zarr._selected import SelectedBetas, source_of
+
+# Trials (voxel, column) as laid out -> a value of each voxel.
+Finish = Callable[[np.ndarray, Repeats], np.ndarray]
+
+
+def noise_ceiling(
+    betas: xr.DataArray, zscore: str | None = "session", trials: Any = None
+) -> xr.DataArray:
+    """Noise ceiling of each voxel, from how its betas vary over repeats.
+
+    Parameters
+    ----------
+    betas : xarray.DataArray, (trial, voxel)
+        With ``image_name`` (and ``session``, ``run``) along its trials.
+    zscore : {"session", "run", None}
+        Trials that are z-scored together before. None: they are z-scores already.
+    trials : array-like of bool, (trial,), optional
+        Trials to count, after all were z-scored: ``sub.metadata["n_reps"] == "4rep"`` gives the
+        release's ``Noiseceiling4rep``. If not provided, all.
+
+    Returns
+    -------
+    xarray.DataArray, (voxel,) float32, percent
+        Variance of the mean response to an image that the image explains, for as many repeats as
+        there are; NaN where nothing was repeated. Lazy if `betas` is.
+
+    Notes
+    -----
+    Noise variance: mean over images, with two trials or more, of the variance over repeats (ddof
+    1). Signal variance: 1 − noise variance, at least 0. With ncsnr² = signal ÷ noise, the ceiling
+    is 100 · ncsnr² ÷ (ncsnr² + mean(1/n)), n the repeats of an image: Allen et al. (2022), Nat.
+    Neurosci. 25, 116-126. Betas that are NaN are left out of scores and variances; n counts them,
+    as in the release's maps.
+
+    Examples
+    --------
+    >>> from laion_zarr import load_subject
+    >>> from laion_zarr.analysis import noise_ceiling
+    >>> ceiling = noise_ceiling(load_subject("01").get_betas(roi="face"))
+    >>> ceiling.attrs["units"]
+    'percent'
+    """
+    keep = np.ones(betas.sizes[TRIAL], dtype=bool) if trials is None else np.asarray(trials)
+    if keep.dtype != bool or keep.shape != (betas.sizes[TRIAL],):
+        raise ValueError(
+            f"trials must be boolean, one value for each of the {betas.sizes[TRIAL]:,} trials; got "
+            f"{keep.dtype} of shape {keep.shape}."
+        )
+    _, _, codes = images_of(betas)
+    scored = None if zscore is None else groups_of(betas, zscore)
+    values = _by_voxel(betas, np.where(keep, codes, -1), scored, _ceiling)
+    attrs = {"units": PERCENT, "description": "noise ceiling"}
+    return _per_voxel(betas, values, attrs, "noise_ceiling")
+
+
+def split_half_reliability(betas: xr.DataArray, zscore: str | None = "session") -> xr.DataArray:
+    """Correlation over images between the averages of two halves of the repeats.
+
+    Parameters
+    ----------
+    betas : xarray.DataArray, (trial, voxel)
+        With ``image_name`` (and ``session``, ``run``) along its trials.
+    zscore : {"session", "run", None}
+        Trials that are z-scored together before. None: they are z-scores already.
+
+    Returns
+    -------
+    xarray.DataArray, (voxel,) float32
+        Pearson correlation; NaN with fewer than three images, or where nothing varies. Lazy if
+        `betas` is.
+
+    Notes
+    -----
+    An image's trials go to both halves in turn, in their order; images with one trial are left
+    out. It is the reliability of *half* of the repeats: that of all is 2r ÷ (1 + r) (Spearman 1910,
+    Brown 1910, both Br. J. Psychol. 3).
+
+    Examples
+    --------
+    >>> from laion_zarr import load_subject
+    >>> from laion_zarr.analysis import split_half_reliability
+    >>> split_half_reliability(load_subject("01").get_betas(roi="face")).dims
+    ('voxel',)
+    """
+    _, _, codes = images_of(betas)
+    repeated = np.bincount(codes)[codes] > 1
+    scored = None if zscore is None else groups_of(betas, zscore)
+    values = _by_voxel(betas, np.where(repeated, codes, -1), scored, _correlated_halves)
+    return _per_voxel(betas, values, {"description": "split-half reliability"}, "reliability")
+
+
+def _per_voxel(betas: xr.DataArray, values: Any, attrs: dict[str, str], name: str) -> xr.DataArray:
+    """Label values by voxel."""
+    coords = {key: c for key, c in betas.coords.items() if TRIAL not in c.dims}
+    return xr.DataArray(values, coords, (VOXEL,), name, attrs)
+
+
+# -- blocks
+
+
+def _by_voxel(
+    betas: xr.DataArray, codes: np.ndarray, scored: np.ndarray | None, finish: Finish
+) -> Any:
+    """All trials of each voxel, image by image, and what `finish` makes of them: (voxel,)."""
+    ordered = betas.transpose(TRIAL, VOXEL)
+    source = source_of(ordered.data)
+    if source is not None:
+        return _streamed(source, of_subject(source, codes, scored), finish)
+    work = _FromMemory(TrialGroups(codes, scored), finish)
+    if not isinstance(ordered.data, da.Array):
+        return work(ordered.values)
+    data = with_all_rows(ordered.data)
+    # One task of its own, and not a copy in each of the others.
+    held = delayed(work, name=f"held-{tokenize(work)}", traverse=False)
+    meta = np.empty(0, dtype=np.float32)
+    return da.map_blocks(_call, data, drop_axis=0, work=held, dtype="f4", meta=meta)
+
+
+def _streamed(source: SelectedBetas, groups: TrialGroups, finish: Finish) -> da.Array:
+    """The same from the store, in blocks of voxels that lie together there."""
+    assert isinstance(source.betas, LazyBetas)
+    places = list(source.betas.by_storage(source.voxels, VOXELS_AT_ONCE))
+    order = np.concatenate([np.empty(0, np.int32), *places]).astype(np.int32)
+    work = _FromStore(source.betas, groups, finish, source.voxels[order])
+    token = tokenize(work)
+    tasks: dict[Any, Any] = {f"held-{token}": work, f"order-{token}": order}
+    ends = np.cumsum([0, *map(len, places)]).tolist()
+    parts = [(f"parts-{token}", n) for n in range(len(places))]
+    for part, lo, hi in zip(parts, ends[:-1], ends[1:], strict=True):
+        tasks[part] = (_call, (lo, hi), f"held-{token}")
+    name = f"by-voxel-{token}"
+    tasks[name, 0] = (_in_order, parts, f"order-{token}")
+    graph = HighLevelGraph.from_collections(name, tasks)
+    return da.Array(graph, name, ((len(order),),), dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class _FromMemory:
+    """Finishes blocks (trial, voxel)."""
+
+    groups: TrialGroups
+    finish: Finish
+
+    def __call__(self, values: np.ndarray) -> np.ndarray:
+        dtype = np.result_type(values, np.float32)
+        return _finished(lay_out(np.array(values.T, dtype, order="C"), self.groups), self)
+
+
+@dataclass(frozen=True)
+class _FromStore:
+    """Reads voxels, and finishes them: sent once, called for each span of them."""
+
+    betas: LazyBetas
+    groups: TrialGroups
+    finish: Finish
+    voxels: np.ndarray
+
+    def __call__(self, span: tuple[int, int]) -> np.ndarray:
+        return _finished(read_repeats(self.betas, self.groups, self.voxels[slice(*span)]), self)
+
+
+def _call(given: Any, work: _FromMemory | _FromStore) -> np.ndarray:
+    return work(given)
+
+
+def _finished(rows: np.ndarray, work: _FromMemory | _FromStore) -> np.ndarray:
+    found = np.empty(len(rows), dtype=np.float32)
+    for here, few in in_cache(rows):
+        found[here] = work.finish(few, work.groups.repeats)
+    return found
+
+
+def _in_order(parts: list[np.ndarray], order: np.ndarray) -> np.ndarray:
+    """Parts one after the other, each value in its place."""
+    found = np.empty(len(order), dtype=np.float32)
+    if parts:
+        found[order] = np.concatenate(parts)
+    return found
+
+
+# -- numbers
+
+
+def _ceiling(rows: np.ndarray, repeats: Repeats) -> np.ndarray:
+    """Noise ceiling, percent, (voxel,)."""
+    noise, n_images = np.zeros((2, len(rows)))
+    shares, n_repeated = 0.0, 0
+    for images, part in repeats.parts(rows):
+        n_trials = part.shape[1]
+        if n_trials < 2:
+            continue
+        shares += len(images) / n_trials
+        n_repeated += len(images)
+        squares = part - mean_of_known(part)[:, None]
+        np.square(squares, out=squares)
+        total = squares.reshape(len(rows), -1).sum(axis=1)
+        whole = ~np.isnan(total)
+        noise += np.where(whole, total / (n_trials - 1), 0)
+        n_images += np.where(whole, len(images), 0)
+        if not whole.all():
+            variances, known = _variances_of_known(squares[~whole])
+            noise[~whole] += variances
+            n_images[~whole] += known
+    with np.errstate(invalid="ignore", divide="ignore"):
+        noise /= n_images
+        signal = np.maximum(0, 1 - noise)
+        # ncsnr² / (ncsnr² + mean(1/n)), both sides times the noise, which may be 0.
+        ceiling = 100 * signal / (signal + noise * np.divide(shares, n_repeated or np.nan))
+    return ceiling.astype(np.float32)
+
+
+def _variances_of_known(squares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sum of the variances of images with two trials that are not NaN, and their number."""
+    n = (~np.isnan(squares)).sum(axis=1)
+    variances = np.nansum(squares, axis=1) / np.maximum(n - 1, 1)
+    return np.where(n > 1, variances, 0).sum(axis=1), (n > 1).sum(axis=1)
+
+
+def _correlated_halves(rows: np.ndarray, repeats: Repeats) -> np.ndarray:
+    """Correlation over images of the means of two halves, (voxel,)."""
+    empty = np.empty((len(rows), 0), dtype=rows.dtype)
+    halves = [
+        np.concatenate(
+            [empty, *(mean_of_known(part[:, first::2]) for _, part in repeats.parts(rows))], axis=1
+        )
+        for first in (0, 1)
+    ]
+    known = ~np.isnan(halves[0]) & ~np.isnan(halves[1])
+    return correlation(halves[0].T, halves[1].T, known.T).astype(np.float32)
+
+
+def correlation(first: np.ndarray, second: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Pearson correlation along the first axis, of what is known; NaN of fewer than three."""
+    n = known.sum(axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        a, b = (np.where(known, values, 0).astype(np.float64) for values in (first, second))
+        a = np.where(known, a - a.sum(axis=0) / n, 0)
+        b = np.where(known, b - b.sum(axis=0) / n, 0)
+        found = (a * b).sum(axis=0) / np.sqrt((a**2).sum(axis=0) * (b**2).sum(axis=0))
+    return np.where(n > 2, found, np.nan)
