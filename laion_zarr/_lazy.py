@@ -28,8 +28,7 @@ def digest(values: np.ndarray) -> str:
 class SubjectHandle(Handle):
     """A subject's open store."""
 
-    def _open(self) -> None:
-        super()._open()
+    def _forget(self) -> None:
         self._order: np.ndarray | None = None
         self._betas: dict[str, ChunkedArray] = {}
 
@@ -171,15 +170,15 @@ class LazyBetas(LazyArray):
             yield spans[number], rows, where
 
     def by_storage(self, voxels: np.ndarray, most: int) -> Iterator[np.ndarray]:
-        """Places in `voxels`, so many at most, of those that lie together: a chunk is in one."""
+        """Places in `voxels`, so many at most, of those that lie together; no chunk is cut."""
         stored = self.handle.storage_order()[voxels]
         order = np.argsort(stored, kind="stable")
         chunks = stored[order] // CHUNK_VOXELS
         lo = 0
         while lo < len(order):
             hi = min(lo + most, len(order))
-            if hi < len(order):
-                hi = max(int(np.searchsorted(chunks, chunks[hi])), lo + 1)
+            if hi < len(order) and (start := int(np.searchsorted(chunks, chunks[hi]))) > lo:
+                hi = start
             yield order[lo:hi]
             lo = hi
 
