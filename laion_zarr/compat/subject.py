@@ -127,7 +127,7 @@ class Subject(NumpyView):
         mask: Any = None,
         nc_threshold: float | None = None,
         stimuli: str | None = None,
-        streaming: bool | None = None,
+        streaming: bool = False,
         mask_source: str = DEFAULT_MASK,
     ) -> Any:
         """Single-trial betas, in memory.
