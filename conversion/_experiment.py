@@ -19,10 +19,6 @@ from laion_zarr.conversion import _phantom as phantom
 
 # The historical suffix of a subject's unique images.
 SUFFIXES = {"sub-01": "p01", "sub-06": "p02", "sub-05": "p03", "sub-03": "p04", "sub-07": "p05"}
-OOD_TYPES = (
-    *("cropped", "gabor", "gaudy", "illusion-classic", "illusion-natural"),
-    *("relations", "selfmade", "shape", "unusual"),
-)
 NOUNS = ("acorn", "bell", "camera", "donut", "gloves", "kettle", "lamp", "ribbon", "ship", "violin")
 # What some images show and some regions prefer: the first features of an image.
 CONTENTS = ("face", "body", "place", "object", "character")
@@ -111,7 +107,7 @@ def _shared_rare(n_images: int) -> list[str]:
     numbers = phantom.stream("4rep").permutation(1000)[:n_images]
     names = [f"shared_4rep_NSD_special1000_{number}.jpg" for number in numbers]
     for k in range(1, n_images, 2):
-        kind = OOD_TYPES[k // 2 % len(OOD_TYPES)]
+        kind = layout.OOD_TYPES[k // 2 % len(layout.OOD_TYPES)]
         extension = "png" if kind in ("cropped", "illusion-classic", "shape") else "jpg"
         names[k] = f"shared_4rep_OOD_{kind}_{NOUNS[numbers[k] % 10]}-{numbers[k]:03d}.{extension}"
     return names

@@ -164,7 +164,7 @@ def _captions_of(name: str) -> Iterator[tuple[Any, ...]]:
         person = f"c{rng.integers(400):04d}"
         if rng.random() > _SILENT:
             yield name, rank, "human", pictures.describe(scene, rank), collection, person, ""
-    if shared and "_OOD_" not in name:
+    if shared and not layout.is_ood(name):
         yield name, 0, "ai", pictures.describe(scene, 0), "generated", "", "vlm-1"
 
 

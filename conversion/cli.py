@@ -48,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.set_defaults(debug=False)
     parser.add_argument("--version", action="version", version=version("laion-zarr"))
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add in (_add_config, _add_info, _add_convert, _add_verify, _add_demo):
+    for add in (_add_config, _add_info, _add_convert, _add_verify, _add_splits, _add_demo):
         add(commands)
     cli_download.add(commands, _command)
     return parser
@@ -201,6 +201,32 @@ def _verify(arguments: argparse.Namespace) -> int:
         f"{len(report.problems) or 'no'} problem{'s' * (len(report.problems) != 1)}"
     )
     return 1 if report.problems else 0
+
+
+def _add_splits(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    text = "Train/test splits in the store."
+    actions = commands.add_parser("splits", help=text, description=text).add_subparsers(
+        required=True, metavar="ACTION"
+    )
+    parser = _command(actions, "add", "Take split files into the store, or replace them.")
+    parser.add_argument(
+        "source", nargs="?", metavar="DIR|URL", help="POOL/NAME.json (default: as published)"
+    )
+    _add_store(parser)
+    parser.set_defaults(run=_splits)
+
+
+def _splits(arguments: argparse.Namespace) -> int:
+    from laion_zarr.conversion.splits import add_splits
+
+    report = add_splits(
+        arguments.source, arguments.store, storage_options=_storage_options(arguments)
+    )
+    print(
+        f"{len(report.added)} splits read, {len(report.published)} of them as published; "
+        f"{len(report.stored)} in the store"
+    )
+    return 0
 
 
 def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

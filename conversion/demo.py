@@ -13,7 +13,10 @@ import xarray as xr
 
 from laion_zarr._schema import ALL_SESSIONS_NC, ANATOMY_PART, DEFAULT_STORE, TRIAL, VOXEL
 from laion_zarr._store import StoredParts, open_store
+from laion_zarr.conversion._experiment import SIZES
+from laion_zarr.conversion._split_files import write_splits
 from laion_zarr.conversion.pipeline import convert
+from laion_zarr.conversion.splits import add_splits
 from laion_zarr.conversion.synthetic import write_dataset
 from laion_zarr.subject import Subject, load_subject
 
@@ -38,7 +41,7 @@ def run_demo(
     Parameters
     ----------
     folder : str or Path
-        Where to write: ``data`` (the dataset), the store, the picture.
+        Where to write: ``data`` (the dataset), ``splits``, the store, the picture.
     size : str
         A size of `laion_zarr.conversion.synthetic.SIZES`.
     progress : bool
@@ -63,7 +66,8 @@ def run_demo(
     write_dataset(data, size, [SUBJECT], progress=progress)
     say(f"Made     {data}: synthetic, {_megabytes(data)} ({took()})")
     convert(data, store, progress=progress)
-    say(f"Stored   {store}: {_megabytes(store)} ({took()})")
+    add_splits(write_splits(root / "splits", SIZES[size]), store)
+    say(f"Stored   {store}: {_megabytes(store)}, with train/test splits ({took()})")
 
     started = time.perf_counter()
     sub = load_subject(SUBJECT, store)

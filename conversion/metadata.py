@@ -11,7 +11,6 @@ import numpy as np
 from laion_zarr import _codec
 from laion_zarr._schema import ROOT_ATTRIBUTE, SCHEMA_VERSION, ArraySpec, Chunking
 
-_ZSTD = {"name": "zstd", "configuration": {"level": _codec.ZSTD_LEVEL, "checksum": False}}
 _CRC32C = {"name": "crc32c"}
 
 
@@ -29,7 +28,7 @@ def array_metadata(
     Spelled out, since what a Zarr library would write depends on its version and settings.
     """
     plain, fill_value = _plain_codec(spec.dtype)
-    codecs, chunk_shape = [plain, _ZSTD, _CRC32C], tuple(max(1, size) for size in shape)
+    codecs, chunk_shape = [plain, _zstd(spec.level), _CRC32C], tuple(max(1, size) for size in shape)
     if spec.chunking is not None:
         codecs = [_sharding(plain, spec.chunking, spec.dtype, shape[1:])]
         chunk_shape = (spec.chunking.rows * spec.chunking.per_shard, *shape[1:])
@@ -46,6 +45,10 @@ def array_metadata(
         "node_type": "array",
         "storage_transformers": [],
     }
+
+
+def _zstd(level: int) -> dict[str, Any]:
+    return {"name": "zstd", "configuration": {"level": level, "checksum": False}}
 
 
 def _plain_codec(dtype: str) -> tuple[dict[str, Any], object]:
@@ -68,7 +71,10 @@ def _sharding(
         "shuffle": "bitshuffle",
         "blocksize": 0,
     }
-    packed = {"lz4": [{"name": "blosc", "configuration": blosc}], "zstd": [_ZSTD]}
+    packed = {
+        "lz4": [{"name": "blosc", "configuration": blosc}],
+        "zstd": [_zstd(_codec.ZSTD_LEVEL)],
+    }
     index = {"name": "bytes", "configuration": {"endian": "little"}}
     return {
         "name": "sharding_indexed",

@@ -17,7 +17,7 @@ from zarr.storage import LocalStore
 from laion_zarr import _layout as layout
 from laion_zarr import _schema as schema
 from laion_zarr import config
-from laion_zarr._store import Part, StoredParts, StoreLike, location, open_store
+from laion_zarr._store import Part, StoredParts, StoreLike, open_store
 from laion_zarr.conversion import subject as recipe
 from laion_zarr.conversion.options import PROBLEMS, Options, Report, check_options
 from laion_zarr.conversion.pieces import Pieces, write_pieces
@@ -161,14 +161,10 @@ def run_conversion(
         StimulusRun(planner).plan()
         return report
     _check_writable(store)
-    with locked(store, lambda: _say_waiting(store)) as lock:
+    with locked(store) as lock:
         prepare_root(store, options.overwrite)
         _Execution(planner).run(wanted, lock, progress)
     return report
-
-
-def _say_waiting(store: Store) -> None:
-    log.warning("Another converter is at work on %s; waiting for it.", location(store))
 
 
 def _subjects_in(names: Iterable[str]) -> list[str]:

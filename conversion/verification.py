@@ -10,10 +10,12 @@ from typing import Any
 import zarr
 from zarr.abc.store import Store
 
+from laion_zarr import _schema as schema
 from laion_zarr import config
-from laion_zarr._schema import MANIFEST, STIMULI_GROUP
+from laion_zarr._schema import MANIFEST
 from laion_zarr._store import StoreLike, fetch, open_store, parse_manifest, parse_root
 from laion_zarr.conversion.checks import Check, VerifyReport
+from laion_zarr.conversion.split_checks import SplitChecks
 from laion_zarr.conversion.stimulus_checks import StimulusChecks
 from laion_zarr.conversion.subject_checks import SubjectChecks
 from laion_zarr.errors import DataNotDownloadedError, NotConvertedError, StoreError
@@ -96,8 +98,14 @@ def run_verification(
     return report
 
 
-def _checks(check: Check, group: str) -> SubjectChecks | StimulusChecks:
-    return StimulusChecks(check) if group == STIMULI_GROUP else SubjectChecks(check, group)
+def _checks(check: Check, group: str) -> SubjectChecks | StimulusChecks | SplitChecks:
+    match group:
+        case schema.STIMULI_GROUP:
+            return StimulusChecks(check)
+        case schema.SPLITS_GROUP:
+            return SplitChecks(check)
+        case _:
+            return SubjectChecks(check, group)
 
 
 def _check_root(store: Store) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,6 +29,7 @@ from laion_zarr._schema import (
     MANIFEST,
     ROOT_ATTRIBUTE,
     SCHEMA_VERSION,
+    SPLITS_GROUP,
     STAGING,
     STIMULI_GROUP,
     ArraySpec,
@@ -46,6 +48,8 @@ from laion_zarr._store import (
 )
 from laion_zarr.conversion.metadata import array_metadata, consolidated, group_metadata
 from laion_zarr.errors import NotConvertedError, StoreError, StoreVersionError
+
+log = logging.getLogger("laion_zarr")
 
 
 @contextmanager
@@ -442,7 +446,9 @@ def remove_strays(store: Store) -> None:
     for name in _names_in(store):
         if name.endswith(".partial"):
             _delete(store, name)
-        elif name not in known and (name.startswith("sub-") or name == STIMULI_GROUP):
+        elif name not in known and (
+            name.startswith("sub-") or name in (STIMULI_GROUP, SPLITS_GROUP)
+        ):
             _delete_below(store, name)
     staged = {key.split("/")[1] for key in _keys_below(store, STAGING)}
     for name in staged - known:
@@ -450,8 +456,8 @@ def remove_strays(store: Store) -> None:
 
 
 @contextmanager
-def locked(store: Store, waiting: Any) -> Iterator[int | None]:
-    """Hold a local store against other converters; `waiting` is called if one is at work.
+def locked(store: Store) -> Iterator[int | None]:
+    """Hold a local store against other converters; waits, and says so, if one is at work.
 
     The lock is the kernel's, on the folder itself: it leaves no file, and dies with its holder
     and the workers that inherited it. A bucket has no such thing; there, one converter at a time.
@@ -467,7 +473,7 @@ def locked(store: Store, waiting: Any) -> Iterator[int | None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            waiting()
+            log.warning("Another converter is at work on %s; waiting for it.", location(store))
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield descriptor
     finally:

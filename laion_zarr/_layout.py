@@ -280,6 +280,25 @@ def is_shared(label: str) -> bool:
     return label.startswith("shared_")
 
 
+# Kinds of images out of distribution, as their names say them.
+OOD_TYPES = (
+    *("cropped", "gabor", "gaudy", "illusion-classic", "illusion-natural"),
+    *("relations", "selfmade", "shape", "unusual"),
+)
+_OOD_LABEL = re.compile(r"shared_\w+_OOD_([A-Za-z-]+)_.+")
+
+
+def is_ood(label: str) -> bool:
+    """Whether an image is out of distribution."""
+    return "_OOD_" in label
+
+
+def ood_type(label: str) -> str | None:
+    """``"shared_4rep_OOD_shape_….png"`` -> ``"shape"``; None for an image of no such type."""
+    match = _OOD_LABEL.fullmatch(label)
+    return match[1] if match else None
+
+
 # Small files that describe the dataset as a whole; they lie at its root.
 _DATASET_FILE = re.compile(
     r"(README|CHANGES|LICENSE)(\.(md|rst|txt))?|dataset_description\.json|participants\.(tsv|json)"

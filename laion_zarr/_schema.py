@@ -82,6 +82,8 @@ class ArraySpec:
         Stored in the array's attributes.
     chunking : Chunking, optional
         If not provided, the array is one chunk.
+    level : int
+        Of zstd, for an array of one chunk.
     """
 
     name: str
@@ -90,6 +92,7 @@ class ArraySpec:
     description: str
     units: str | None = None
     chunking: Chunking | None = None
+    level: int = 3
 
     @property
     def attributes(self) -> dict[str, str]:
@@ -264,6 +267,20 @@ CAPTION_ARRAYS = _specs(
     ArraySpec("caption", _ROW, "string", "the caption, literally"),
 )
 
+# Names and sides of 72 splits are 0.1 MB at the highest level, twice that at the others'.
+_PER_SPLIT, _TIGHT = ("split",), 19
+SPLIT_ARRAYS = _specs(
+    ArraySpec("pool", _PER_SPLIT, "string", "images that are divided: shared, or a subject's"),
+    ArraySpec("name", _PER_SPLIT, "string", "name of the split"),
+    ArraySpec("variant_id", _PER_SPLIT, "int32", "which of the split's divisions"),
+    ArraySpec("splitter", _PER_SPLIT, "string", "how the split was made"),
+    ArraySpec("params", _PER_SPLIT, "string", "the same in numbers, as JSON"),
+    ArraySpec("image_name", (IMAGE,), "string", "file name of the stimulus", level=_TIGHT),
+    ArraySpec(
+        "side", (*_PER_SPLIT, IMAGE), "int8", "0 not of the split, 1 train, 2 test", level=_TIGHT
+    ),
+)
+
 VOXELS_PART = "voxels"
 TRIALS_PART = "trials"
 ANATOMY_PART = "anatomy"
@@ -274,6 +291,8 @@ EMBEDDINGS_PART = "embeddings"
 SEGMENTATIONS_PART = "segmentations"
 CAPTIONS_PART = "captions"
 STIMULI_GROUP = "stimuli"
+MEMBERSHIP_PART = "membership"
+SPLITS_GROUP = "splits"
 # Kinds of parts of the stimuli, and the command that fetches the files of each.
 STIMULUS_PARTS = {
     METADATA_PART: "download-stimuli",
@@ -292,7 +311,7 @@ IMAGE_LICENSE = (
 
 def groups_of_parts(group: str) -> tuple[str, ...]:
     """Groups below a manifest's that hold nothing but parts."""
-    return (EMBEDDINGS_PART,) if group == STIMULI_GROUP else ("maps",)
+    return {STIMULI_GROUP: (EMBEDDINGS_PART,), SPLITS_GROUP: ()}.get(group, ("maps",))
 
 
 # Names that a table's further columns cannot have along trials.

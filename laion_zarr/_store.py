@@ -23,6 +23,7 @@ from laion_zarr._schema import (
     MANIFEST,
     ROOT_ATTRIBUTE,
     SCHEMA_VERSION,
+    SPLITS_GROUP,
     TRIALS_PART,
     is_session_part,
 )
@@ -103,10 +104,11 @@ def fetch_spans(
 
 def damaged(store: Store, key: str, what: str) -> StoreError:
     """The error for an object that is not what the manifest says."""
+    mends = "splits add" if key.startswith(f"{SPLITS_GROUP}/") else "convert --overwrite"
     return StoreError(
         f"{location(store, key)} {what}. It is damaged, or the store was rewritten since it was "
         f"opened: open it again; if that does not help, 'laion-zarr verify --store "
-        f"{location(store)}' lists what is damaged, and 'laion-zarr convert --overwrite' mends it."
+        f"{location(store)}' lists what is damaged, and 'laion-zarr {mends}' mends it."
     )
 
 

@@ -13,7 +13,9 @@ import s3_server
 from hypothesis import HealthCheck, Phase, settings
 
 from laion_zarr import _bucket, _retry, convert, load_subject
-from laion_zarr.conversion.synthetic import write_dataset
+from laion_zarr.conversion import add_splits
+from laion_zarr.conversion._split_files import write_splits
+from laion_zarr.conversion.synthetic import SIZES, write_dataset
 from laion_zarr.subject import Subject
 
 # -- campaigns: short as a rule, long by a flag, each ending in a count
@@ -111,6 +113,20 @@ def store(bids_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The conversion of `bids_root`."""
     path = tmp_path_factory.mktemp("store") / "laion-fmri.zarr"
     convert(bids_root, path, progress=False)
+    return path
+
+
+@pytest.fixture(scope="session")
+def own_splits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Split files of the images of `bids_root`."""
+    return write_splits(tmp_path_factory.mktemp("splits"), SIZES["tiny"])
+
+
+@pytest.fixture(scope="session")
+def with_splits(store: Path, own_splits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`store`, and the splits of its images."""
+    path = Path(shutil.copytree(store, tmp_path_factory.mktemp("with") / store.name))
+    add_splits(own_splits, path)
     return path
 
 

@@ -63,6 +63,8 @@ ALLOWED: dict[str, set[str]] = {
         *(*BASE, "_base", "_keys", "_stimulus_handle", "_store"),
         *("captions", "embeddings", "images", "segmentations"),
     },
+    "_split_rules": {"errors", "_layout"},
+    "splits": {*BASE, "_layout", "_split_rules", "_store", "config"},
     "_repr": {"_schema"},
     "engine": set(),
     "subject": {
@@ -138,8 +140,15 @@ ALLOWED: dict[str, set[str]] = {
     "conversion.stimulus_checks": {"_schema", "_store", "conversion.checks"},
     "conversion.verification": {
         *(*BASE, "_store", "config", "conversion.checks"),
-        *("conversion.stimulus_checks", "conversion.subject_checks"),
+        *("conversion.split_checks", "conversion.stimulus_checks", "conversion.subject_checks"),
     },
+    "conversion.split_checks": {"_schema", "_store", "conversion.checks"},
+    # Merges with what is stored, which the reader reads.
+    "conversion.splits": {
+        *(*BASE, "_codec", "_split_rules", "_store", "config", "splits"),
+        *("conversion.sources", "conversion.write"),
+    },
+    "conversion._split_files": {"_split_rules", "conversion._experiment"},
     "conversion._phantom": {"_layout"},
     "conversion._experiment": {"_layout", "conversion._phantom"},
     "conversion._shapes": set(),
@@ -157,10 +166,11 @@ ALLOWED: dict[str, set[str]] = {
     },
     "conversion.demo": {
         *("_schema", "_store", "subject", "conversion.pipeline", "conversion.synthetic"),
+        *("conversion._experiment", "conversion._split_files", "conversion.splits"),
     },
     "conversion.cli": {"errors", "config", "conversion.cli_download"},
     "conversion.cli_download": set(),
-    "conversion": {"conversion.pipeline", "conversion.verification"},
+    "conversion": {"conversion.pipeline", "conversion.splits", "conversion.verification"},
 }
 
 # Function-level imports are for what is optional or heavy, and only here.

@@ -186,10 +186,17 @@ def ranges(reads):
     return sorted((key, span.start, span.end) for key, span, _ in reads)
 
 
-def test_embeddings_of_all_trials_read_each_chunk_once(many):
+def test_embeddings_of_all_trials_read_each_chunk_once(many, monkeypatch):
+    monkeypatch.setattr("laion_zarr.embeddings._TRIALS_PER_BLOCK", 100)
     counting = CountingStore(many)
     sub = load_subject("01", counting)
-    values = sub.embeddings.all("CLIP").compute()
+    lazy = sub.embeddings.all("CLIP")
+    assert lazy.data.npartitions > 2  # blocks that show the same images share what is read
+    values = lazy.compute()
+    expected = sub.embeddings.get("CLIP", list(range(len(lazy))))
+    np.testing.assert_array_equal(values, expected)
+    counting.reads.clear()
+    load_subject("01", counting).embeddings.all("CLIP").compute()
     reads = ranges(counting.bulk())
     assert reads
     for (key, _, end), (other, start, _) in pairwise(reads):

@@ -1,0 +1,385 @@
+"""Train/test splits of the stimuli: which image is on which side, and masks along trials.
+
+The store holds published splits (``laion-zarr splits add``). Those that follow from the images'
+names, ``random_*`` and ``ood``, need no more than the metadata of all images.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from functools import cached_property
+from typing import Any, TypeVar
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from laion_zarr import _split_rules as rules
+from laion_zarr._layout import OOD_TYPES, ood_type
+from laion_zarr._schema import (
+    IMAGE,
+    IMAGE_NAME,
+    MEMBERSHIP_PART,
+    METADATA_PART,
+    SPLIT_ARRAYS,
+    SPLITS_GROUP,
+    STIMULI_GROUP,
+)
+from laion_zarr._split_rules import Split, SplitVariant
+from laion_zarr._store import StoredParts, StoreLike, fetch, location, open_store, parse_root
+from laion_zarr.config import get_store
+from laion_zarr.errors import NotConvertedError
+
+__all__ = [
+    "Split",
+    "SplitVariant",
+    "assign_split",
+    "get_split_masks",
+    "get_train_test_ids",
+    "list_ood_types",
+    "list_pools",
+    "list_splits",
+    "load_all_splits",
+    "load_split",
+]
+
+_TRAIN, _TEST = 1, 2
+_LABELS = ("label", IMAGE_NAME.name, IMAGE)  # where trials or images say what was seen
+Labelled = TypeVar("Labelled", xr.DataArray, xr.Dataset)
+
+
+def list_pools() -> list[str]:
+    """Sets of images that are divided: ``"shared"``, and what each subject saw.
+
+    Returns
+    -------
+    list of str
+    """
+    return list(rules.POOLS)
+
+
+def list_splits() -> list[str]:
+    """Names of the splits, the same in every pool.
+
+    Returns
+    -------
+    list of str
+        ``random_0`` … ``random_4`` (a random fifth is the test), ``cluster_k5_0`` …
+        ``cluster_k5_4`` (one of five clusters is), ``tau`` (within distribution, by distance to
+        the nearest training image), ``ood`` (the images out of distribution are).
+    """
+    return list(rules.NAMES)
+
+
+def list_ood_types() -> list[str]:
+    """Kinds of images out of distribution.
+
+    Returns
+    -------
+    list of str
+    """
+    return list(OOD_TYPES)
+
+
+class StoredSplits:
+    """The splits of one store, as imported or as they follow from its metadata.
+
+    Parameters
+    ----------
+    store : str, Path or zarr.abc.store.Store, optional
+        If not provided, `laion_zarr.config.get_store`.
+    storage_options : dict, optional
+        For fsspec URLs.
+    """
+
+    def __init__(
+        self, store: StoreLike | None = None, storage_options: dict[str, Any] | None = None
+    ) -> None:
+        self._store = open_store(get_store() if store is None else store, storage_options)
+        parse_root(self._store, fetch(self._store, ["zarr.json"])[0])
+
+    @cached_property
+    def _table(self) -> dict[str, np.ndarray]:
+        try:
+            return StoredParts(self._store, SPLITS_GROUP).load(MEMBERSHIP_PART, SPLIT_ARRAYS)
+        except NotConvertedError:
+            return {name: np.empty(0) for name in SPLIT_ARRAYS}
+
+    @cached_property
+    def _metadata(self) -> pd.DataFrame:
+        """Names and participants, as far as stored."""
+        try:
+            stored = StoredParts(self._store, STIMULI_GROUP)
+            found = stored.load(METADATA_PART, [IMAGE_NAME.name, "participant"])
+        except NotConvertedError:
+            found = {IMAGE_NAME.name: np.empty(0, dtype=object)}
+        return pd.DataFrame(found)
+
+    def stored(self) -> dict[tuple[str, str], Split]:
+        """What was imported, by pool and name."""
+        pairs = zip(self._table["pool"], self._table["name"], strict=True)
+        return {pair: self._imported(*pair) for pair in dict.fromkeys(pairs)}
+
+    def _imported(self, pool: str, name: str) -> Split:
+        table = self._table
+        rows = np.flatnonzero((table["pool"] == pool) & (table["name"] == name))
+        names, sides = table["image_name"], table["side"]
+        variants = [
+            SplitVariant(
+                int(table["variant_id"][row]),
+                sorted(names[sides[row] == _TRAIN].tolist()),
+                sorted(names[sides[row] == _TEST].tolist()),
+            )
+            for row in rows
+        ]
+        splitter, params = table["splitter"][rows[0]], json.loads(table["params"][rows[0]])
+        sizes = len(variants[0].train_ids), len(variants[0].test_ids)
+        return Split(name, pool, splitter, params, *sizes, variants)
+
+    def load(self, name: str, pool: str) -> Split:
+        """One split: imported, or derived exactly, or the error that says how to get it."""
+        if ((self._table["pool"] == pool) & (self._table["name"] == name)).any():
+            return self._imported(pool, name)
+        reason = "it does not follow from the images' names"
+        if rules.can_derive(name):
+            if rules.is_complete(self._metadata):
+                return rules.derive(name, pool, *rules.pool_ids(self._metadata, pool))
+            reason = (
+                f"it follows from the metadata of all {rules.N_IMAGES:,} images alone (there are "
+                f"{len(self._metadata):,})"
+            )
+        raise NotConvertedError(
+            f"The store {location(self._store)} holds no split {name!r} of the pool {pool!r}, and "
+            f"{reason}. Add the published splits with 'laion-zarr splits add'."
+        )
+
+
+def load_split(
+    name: str,
+    pool: str,
+    store: StoreLike | None = None,
+    storage_options: dict[str, Any] | None = None,
+) -> Split:
+    """One split of one pool.
+
+    Parameters
+    ----------
+    name : str
+        One of `list_splits`.
+    pool : str
+        One of `list_pools`: ``"shared"`` or a subject id.
+    store : str, Path or zarr.abc.store.Store, optional
+        If not provided, `laion_zarr.config.get_store`.
+    storage_options : dict, optional
+        For fsspec URLs.
+
+    Returns
+    -------
+    Split
+
+    Raises
+    ------
+    ValueError
+        If there is no such split or pool; lists them.
+    NotConvertedError
+        If the store neither holds the split nor can tell it.
+
+    Examples
+    --------
+    >>> from laion_zarr.splits import load_split
+    >>> load_split("random_0", "shared").split_family
+    'random'
+    """
+    name, pool = rules.check_name(name), rules.check_pool(pool)
+    return StoredSplits(store, storage_options).load(name, pool)
+
+
+def load_all_splits(
+    pool: str, store: StoreLike | None = None, storage_options: dict[str, Any] | None = None
+) -> dict[str, Split]:
+    """Every split of one pool.
+
+    Parameters
+    ----------
+    pool : str
+        One of `list_pools`.
+    store, storage_options
+        As in `load_split`.
+
+    Returns
+    -------
+    dict of str to Split
+        By name, in the order of `list_splits`.
+
+    Raises
+    ------
+    NotConvertedError
+        If one of them is not to be had.
+    """
+    pool, stored = rules.check_pool(pool), StoredSplits(store, storage_options)
+    return {name: stored.load(name, pool) for name in rules.NAMES}
+
+
+def get_train_test_ids(
+    name: str,
+    pool: str,
+    variant_id: int = 0,
+    ood_types: str | Iterable[str] | None = None,
+    store: StoreLike | None = None,
+    storage_options: dict[str, Any] | None = None,
+) -> tuple[list[str], list[str]]:
+    """Image names on either side of a split.
+
+    Parameters
+    ----------
+    name, pool : str
+        As in `load_split`.
+    variant_id : int
+        Which of the split's divisions; 0 as a rule.
+    ood_types : str or list of str, optional
+        For ``"ood"`` alone: only test images of these kinds (`list_ood_types`).
+    store, storage_options
+        As in `load_split`.
+
+    Returns
+    -------
+    train_ids, test_ids : list of str
+        Sorted as plain strings.
+
+    Examples
+    --------
+    >>> from laion_zarr.splits import get_train_test_ids
+    >>> train, test = get_train_test_ids("ood", "shared", ood_types="shape")
+    >>> all("_OOD_shape_" in name for name in test)
+    True
+    """
+    wanted = rules.check_ood_types(ood_types, rules.check_name(name))
+    split = load_split(name, pool, store, storage_options)
+    variants = {variant.variant_id: variant for variant in split.variants}
+    if variant_id not in variants:
+        raise ValueError(
+            f"Split {name!r} of {split.pool!r} has no variant {variant_id!r}; it has "
+            f"{', '.join(map(str, variants))}."
+        )
+    train, test = variants[variant_id].train_ids, variants[variant_id].test_ids
+    if wanted is not None:
+        test = [label for label in test if ood_type(label) in wanted]
+    return train, test
+
+
+def get_split_masks(
+    trials: Any,
+    name: str,
+    pool: str,
+    variant_id: int = 0,
+    ood_types: str | Iterable[str] | None = None,
+    store: StoreLike | None = None,
+    storage_options: dict[str, Any] | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which trials, or images, are on which side of a split.
+
+    Parameters
+    ----------
+    trials : pandas.DataFrame, pandas.Series, array-like of str, xarray.DataArray or xarray.Dataset
+        What was seen: a table with ``label`` or ``image_name``, the names themselves, or anything
+        of xarray that has them as a coordinate, such as betas or embeddings.
+    name, pool, variant_id, ood_types, store, storage_options
+        As in `get_train_test_ids`.
+
+    Returns
+    -------
+    train, test : numpy.ndarray, (trial,) bool
+        An image that the split does not hold is in neither.
+
+    Raises
+    ------
+    ValueError
+        If `trials` says nowhere what was seen.
+
+    Examples
+    --------
+    >>> from laion_zarr import load_subject
+    >>> from laion_zarr.splits import get_split_masks
+    >>> betas = load_subject("01").get_betas(roi="FFA1")
+    >>> train, test = get_split_masks(betas, "random_0", pool="sub-01")
+    >>> betas[train].sizes["trial"] > betas[test].sizes["trial"]
+    True
+    """
+    labels = pd.Index(_labels(trials), dtype=object)
+    ids = get_train_test_ids(name, pool, variant_id, ood_types, store, storage_options)
+    return labels.isin(ids[0]), labels.isin(ids[1])
+
+
+def assign_split(
+    obj: Labelled,
+    name: str,
+    pool: str,
+    variant_id: int = 0,
+    ood_types: str | Iterable[str] | None = None,
+    store: StoreLike | None = None,
+    storage_options: dict[str, Any] | None = None,
+) -> Labelled:
+    """Add a coordinate ``split``: on which side each trial, or image, is.
+
+    Parameters
+    ----------
+    obj : xarray.DataArray or xarray.Dataset
+        With image names as a coordinate; nothing lazy is read.
+    name, pool, variant_id, ood_types, store, storage_options
+        As in `get_train_test_ids`.
+
+    Returns
+    -------
+    xarray.DataArray or xarray.Dataset
+        The same with ``split``, str: ``"train"``, ``"test"``, or ``""`` for what the split does
+        not hold.
+
+    Examples
+    --------
+    >>> from laion_zarr import load_subject
+    >>> from laion_zarr.splits import assign_split
+    >>> betas = assign_split(load_subject("01").get_betas(roi="FFA1"), "ood", pool="sub-01")
+    >>> by_side = betas.groupby("split")
+    """
+    if not isinstance(obj, xr.DataArray | xr.Dataset):
+        raise ValueError(
+            f"assign_split takes xarray objects, got {type(obj).__name__}; for tables and arrays "
+            "use get_split_masks."
+        )
+    (dim,) = obj[_coordinate(obj)].dims
+    train, test = get_split_masks(obj, name, pool, variant_id, ood_types, store, storage_options)
+    sides = np.select([train, test], ["train", "test"], "").astype(object)
+    return obj.assign_coords(split=(dim, sides))
+
+
+def _labels(trials: Any) -> np.ndarray:
+    """Image names that trials carry, (trial,) object."""
+    if isinstance(trials, pd.DataFrame):
+        column = next((name for name in _LABELS if name in trials.columns), None)
+        if column is None:
+            raise _nameless(f"a table with the columns {', '.join(map(str, trials.columns))}")
+        trials = trials[column]
+    elif isinstance(trials, xr.Dataset) or (isinstance(trials, xr.DataArray) and trials.coords):
+        trials = trials[_coordinate(trials)]
+    labels = np.asarray(trials, dtype=object)
+    known = labels[~pd.isna(labels)]
+    if labels.ndim != 1 or not all(isinstance(label, str) for label in known):
+        kind = type(known.flat[0]).__name__ if known.size else "nothing"
+        raise _nameless(f"shape {labels.shape} of {kind}")
+    return labels
+
+
+def _coordinate(obj: xr.DataArray | xr.Dataset) -> str:
+    """Name of the coordinate that says what was seen."""
+    for name in _LABELS:
+        if name in obj.coords and obj[name].ndim == 1 and obj[name].dtype.kind in "OUT":
+            return name
+    raise _nameless(f"coordinates {', '.join(map(str, obj.coords)) or 'none'}")
+
+
+def _nameless(found: str) -> ValueError:
+    return ValueError(
+        f"Splits go by image name: expected {IMAGE_NAME.name!r} or 'label' as a coordinate or "
+        f"column, or the names themselves; found {found}."
+    )
