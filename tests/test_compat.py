@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import io
+import json
 import pickle
 import shutil
 import subprocess
@@ -22,6 +23,9 @@ from PIL import Image
 
 from laion_zarr import compat, convert, errors
 from laion_zarr.compat import _errors
+from laion_zarr.conversion import add_splits
+from laion_zarr.conversion._split_files import write_splits
+from laion_zarr.conversion.synthetic import SIZES
 
 SCRIPTS = Path(__file__).parent / "laion_fmri_scripts"
 GLM = "derivatives/glmsingle-tedana"
@@ -109,6 +113,8 @@ def data_dir(bids_root, tmp_path_factory):
     values[source.roi("laionventral").reshape(shape), 3] = np.nan
     nib.save(nib.Nifti1Image(values, image.affine, image.header), path)
     convert(root, root / "laion-fmri.zarr", progress=False)
+    folder = write_splits(root.parent / "splits", SIZES["tiny"])
+    add_splits(folder, root / "laion-fmri.zarr")
     return root
 
 
@@ -381,6 +387,35 @@ def test_pictures_by_trial(data_dir, environment):
     with h5py.File(folder / "task-images_desc-segmentations.h5") as file:
         np.testing.assert_array_equal(found["its_mask"], file["masks"][rows["mask_row"][row]])
     assert found["shown"]
+
+
+def test_divisions(data_dir, environment):
+    source, found = Source(data_dir, "sub-01"), run("divisions")
+
+    def sides(pool: str, name: str) -> list[np.ndarray]:
+        text = (data_dir.parent / "splits" / pool / f"{name}.json").read_text(encoding="utf-8")
+        (variant,) = json.loads(text)["variants"]
+        return [labels.isin(variant[side]).to_numpy() for side in ("train_ids", "test_ids")]
+
+    labels = source.all_trials()["label"]
+    betas = source.stacked(source.mask & source.roi("laionventral"))
+    train, test = sides("sub-01", "tau")
+    assert train.any()
+    assert test.any()
+    np.testing.assert_array_equal(found["x_train"], betas[train])
+    np.testing.assert_array_equal(found["x_test"], betas[test])
+    np.testing.assert_array_equal(found["by_label"], sides("sub-01", "cluster_k5_3"))
+    np.testing.assert_array_equal(found["by_list"], sides("shared", "random_2"))
+    assert all(type(mask) is np.ndarray for mask in (found["train"], *found["by_list"]))
+    np.testing.assert_array_equal(
+        found["without_ood"], betas[~labels.str.contains("_OOD_").to_numpy()]
+    )
+    assert found["cropped"] == [name for name in found["ood"] if "_OOD_cropped_" in name]
+    assert found["cropped"]
+    sizes = len(found["variant"].train_ids), len(found["variant"].test_ids)
+    assert found["family"] == ("cluster_k5_3", "sub-01", "cluster_k5", *sizes)
+    assert list(found["sizes"]) == found["listed"][1]
+    assert found["sizes"]["ood"][1] == len(found["ood"])
 
 
 # -- what comes back is an array, and the caller's own

@@ -88,6 +88,7 @@ ALLOWED: dict[str, set[str]] = {
         *("_layout", "_schema", "_store", "subject", "compat._convert"),
         *("compat.embeddings", "compat.segmentations"),
     },
+    "compat.splits": {"splits"},
     "compat.io": set(),
     "compat.brain": {"_dataset", "_schema", "templates", "compat.io"},
     "conversion.plan": {"_schema"},
