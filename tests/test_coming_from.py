@@ -65,7 +65,7 @@ def test_both_forms_agree(with_splits, bids_root, tmp_path, monkeypatch):
     new: dict[str, Any] = {}
     compared: dict[str, set[str]] = {}
     for section, was, now in pairs():
-        both = run(was.replace("laion_fmri", "laion_zarr.compat"), old, section)
+        both = run(re.sub(r"\blaion_fmri\b", "laion_zarr.compat", was), old, section)
         both &= run(now, new, section)
         both = {name for name in both if isinstance(old[name], COMPARED)}
         for name in sorted(both):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -97,7 +98,8 @@ def run(name: str) -> dict[str, Any]:
     """A user's script, with nothing but the package renamed: what it defines."""
     text = (SCRIPTS / f"{name}.py").read_text(encoding="utf-8")
     names: dict[str, Any] = {"__name__": name}
-    exec(compile(text.replace("laion_fmri", "laion_zarr.compat"), f"{name}.py", "exec"), names)
+    renamed = re.sub(r"\blaion_fmri\b", "laion_zarr.compat", text)
+    exec(compile(renamed, f"{name}.py", "exec"), names)
     return names
 
 
