@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         download_stimuli,
     )
     from laion_zarr.embeddings import load_embeddings
+    from laion_zarr.group import load_subjects
     from laion_zarr.segmentations import Segmentations
     from laion_zarr.stimuli import Stimuli, load_stimuli
     from laion_zarr.subject import load_subject
@@ -38,6 +39,7 @@ _HOMES = {
     "load_embeddings": "laion_zarr.embeddings",
     "load_stimuli": "laion_zarr.stimuli",
     "load_subject": "laion_zarr.subject",
+    "load_subjects": "laion_zarr.group",
     "verify": "laion_zarr.conversion",
 }
 
@@ -56,6 +58,7 @@ __all__ = [
     "load_embeddings",
     "load_stimuli",
     "load_subject",
+    "load_subjects",
     "verify",
 ]
 

@@ -124,6 +124,16 @@ def check(store: Store, key: str, data: bytes | None, expected: tuple[int, int])
     return data
 
 
+def subjects_in(store: Store) -> list[str]:
+    """Subjects of a store, sorted, as its manifest lists them."""
+    root, manifest = fetch(store, ["zarr.json", MANIFEST])
+    parse_root(store, root)
+    if manifest is None:
+        raise damaged(store, MANIFEST, "is missing")
+    groups = parse_manifest(store, MANIFEST, manifest)["groups"]
+    return sorted(group for group in groups if group.startswith("sub-"))
+
+
 _LAST_ENTRY = b',\n "crc32c": '
 _END = b"\n}"
 

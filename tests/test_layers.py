@@ -65,6 +65,10 @@ ALLOWED: dict[str, set[str]] = {
     },
     "_split_rules": {"errors", "_layout"},
     "splits": {*BASE, "_layout", "_split_rules", "_store", "config"},
+    "analysis": {"_schema"},
+    "group": {
+        *(*BASE, "_layout", "_repr", "_store", "analysis", "config", "stimuli", "subject"),
+    },
     "_repr": {"_schema"},
     "engine": set(),
     "subject": {

@@ -1,0 +1,203 @@
+"""Several subjects at once, on the images that all of them saw."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+import xarray as xr
+
+from laion_zarr import _repr
+from laion_zarr._layout import is_shared, subject_id
+from laion_zarr._schema import DEFAULT_MASK, TRIAL
+from laion_zarr._store import StoreLike, location, open_store, subjects_in
+from laion_zarr.analysis import average_repeats
+from laion_zarr.config import get_store
+from laion_zarr.errors import NotConvertedError
+from laion_zarr.stimuli import load_stimuli
+from laion_zarr.subject import Subject, load_subject
+
+
+def load_subjects(
+    subjects: str | Sequence[str],
+    store: StoreLike | None = None,
+    storage_options: dict[str, Any] | None = None,
+) -> Group:
+    """Open several subjects of the store; reads metadata and labels only.
+
+    Parameters
+    ----------
+    subjects : str or list of str
+        Subject ids, or ``"all"`` for all that the store holds.
+    store : str, Path or zarr.abc.store.Store, optional
+        If not provided, `laion_zarr.config.get_store`.
+    storage_options : dict, optional
+        For fsspec URLs.
+
+    Returns
+    -------
+    Group
+
+    Raises
+    ------
+    SubjectNotFoundError
+        If one of them is no subject id.
+    NotConvertedError
+        If the store lacks one of them, or has none.
+
+    Examples
+    --------
+    >>> from laion_zarr import load_subjects
+    >>> group = load_subjects("all")
+    >>> [subject for subject, _ in group][0]
+    'sub-01'
+    """
+    place = get_store() if store is None else store
+    if subjects == "all":
+        ids = subjects_in(open_store(place, storage_options))
+        if not ids:
+            raise NotConvertedError(
+                f"The store {location(open_store(place, storage_options))} holds no subject yet. "
+                "Download one, then run 'laion-zarr convert'."
+            )
+    else:
+        given = [subjects] if isinstance(subjects, str) else subjects
+        ids = sorted(set(map(subject_id, given)))
+    return Group([load_subject(one, place, storage_options) for one in ids])
+
+
+class Group:
+    """Several subjects of one store, sorted by id; made by `load_subjects`."""
+
+    def __init__(self, subjects: Sequence[Subject]) -> None:
+        self._subjects = {subject.subject_id: subject for subject in subjects}
+
+    def __len__(self) -> int:
+        return len(self._subjects)
+
+    def __iter__(self) -> Iterator[tuple[str, Subject]]:
+        return iter(self._subjects.items())
+
+    def __getitem__(self, key: str | int) -> Subject:
+        """Look up one subject, by id or position."""
+        if isinstance(key, int):
+            return list(self._subjects.values())[key]
+        try:
+            return self._subjects[subject_id(key)]
+        except KeyError:
+            raise KeyError(f"{key!r} is not in the group of {', '.join(self._subjects)}.") from None
+
+    def get_shared_betas(
+        self,
+        session: str | None = None,
+        roi: str | Sequence[str] | None = None,
+        mask: Any = None,
+        nc_threshold: float | None = None,
+        average: bool = False,
+        mask_source: str = DEFAULT_MASK,
+    ) -> dict[str, xr.DataArray]:
+        """Betas of the shared images, by subject; lazy.
+
+        Parameters
+        ----------
+        session : str, optional
+            Only this session. If not provided, all.
+        roi, nc_threshold, mask_source
+            Voxels, as in `Subject.get_betas`.
+        mask : array-like of bool, xarray.DataArray, or dict of them by subject id, optional
+            As in `Subject.get_betas`; people differ in their voxels, so a dict as a rule.
+        average : bool
+            Whether to average over repeats: one row per image, the same images in the same order
+            for every subject, whatever each saw when and how often.
+
+        Returns
+        -------
+        dict of str to xarray.DataArray
+            (trial, voxel), or with `average` (image, voxel): images that every subject of the
+            group saw, sorted by name as plain strings; see `laion_zarr.analysis.average_repeats`.
+
+        Raises
+        ------
+        NotConvertedError
+            If the store lacks the session, the mask or the noise ceiling of one of them.
+        ValueError
+            If one of them lacks the ROI, or they have no image in common.
+
+        Examples
+        --------
+        >>> from laion_zarr import load_subjects
+        >>> means = load_subjects("all").get_shared_betas(roi="face", average=True)
+        >>> names = [betas["image"].values.tolist() for betas in means.values()]
+        >>> all(other == names[0] for other in names)
+        True
+        """
+        found = {}
+        for one, subject in self:
+            own = mask[one] if isinstance(mask, Mapping) else mask
+            try:
+                found[one] = subject.get_betas(
+                    session, roi, own, nc_threshold, "shared", mask_source=mask_source
+                )
+            except ValueError as error:
+                raise ValueError(f"{one}: {error}") from error
+        if not average:
+            return found
+        images = self._images(session)
+        return {
+            one: average_repeats(betas.isel({TRIAL: betas["image_name"].isin(images).values}))
+            for one, betas in found.items()
+        }
+
+    def get_shared_images(self) -> xr.DataArray:
+        """Pictures of the images that every subject of the group saw.
+
+        Returns
+        -------
+        xarray.DataArray, (image, y, x, channel) uint8, Dask-backed
+            Row by row those of ``get_shared_betas(average=True)``.
+        """
+        return self._stimuli.images.array(self._images())
+
+    def get_shared_stimulus_metadata(self) -> pd.DataFrame:
+        """Stimulus metadata of the images that every subject of the group saw.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Row by row those of ``get_shared_betas(average=True)``.
+        """
+        table = self[0].get_stimulus_metadata().set_index("image_name", drop=False)
+        return table.loc[self._images()].reset_index(drop=True)
+
+    @property
+    def _stimuli(self) -> Any:
+        return load_stimuli(*self[0]._handle.recipe)
+
+    def _images(self, session: str | None = None) -> list[str]:
+        """Names of the shared images that everyone saw, sorted."""
+        seen: list[set[str]] = []
+        for _, subject in self:
+            trials = subject.metadata
+            if session is not None:
+                trials = trials[trials["session"].isin(subject._query.session_ids(session))]
+            seen.append({label for label in trials["label"] if is_shared(label)})
+        common = sorted(set.intersection(*seen))
+        if not common:
+            where = "" if session is None else f" in {session}"
+            raise ValueError(f"{', '.join(self._subjects)} have no image in common{where}.")
+        return common
+
+    def _facts(self) -> dict[str, Any]:
+        counts = {
+            one: f"{len(subject.get_sessions())} sessions, {len(subject.metadata):,} trials"
+            for one, subject in self
+        }
+        return {"Group": f"{len(self)} subjects", "Subjects": counts}
+
+    def __repr__(self) -> str:
+        facts = self._facts()
+        return _repr.as_text(f"Group of {facts.pop('Group')}", facts)
+
+    def _repr_html_(self) -> str:
+        return _repr.as_html(self._facts())
