@@ -420,6 +420,40 @@ def test_divisions(data_dir, environment):
     assert found["sizes"]["ood"][1] == len(found["ood"])
 
 
+def test_people(data_dir, environment):
+    found = run("people")
+    sources = {subject: Source(data_dir, subject) for subject in ("sub-01", "sub-03")}
+    assert found["ids"] == list(sources)
+    assert found["first"] == "sub-01"
+    assert found["everyone"] == 2
+    for subject, source in sources.items():
+        faces = source.mask & source.roi("face")
+        assert found["sizes"][subject] == source.betas("ses-02", faces).shape
+        keep = source.mask & source.roi("laionventral") & (source.ceiling("ses-01") >= 10)
+        shared = source.trials("ses-01")["label"].str.startswith("shared_").to_numpy()
+        betas = source.betas("ses-01", keep)[shared]
+        np.testing.assert_array_equal(found["shared"][subject], betas)
+        np.testing.assert_array_equal(found["means"][subject], betas.mean(axis=0))
+    source = sources["sub-03"]
+    np.testing.assert_array_equal(found["same"], source.ceiling("ses-01")[source.mask])
+
+    seen = [set(source.all_trials()["label"]) for source in sources.values()]
+    names = sorted(name for name in set.intersection(*seen) if name.startswith("shared_"))
+    assert found["table"]["image_name"].tolist() == names
+    table = pd.read_csv(data_dir / "stimuli" / "task-images_metadata.csv")
+    with h5py.File(data_dir / "stimuli" / "task-images_stimuli.h5") as file:
+        files = dict(zip(table["image_name"], map(bytes, file["images"][:]), strict=True))
+    encoded = [Image.open(io.BytesIO(files[name])) for name in names]
+    assert found["modes"] == {name: image.mode for name, image in zip(names, encoded, strict=True)}
+    assert "RGBA" in found["modes"].values()
+    for name, picture, stacked in zip(names, found["pictures"], found["stacked"], strict=True):
+        np.testing.assert_array_equal(np.array(picture.convert("RGB")), shown(files[name]))
+        if name.endswith(".jpg"):
+            np.testing.assert_array_equal(stacked, shown(files[name]))
+    with pytest.raises(ValueError, match="format"):
+        found["group"].get_shared_images(format="torch")
+
+
 # -- what comes back is an array, and the caller's own
 
 

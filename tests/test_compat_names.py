@@ -140,16 +140,23 @@ splits      get_train_test_ids(name, pool, variant_id=0, ood_types=None)
 splits      get_split_masks(trials, name, pool, variant_id=0, ood_types=None)
 splits      Split(name, pool, splitter, params, n_train, n_test, variants)
 splits      SplitVariant(variant_id, train_ids, test_ids)
+group       load_subjects(subjects)
+group       Group(subjects_dict)
+group       Group.get_shared_betas(session, roi=None, mask=None, nc_threshold=None,
+                mask_source="anatomical")
+group       Group.get_shared_images(format="pil")
+group       Group.get_shared_stimulus_metadata()
 derivatives localizer_statmap_path(subject, task, contrast, session)
 derivatives localizer_effect_path(subject, task, condition, session, run)
 """
 
 TOP_LEVEL = """
-Captions DataDirNotSetError DataNotDownloadedError DataNotFoundError Embeddings
+Captions DataDirNotSetError DataNotDownloadedError DataNotFoundError Embeddings Group
 LicenseNotAcceptedError NoMatchingDataError Segmentations Stimuli StimuliNotDownloadedError Subject
 SubjectNotFoundError __version__ as_displayed_rgb dataset_initialize describe download_captions
 download_embeddings download_segmentations download_stimuli get_data_dir get_rois get_subjects
-load_embeddings load_stimuli load_subject request_stimulus_access resolve_subject_id set_data_dir
+load_embeddings load_stimuli load_subject load_subjects
+request_stimulus_access resolve_subject_id set_data_dir
 """
 
 _RAW = "raw BIDS files are neither downloaded nor converted: read them with nibabel and pandas"
@@ -207,6 +214,7 @@ def instances(store):
         "Embeddings": compat.load_embeddings(store=store),
         "Segmentations": compat.Segmentations(store=store),
         "Captions": compat.Captions(store=store),
+        "Group": compat.load_subjects("all", store),
     }
 
 

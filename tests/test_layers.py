@@ -93,6 +93,7 @@ ALLOWED: dict[str, set[str]] = {
         *("compat.embeddings", "compat.segmentations"),
     },
     "compat.splits": {"splits"},
+    "compat.group": {"_schema", "_store", "group", "compat._convert", "compat.subject"},
     "compat.io": set(),
     "compat.brain": {"_dataset", "_schema", "templates", "compat.io"},
     "conversion.plan": {"_schema"},

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         request_stimulus_access,
     )
     from laion_zarr.compat.embeddings import Embeddings, load_embeddings
+    from laion_zarr.compat.group import Group, load_subjects
     from laion_zarr.compat.segmentations import Segmentations
     from laion_zarr.compat.stimuli import Stimuli, as_displayed_rgb, load_stimuli
     from laion_zarr.compat.subject import Subject, load_subject, resolve_subject_id
@@ -46,6 +47,7 @@ _HOMES = {
     "DataNotDownloadedError": "_errors",
     "DataNotFoundError": "_errors",
     "Embeddings": "embeddings",
+    "Group": "group",
     "LicenseNotAcceptedError": "_errors",
     "NoMatchingDataError": "_errors",
     "Segmentations": "segmentations",
@@ -66,6 +68,7 @@ _HOMES = {
     "load_embeddings": "embeddings",
     "load_stimuli": "stimuli",
     "load_subject": "subject",
+    "load_subjects": "group",
     "request_stimulus_access": "download",
     "resolve_subject_id": "subject",
     "set_data_dir": "config",
@@ -77,6 +80,7 @@ __all__ = [
     "DataNotDownloadedError",
     "DataNotFoundError",
     "Embeddings",
+    "Group",
     "LicenseNotAcceptedError",
     "NoMatchingDataError",
     "Segmentations",
@@ -97,6 +101,7 @@ __all__ = [
     "load_embeddings",
     "load_stimuli",
     "load_subject",
+    "load_subjects",
     "request_stimulus_access",
     "resolve_subject_id",
     "set_data_dir",
