@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-
-from laion_zarr.conversion import add_splits
-from laion_zarr.conversion._split_files import write_splits
-from laion_zarr.conversion.synthetic import SIZES
 
 PAGE = Path(__file__).parents[1] / "docs" / "coming-from-laion_fmri.md"
 COMPARED = (np.ndarray, xr.DataArray, pd.DataFrame, pd.Series, int, np.integer)
@@ -47,14 +42,6 @@ def check(was: Any, now: Any, what: str) -> None:
         np.testing.assert_allclose(now, was, rtol=1e-4, atol=1e-5, err_msg=what)
     else:
         np.testing.assert_array_equal(now, was, err_msg=what)
-
-
-@pytest.fixture
-def with_splits(store, tmp_path):
-    """`store` with splits of its images."""
-    path = Path(shutil.copytree(store, tmp_path / store.name))
-    add_splits(write_splits(tmp_path / "splits", SIZES["tiny"]), path)
-    return path
 
 
 def test_both_forms_agree(with_splits, bids_root, tmp_path, monkeypatch):

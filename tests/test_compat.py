@@ -25,8 +25,6 @@ from PIL import Image
 from laion_zarr import compat, convert, errors
 from laion_zarr.compat import _errors
 from laion_zarr.conversion import add_splits
-from laion_zarr.conversion._split_files import write_splits
-from laion_zarr.conversion.synthetic import SIZES
 
 SCRIPTS = Path(__file__).parent / "laion_fmri_scripts"
 GLM = "derivatives/glmsingle-tedana"
@@ -104,7 +102,7 @@ def run(name: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def data_dir(bids_root, tmp_path_factory):
+def data_dir(bids_root, own_splits, tmp_path_factory):
     """A data directory with its store; one more trial has NaN where there are ROIs."""
     root = Path(shutil.copytree(bids_root, tmp_path_factory.mktemp("old") / "data"))
     source = Source(root, "sub-01")
@@ -115,8 +113,7 @@ def data_dir(bids_root, tmp_path_factory):
     values[source.roi("laionventral").reshape(shape), 3] = np.nan
     nib.save(nib.Nifti1Image(values, image.affine, image.header), path)
     convert(root, root / "laion-fmri.zarr", progress=False)
-    folder = write_splits(root.parent / "splits", SIZES["tiny"])
-    add_splits(folder, root / "laion-fmri.zarr")
+    add_splits(own_splits, root / "laion-fmri.zarr")
     return root
 
 
@@ -391,11 +388,11 @@ def test_pictures_by_trial(data_dir, environment):
     assert found["shown"]
 
 
-def test_divisions(data_dir, environment):
+def test_divisions(data_dir, own_splits, environment):
     source, found = Source(data_dir, "sub-01"), run("divisions")
 
     def sides(pool: str, name: str) -> list[np.ndarray]:
-        text = (data_dir.parent / "splits" / pool / f"{name}.json").read_text(encoding="utf-8")
+        text = (own_splits / pool / f"{name}.json").read_text(encoding="utf-8")
         (variant,) = json.loads(text)["variants"]
         return [labels.isin(variant[side]).to_numpy() for side in ("train_ids", "test_ids")]
 
