@@ -13,6 +13,7 @@ from laion_zarr import _schema as schema
 from laion_zarr._lazy import LazyBetas, LazyMap, SubjectHandle
 from laion_zarr._schema import NC, ROI, SESSION, TRIAL, TRIALS_PART, VOXEL, VOXELS_PART
 from laion_zarr._select import trial_blocks, voxel_blocks
+from laion_zarr._selected import SelectedBetas
 
 
 def voxel_positions(voxels: np.ndarray, shape: tuple[int, ...], affine: np.ndarray) -> xr.Dataset:
@@ -83,19 +84,17 @@ def build_dataset(handle: SubjectHandle) -> xr.Dataset:
     """
     sessions = handle.stored.sessions
     dataset = _trial_side(handle).merge(_voxel_side(handle), combine_attrs="no_conflicts")
-    counts = dataset["session"].to_series().value_counts()
-    n_trials = {session: int(counts[session]) for session in sessions}
-    n_voxels = dataset.sizes[VOXEL]
-    betas = LazyBetas(handle, n_trials, n_voxels)
     dataset["betas"] = xr.Variable(
-        (TRIAL, VOXEL), indexing.LazilyIndexedArray(betas), schema.BETAS.attributes
+        (TRIAL, VOXEL),
+        indexing.LazilyIndexedArray(lazy_betas(handle, dataset)),
+        schema.BETAS.attributes,
     )
     dataset = dataset.assign_coords({SESSION: np.array(sessions, dtype=object)})
     maps = [handle.stored.parts.get(schema.maps_part(session)) for session in sessions]
     present = {name for part in maps if part is not None for name in part.arrays()}
     for name, spec in schema.MAP_ARRAYS.items():
         if name in present:
-            lazy = LazyMap(handle, name, sessions, n_voxels)
+            lazy = LazyMap(handle, name, sessions, dataset.sizes[VOXEL])
             dataset[name] = xr.Variable(
                 (SESSION, VOXEL), indexing.LazilyIndexedArray(lazy), spec.attributes
             )
@@ -105,6 +104,13 @@ def build_dataset(handle: SubjectHandle) -> xr.Dataset:
         "laion_zarr_version": version("laion-zarr"),
     }
     return dataset
+
+
+def lazy_betas(handle: SubjectHandle, labels: xr.Dataset) -> LazyBetas:
+    """All betas of a subject, along the trials and voxels of its labels."""
+    counts = labels["session"].to_series().value_counts()
+    n_trials = {session: int(counts[session]) for session in handle.stored.sessions}
+    return LazyBetas(handle, n_trials, labels.sizes[VOXEL])
 
 
 def owned(dataset: xr.Dataset) -> xr.Dataset:
@@ -121,19 +127,15 @@ def owned(dataset: xr.Dataset) -> xr.Dataset:
     return dataset.assign(copies)
 
 
-def chunked(
-    dataset: xr.Dataset, handle: SubjectHandle, union: np.ndarray, chunks: dict[str, Any]
-) -> xr.Dataset:
+def chunked(dataset: xr.Dataset, selected: SelectedBetas, chunks: dict[str, Any]) -> xr.Dataset:
     """Make the betas of a selection Dask-backed, in blocks that read just what they need.
 
     Parameters
     ----------
     dataset : xarray.Dataset
-        A selection of `build_dataset`, with lazily indexed betas.
-    handle : SubjectHandle
-        Where it comes from.
-    union : numpy.ndarray, (voxel,) int
-        Position of each selected voxel in the stored union.
+        A selection of `build_dataset`.
+    selected : SelectedBetas
+        The betas that belong to it.
     chunks : dict
         Block sizes by dim; what is not named follows sessions and slabs.
     """
@@ -141,8 +143,9 @@ def chunked(
 
     blocks = {
         TRIAL: trial_blocks(dataset["session"].values),
-        VOXEL: voxel_blocks(union),
+        VOXEL: voxel_blocks(selected.voxels),
     } | chunks
-    token = tokenize(handle, union, dataset[TRIAL].values, str(blocks))
-    betas = dataset["betas"].variable.chunk(blocks, name=f"betas-{token}")
-    return dataset.assign(betas=betas)
+    positions = selected.trials.tobytes(), selected.voxels.tobytes()
+    token = tokenize(selected.betas.handle, *positions, str(blocks))
+    data = selected.chunked((blocks[TRIAL], blocks[VOXEL]), f"betas-{token}")
+    return dataset.assign(betas=xr.Variable((TRIAL, VOXEL), data, dataset["betas"].attrs))

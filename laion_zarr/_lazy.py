@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,13 +65,13 @@ class LazyArray(BackendArray, ABC):
 
     def __getitem__(self, key: indexing.ExplicitIndexer) -> np.ndarray:
         return indexing.explicit_indexing_adapter(
-            key, self.shape, indexing.IndexingSupport.OUTER, self._outer
+            key, self.shape, indexing.IndexingSupport.OUTER, self.outer
         )
 
-    def _outer(self, key: tuple[Any, ...]) -> np.ndarray:
+    def outer(self, key: tuple[Any, ...]) -> np.ndarray:
+        """Values at the positions of each axis; an integer drops its axis."""
         positions = [np.arange(n)[k] for n, k in zip(self.shape, key, strict=True)]
         values = self._read(*map(np.atleast_1d, positions))
-        # An integer indexer drops its axis.
         return values[tuple(0 if np.ndim(index) == 0 else slice(None) for index in positions)]
 
     @abstractmethod
@@ -134,6 +135,26 @@ class LazyBetas(LazyArray):
                 found[targets[where]] = chunk[inside]
             else:
                 found[np.ix_(targets[where], pick.out)] = chunk[np.ix_(inside, pick.trials)]
+
+    def by_session(
+        self, voxels: np.ndarray
+    ) -> Iterator[tuple[slice, Iterator[tuple[np.ndarray, np.ndarray]]]]:
+        """Read some voxels session by session, chunk by chunk.
+
+        Yields
+        ------
+        trials : slice
+            Of the session.
+        parts : iterator of (rows, where)
+            Rows (voxel, trial), the caller's to write into, and their places in `voxels`.
+        """
+        stored, first = self.handle.storage_order()[voxels], 0
+        for session, n_trials in self.n_trials.items():
+            chunks = self.handle.betas(session).gather(stored, (n_trials,))
+            # Fancy indexing copies: a chunk's own memory is used again for the next.
+            rows = ((chunk[inside], where) for chunk, inside, where in chunks)
+            yield slice(first, first + n_trials), rows
+            first += n_trials
 
 
 @dataclass(frozen=True)

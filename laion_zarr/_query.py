@@ -9,10 +9,11 @@ import numpy as np
 import xarray as xr
 
 from laion_zarr import _select
-from laion_zarr._dataset import build_dataset, chunked, owned
+from laion_zarr._dataset import build_dataset, chunked, lazy_betas, owned
 from laion_zarr._layout import session_id
 from laion_zarr._lazy import SubjectHandle
 from laion_zarr._schema import ALL_SESSIONS_NC, NC, SESSION, TRIAL, VOXEL, maps_part
+from laion_zarr._selected import SelectedBetas
 from laion_zarr.errors import NotConvertedError
 
 
@@ -28,6 +29,7 @@ class Query:
     def __init__(self, handle: SubjectHandle) -> None:
         self._handle = handle
         self.lazy = build_dataset(handle)
+        self.betas = lazy_betas(handle, self.lazy)
 
     def __reduce__(self) -> tuple[type[Query], tuple[SubjectHandle]]:
         return Query, (self._handle,)  # labels are read again where this is sent to
@@ -125,7 +127,7 @@ class Query:
             rows = np.flatnonzero(self.lazy[SESSION].to_series().isin(sessions))
         positions = {TRIAL: trials, VOXEL: voxels, SESSION: rows}
         picked = self.lazy.isel({dim: _select.compact(keep) for dim, keep in positions.items()})
-        return chunked(owned(picked), self._handle, voxels, blocks)
+        return chunked(owned(picked), SelectedBetas(self.betas, trials, voxels), blocks)
 
     def ceiling(self, session: str | None, desc: object) -> xr.DataArray:
         """A noise-ceiling map over the stored union."""

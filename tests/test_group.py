@@ -228,7 +228,7 @@ def test_average_repeats_of_embeddings(sub):
 
 
 def test_average_repeats_needs_names(sub):
-    with pytest.raises(ValueError, match="needs 'image_name' as a coordinate"):
+    with pytest.raises(ValueError, match="'image_name' must be a coordinate"):
         average_repeats(sub.get_noise_ceiling(desc="NoiseceilingAllrep"))
 
 

@@ -1,0 +1,221 @@
+"""Statistics against plain numpy on data in memory, however they are read."""
+
+from __future__ import annotations
+
+import dask
+import numpy as np
+import pytest
+import xarray as xr
+from test_sample import EXPECTED, SAMPLE
+
+from laion_zarr import convert, load_subject
+from laion_zarr.analysis import average_repeats, noise_ceiling, split_half_reliability, zscore
+
+
+def scores(values, groups):
+    """Z-scores of each column within groups, NaN left out; float64."""
+    found = np.full(values.shape, np.nan)
+    for group in set(groups):
+        here = np.array([other == group for other in groups])
+        part = values[here].astype(np.float64)
+        for column in range(part.shape[1]):
+            known = part[:, column][~np.isnan(part[:, column])]
+            if len(known) and known.std() > 0:
+                found[here, column] = (part[:, column] - known.mean()) / known.std()
+    return found
+
+
+def means_of(values, labels):
+    names = sorted(set(labels))
+    found = np.full((len(names), values.shape[1]), np.nan)
+    for row, name in enumerate(names):
+        mine = values[np.array([label == name for label in labels])].astype(np.float64)
+        for column in range(values.shape[1]):
+            known = mine[:, column][~np.isnan(mine[:, column])]
+            if len(known):
+                found[row, column] = known.mean()
+    return names, found
+
+
+def ceiling_of(values, labels):
+    """Noise ceiling of each column of z-scores, voxel by voxel, image by image."""
+    found = np.full(values.shape[1], np.nan)
+    for column in range(values.shape[1]):
+        variances, parts = [], []
+        for name in set(labels):
+            mine = values[np.array([label == name for label in labels]), column]
+            if len(mine) > 1:
+                parts.append(1 / len(mine))  # NaN or not, as in the release's maps
+            mine = mine[~np.isnan(mine)]
+            if len(mine) > 1:
+                variances.append(mine.var(ddof=1))
+        if variances:
+            noise = np.mean(variances)
+            signal = max(0, 1 - noise)
+            if noise == 0:
+                found[column] = 100
+            else:
+                snr = signal / noise
+                found[column] = 100 * snr / (snr + np.mean(parts))
+    return found
+
+
+def reliability_of(values, labels):
+    found = np.full(values.shape[1], np.nan)
+    for column in range(values.shape[1]):
+        halves = []
+        for name in sorted(set(labels)):
+            mine = values[np.array([label == name for label in labels]), column]
+            if len(mine) > 1:
+                pair = [half[~np.isnan(half)] for half in (mine[0::2], mine[1::2])]
+                if all(map(len, pair)):
+                    halves.append([half.mean() for half in pair])
+        if len(halves) > 2:
+            a, b = np.array(halves).T
+            if a.std() > 0 and b.std() > 0:
+                found[column] = np.corrcoef(a, b)[0, 1]
+    return found
+
+
+# Sums of float32 betas of some 60 trials; z-scores divide by a deviation of the same size.
+CLOSE = {"rtol": 2e-5, "atol": 2e-5}
+
+
+@pytest.fixture
+def betas(sub):
+    """All trials of some hundred voxels, NaN among them, and whatever else the release has."""
+    whole = sub.get_betas()
+    some = np.random.default_rng(0).permutation(whole.sizes["voxel"])[:90]
+    lost = np.flatnonzero(np.isnan(whole.values).any(axis=0))[:10]
+    mask = np.zeros(whole.sizes["voxel"], dtype=bool)
+    mask[[*some, *lost]] = True
+    return sub.get_betas(mask=mask)
+
+
+def forms(betas):
+    """The same betas in every form in which they may come."""
+    return {
+        "as read": betas,
+        "in other blocks": betas.chunk({"trial": 7, "voxel": 13}),
+        "computed": betas + np.float32(0),
+        "in memory": betas.compute(),
+        "the other way round": betas.transpose("voxel", "trial"),
+    }
+
+
+@pytest.mark.parametrize("by", ["session", "run"])
+def test_zscore(betas, by):
+    names = ["session", "run"][: 1 + (by == "run")]
+    groups = list(zip(*(betas[name].values for name in names), strict=True))
+    expected = scores(betas.values, groups)
+    for what, given in forms(betas).items():
+        found = zscore(given, by)
+        assert dask.is_dask_collection(found.data) == dask.is_dask_collection(given.data)
+        assert found.dims == given.dims
+        assert found.dtype == np.float32
+        assert set(found.coords) == set(given.coords)
+        values = found.transpose("trial", "voxel").values
+        np.testing.assert_allclose(values, expected, **CLOSE, err_msg=what)
+    assert betas.attrs["units"] == "percent signal change"
+
+
+def test_zscore_keeps_blocks_that_hold_sessions(betas):
+    assert zscore(betas).chunks == betas.chunks
+    assert zscore(betas.chunk({"trial": 7})).chunks[0] == (betas.sizes["trial"],)
+
+
+def test_what_does_not_vary_has_no_score():
+    coords = {"session": ("trial", ["a", "a", "b", "b"]), "image_name": ("trial", list("xyxy"))}
+    betas = xr.DataArray([[1.0, 2], [1, 4], [5, 2], [7, 2]], coords, ("trial", "voxel"))
+    expected = [[np.nan, -1], [np.nan, 1], [-1, np.nan], [1, np.nan]]
+    np.testing.assert_array_equal(zscore(betas), expected)
+
+
+def test_averages(betas):
+    names, expected = means_of(betas.values, betas["image_name"].values.tolist())
+    for what, given in forms(betas).items():
+        found = average_repeats(given)
+        assert found["image"].values.tolist() == names
+        np.testing.assert_allclose(
+            found.transpose("image", "voxel"), expected, **CLOSE, err_msg=what
+        )
+        assert found["n_trials"].sum() == betas.sizes["trial"]
+        assert found["unique_or_shared"].dims == ("image",)
+
+
+@pytest.mark.parametrize("by", ["session", "run", None])
+@pytest.mark.parametrize("subset", [False, True])
+def test_noise_ceiling(betas, by, subset):
+    labels = betas["image_name"].values
+    trials = np.array(["_12rep_" in label for label in labels]) if subset else None
+    values = betas.values
+    if by is not None:
+        names = ["session", "run"][: 1 + (by == "run")]
+        values = scores(values, list(zip(*(betas[name].values for name in names), strict=True)))
+    keep = slice(None) if trials is None else trials
+    expected = ceiling_of(values[keep], labels[keep].tolist())
+    assert np.isfinite(expected).sum() > 50
+    for what, given in forms(betas).items():
+        found = noise_ceiling(given, by, trials)
+        assert dask.is_dask_collection(found.data) == dask.is_dask_collection(given.data)
+        assert found.dims == ("voxel",)
+        assert found["voxel"].equals(betas["voxel"])
+        assert "session" not in found.coords
+        # In percent, of differences of float32 z-scores.
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-3, err_msg=what)
+
+
+def test_split_half_reliability(betas):
+    values = scores(betas.values, betas["session"].values.tolist())
+    expected = reliability_of(values, betas["image_name"].values.tolist())
+    assert np.isfinite(expected).sum() > 50
+    for what, given in forms(betas).items():
+        found = split_half_reliability(given)
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4, err_msg=what)
+
+
+@pytest.mark.parametrize("subject", ["sub-01", "sub-03"])
+def test_ceilings_of_the_sample(subject, sample_store):
+    sub = load_subject(subject, sample_store)
+    for source in ("anatomical", "rsquare"):
+        betas = sub.get_betas(mask_source=source)
+        labels = betas["image_name"].to_series().reset_index(drop=True)
+        often = labels.str.contains("_12rep_").to_numpy()
+        for which, trials in {"4rep": ~often, "12rep": often, "Allrep": None}.items():
+            agrees(
+                noise_ceiling(betas, trials=trials),
+                sub.get_noise_ceiling(desc=f"Noiseceiling{which}", mask_source=source),
+            )
+        for session in sub.get_sessions():
+            agrees(
+                noise_ceiling(sub.get_betas(session, mask_source=source)),
+                sub.get_noise_ceiling(session, mask_source=source),
+            )
+
+
+def agrees(found, released):
+    """Ceilings are the release's; what cannot be told is NaN, and 0 there."""
+    told = ~np.isnan(found.values)
+    assert told.sum() > 4000
+    np.testing.assert_allclose(found.values[told], released.values[told], rtol=1e-5, atol=1e-3)
+    assert not np.nan_to_num(released.values[~told]).any()
+
+
+@pytest.fixture(scope="module")
+def sample_store(tmp_path_factory):
+    if not EXPECTED.is_dir():
+        pytest.skip("the sample is absent")
+    path = tmp_path_factory.mktemp("sample") / "s.zarr"
+    convert(SAMPLE / "data", path, parts=["betas", "anatomy"], progress=False)
+    return path
+
+
+def test_wrong_arguments(betas):
+    with pytest.raises(ValueError, match="by one of session, run, got 'day'"):
+        zscore(betas, "day")
+    with pytest.raises(ValueError, match="'run' must be a coordinate"):
+        zscore(betas.drop_vars("run"), "run")
+    with pytest.raises(ValueError, match="'image_name' must be a coordinate"):
+        noise_ceiling(betas.drop_vars("image_name"))
+    with pytest.raises(ValueError, match="trials must be boolean, one value for each of the 51"):
+        noise_ceiling(betas, trials=[0, 1])
