@@ -72,12 +72,13 @@ SIZES = {
 }
 
 
-def _names(size: Size) -> list[str]:
+def image_names(size: Size) -> list[str]:
+    """Names of all images, in an order of their own."""
     numbers = np.random.default_rng(0).permutation(size.images)
     return [f"shared_4rep_LAION_cluster_{number}_i{number % 46}.jpg" for number in numbers]
 
 
-def _picture(rng: np.random.Generator, side: int) -> bytes:
+def picture(rng: np.random.Generator, side: int) -> bytes:
     """A JPEG about as large as a photograph of that side."""
     coarse = Image.fromarray(rng.integers(0, 256, (side // 8, side // 8, 3), dtype=np.uint8))
     smooth = np.asarray(coarse.resize((side, side), Image.Resampling.BICUBIC), np.int16)
@@ -96,7 +97,8 @@ def _mask(rng: np.random.Generator, side: int) -> NDArray[np.uint8]:
     return (np.hypot(y - centre[0], x - centre[1]) < radius * (1 + wobble)).astype(np.uint8)
 
 
-def _write_pictures(root: Path, names: list[str], make: Callable[[int], bytes]) -> None:
+def write_pictures(root: Path, names: list[str], make: Callable[[int], bytes]) -> None:
+    """The pictures' files and their metadata."""
     path = root / layout.STIMULUS_IMAGES
     path.parent.mkdir(parents=True, exist_ok=True)
     with h5py.File(path, "w") as file:
@@ -109,7 +111,8 @@ def _write_pictures(root: Path, names: list[str], make: Callable[[int], bytes]) 
     table.to_csv(root / layout.STIMULUS_METADATA, index=False)
 
 
-def _write_embeddings(root: Path, names: list[str]) -> None:
+def write_embeddings(root: Path, names: list[str]) -> None:
+    """Embeddings by every model, in an order of their own."""
     rng = np.random.default_rng(1)
     order = rng.permutation(len(names))
     for model, n_features in MODELS.items():
@@ -150,16 +153,19 @@ def _write_captions(root: Path, names: list[str]) -> None:
     table.sample(frac=1, random_state=0).to_csv(root / layout.CAPTIONS, index=False)
 
 
-def _write_subject(root: Path, size: Size, names: list[str]) -> None:
+def write_subject(
+    root: Path, size: Size, names: list[str], grid: tuple[int, int, int] = GRID
+) -> None:
+    """A subject that is all brain, and a trial table of each session."""
     rng = np.random.default_rng(4)
     mask = root / layout.anatomy(SUBJECT, "brain_mask", layout.FUNCTIONAL_RES)
     mask.parent.mkdir(parents=True)
-    nib.save(nib.Nifti1Image(np.ones(GRID, np.uint8), np.eye(4)), mask)
+    nib.save(nib.Nifti1Image(np.ones(grid, np.uint8), np.eye(4)), mask)
     for number in range(1, size.sessions + 1):
         session = f"ses-{number:02d}"
         betas = root / layout.betas(SUBJECT, session)
         betas.parent.mkdir(parents=True)
-        values = rng.standard_normal((*GRID, size.trials)).astype(np.float32)
+        values = rng.standard_normal((*grid, size.trials)).astype(np.float32)
         nib.save(nib.Nifti1Image(values, np.eye(4)), betas)
         # A subject sees a quarter of the images, each about five times.
         labels = rng.choice(names[: max(1, len(names) // 4)], size.trials)
@@ -170,15 +176,15 @@ def _write_subject(root: Path, size: Size, names: list[str]) -> None:
 
 def make(root: Path, size: Size) -> None:
     """Write both mirrors: everything at full count, and large pictures."""
-    names, rng = _names(size), np.random.default_rng(5)
-    small = [_picture(rng, 32) for _ in range(DISTINCT)]
-    _write_pictures(root / "many", names, lambda row: small[row % DISTINCT])
-    _write_embeddings(root / "many", names)
+    names, rng = image_names(size), np.random.default_rng(5)
+    small = [picture(rng, 32) for _ in range(DISTINCT)]
+    write_pictures(root / "many", names, lambda row: small[row % DISTINCT])
+    write_embeddings(root / "many", names)
     _write_masks(root / "many", size, names)
     _write_captions(root / "many", names)
-    _write_subject(root / "many", size, names)
-    large = [_picture(rng, size.side) for _ in range(DISTINCT)]
-    _write_pictures(root / "large", names[: size.large], lambda row: large[row % DISTINCT])
+    write_subject(root / "many", size, names)
+    large = [picture(rng, size.side) for _ in range(DISTINCT)]
+    write_pictures(root / "large", names[: size.large], lambda row: large[row % DISTINCT])
 
 
 def _nbytes(*paths: Path) -> int:

@@ -27,10 +27,17 @@ T2W = np.array([6, 420, 190, 60, 980, 540, 330, 450], np.float32)
 _CENTRE = np.array([24, 0, 2], np.float32)
 _FISSURE = 1.2  # half the gap between the hemispheres, mm
 _RIBBON = 3.0  # thickness of the cortex, mm
+# Depth below the shell of the cortex's inner and outer surface, and of where regions are drawn, mm.
+SURFACE_DEPTHS = {"white": 0.3 + _RIBBON, "pial": 0.3}
+_MIDDLE = _RIBBON / 2
 _FOLD_RADIUS = 50.0  # the sphere on which the folds are drawn, mm
 _FOLD_LENGTH = 25.0  # from one sulcus to the next but one, mm
 # From the MNI coordinates in which the regions are listed to the head's.
 _FROM_MNI = np.array([0, 15, -10], np.float32)
+# Directions from the centre of the right hemisphere to those on fsaverage's sphere: the linear map
+# that brings fsaverage5's pial vertices closest to their places (least squares, the back of the
+# brain counted three times).
+_TO_FSAVERAGE = np.array([[1.2, 0, 0.03], [0.14, 0.75, 0.31], [0.02, -0.25, 0.96]])
 _SLAB = 200_000  # points evaluated at once: bounds the memory of a large grid
 
 
@@ -328,22 +335,71 @@ def scan(head: Head, grid: Grid) -> Anatomy:
     return Anatomy(mixed[0], mixed[1], brain, inside, mixed[2])
 
 
-def _on_cortex(head: Head, rays: Points, right: bool) -> Points:
-    """Where rays from the centre of a hemisphere cross the middle of its cortex."""
+def to_mni(head: Head) -> NDArray[np.float64]:
+    """Affine from the head's mm to the MNI mm in which its regions are listed."""
+    affine = np.diag([*(1 / head.scale.astype(float)), 1.0])
+    affine[:3, 3] = -_FROM_MNI
+    return affine
+
+
+def _on_cortex(head: Head, rays: Points, right: bool, depth: float = _MIDDLE) -> Points:
+    """Where rays from the centre of a hemisphere reach a depth below its shell."""
     low: Volume = np.zeros(len(rays), np.float32)
     high: Volume = np.full(len(rays), 130, np.float32)
     for _ in range(20):
         middle = (low + high) * np.float32(0.5)
         points: Points = _CENTRE + rays * middle[:, None]
-        depth = np.minimum(_cerebrum(points), points[:, 0] - _FISSURE)
-        inside = depth > _RIBBON / 2
+        inside = np.minimum(_cerebrum(points), points[:, 0] - _FISSURE) > depth
         low, high = np.where(inside, middle, low), np.where(inside, high, middle)
     points = _CENTRE + rays * low[:, None]
     points[:, 0] *= 1 if right else -1
     return (points * head.scale).astype(np.float32)
 
 
-def surface(head: Head, hemi: str, frequency: int) -> Points:
+def _corner_faces(corners: NDArray) -> list[tuple[int, int, int]]:
+    """Faces of the icosahedron."""
+    near = np.isclose(((corners[:, None] - corners) ** 2).sum(-1), 4)
+    return [
+        (a, b, c)
+        for a, b, c in np.ndindex(12, 12, 12)
+        if a < b < c and near[a, b] and near[b, c] and near[a, c]
+    ]
+
+
+def _parts(frequency: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Lattice of a divided triangle: steps to its corners (n, 3), small triangles (m, 3)."""
+    steps = [(i, j, frequency - i - j) for i, j in np.ndindex(frequency + 1, frequency + 1)]
+    kept = [step for step in steps if step[2] >= 0]
+    number = {step[:2]: k for k, step in enumerate(kept)}
+    small = []
+    for i, j in number:
+        if i + j < frequency:
+            small.append((number[i, j], number[i + 1, j], number[i, j + 1]))
+        if i + j < frequency - 1:
+            small.append((number[i + 1, j], number[i + 1, j + 1], number[i, j + 1]))
+    return np.array(kept), np.array(small)
+
+
+def _geodesic_sphere(frequency: int) -> tuple[Points, NDArray[np.intp]]:
+    """Directions of the vertices of a geodesic sphere, and its triangles, seen from outside."""
+    golden = (1 + 5**0.5) / 2
+    signs = np.array([(a, b) for a in (-1, 1) for b in (-golden, golden)])
+    corners = np.concatenate([np.roll(np.c_[np.zeros(4), signs], k, axis=1) for k in range(3)])
+    steps, small = _parts(frequency)
+    faces = _corner_faces(corners)
+    points = np.concatenate([steps / frequency @ corners[list(face)] for face in faces])
+    triangles = np.concatenate([small + k * len(steps) for k in range(len(faces))])
+    # Faces share their edges: one vertex each, numbered as they first come.
+    _, first, which = np.unique(points.round(6), axis=0, return_index=True, return_inverse=True)
+    triangles = np.argsort(np.argsort(first))[which.ravel()][triangles]
+    points = points[np.sort(first)]
+    rays = points / np.linalg.norm(points, axis=1, keepdims=True)
+    inwards = np.linalg.det(rays[triangles]) < 0
+    triangles[inwards] = triangles[inwards, ::-1]
+    return rays.astype(np.float32), triangles
+
+
+def surface(head: Head, hemi: str, frequency: int, depth: float = _MIDDLE) -> Points:
     """Vertices of a hemisphere's surface: a geodesic sphere laid on the cortex.
 
     Parameters
@@ -354,23 +410,24 @@ def surface(head: Head, hemi: str, frequency: int) -> Points:
         ``"L"`` or ``"R"``.
     frequency : int
         Parts of each edge of the icosahedron: ``10 * frequency**2 + 2`` vertices.
+    depth : float
+        Below the shell of the cortex, mm.
     """
-    golden = (1 + 5**0.5) / 2
-    signs = np.array([(a, b) for a in (-1, 1) for b in (-golden, golden)])
-    corners = np.concatenate([np.roll(np.c_[np.zeros(4), signs], k, axis=1) for k in range(3)])
-    near = np.isclose(((corners[:, None] - corners) ** 2).sum(-1), 4)
-    faces = [
-        (a, b, c)
-        for a, b, c in np.ndindex(12, 12, 12)
-        if a < b < c and near[a, b] and near[b, c] and near[a, c]
-    ]
-    steps = [(i, j, frequency - i - j) for i, j in np.ndindex(frequency + 1, frequency + 1)]
-    weights = np.array([step for step in steps if step[2] >= 0]) / frequency
-    points = np.concatenate([weights @ corners[list(face)] for face in faces])
-    # Faces share their edges: one vertex each.
-    points = points[np.sort(np.unique(points.round(6), axis=0, return_index=True)[1])]
-    rays = points / np.linalg.norm(points, axis=1, keepdims=True)
-    return _on_cortex(head, rays.astype(np.float32), hemi == "R")
+    return _on_cortex(head, _geodesic_sphere(frequency)[0], hemi == "R", depth)
+
+
+def surface_faces(hemi: str, frequency: int) -> NDArray[np.intp]:
+    """Triangles of a hemisphere's surface, seen from outside."""
+    faces = _geodesic_sphere(frequency)[1]
+    return faces if hemi == "R" else faces[:, ::-1]
+
+
+def registered_sphere(hemi: str, frequency: int) -> Points:
+    """Vertices of a hemisphere's surface on fsaverage's sphere, of radius 100."""
+    points = _geodesic_sphere(frequency)[0] @ _TO_FSAVERAGE
+    points *= 100 / np.linalg.norm(points, axis=1, keepdims=True)
+    points[:, 0] *= 1 if hemi == "R" else -1
+    return points.astype(np.float32)
 
 
 def region_names(subject: str) -> list[str]:

@@ -142,7 +142,7 @@ def draw(sub: Subject, store: Path, faces: xr.DataArray, trial: int, path: Path)
 
 
 def _draw_brain(figure: Any, sub: Subject, store: Path) -> None:
-    from laion_zarr.plots import axial_slices, mosaic
+    from laion_zarr.plots import axial_slices, mosaic, upright
 
     t1w = StoredParts(open_store(store), sub.subject_id).load(ANATOMY_PART, ["t1w"])["t1w"]
     ceiling = sub.get_noise_ceiling(desc=ALL_SESSIONS_NC)
@@ -155,9 +155,11 @@ def _draw_brain(figure: Any, sub: Subject, store: Path) -> None:
         outlines[roi] = np.zeros(t1w.shape, dtype=bool)
         outlines[roi].reshape(-1)[mask[VOXEL].values] = mask.values
     ax = figure.subplots()
+    affine = np.array(sub.dataset.attrs["affine"])
+    volume, t1w, brain = (upright(found, affine) for found in (volume, t1w, brain))
+    outlines = {roi: upright(region, affine) for roi, region in outlines.items()}
     levels = axial_slices(brain, _LEVELS)
-    # The release's grids are LAS: the first axis runs from right to left.
-    style: dict[str, Any] = {"cmap": "hot", "vmin": 0, "vmax": 100, "sides": ("R", "L")}
+    style: dict[str, Any] = {"cmap": "hot", "vmin": 0, "vmax": 100}
     shown = mosaic(ax, volume, t1w, outlines, levels, **style)
     ax.set_title(f"{sub.subject_id}: noise ceiling above {_SHOWN} % over T1w (synthetic data)")
     figure.colorbar(shown, ax=ax, label="noise ceiling (%)", shrink=0.8)

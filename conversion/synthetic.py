@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path, PurePosixPath
 
 import nibabel as nib
@@ -21,6 +22,7 @@ from tqdm import tqdm
 
 from laion_zarr import _layout as layout
 from laion_zarr.conversion import _experiment as experiment
+from laion_zarr.conversion import _freesurfer as freesurfer
 from laion_zarr.conversion import _phantom as phantom
 from laion_zarr.conversion import _stimulus_files as files
 from laion_zarr.conversion._experiment import SIZES, Size
@@ -82,6 +84,16 @@ class _Folder:
         }
         self.text(folder / "dataset_description.json", json.dumps(content, indent=2) + "\n")
 
+    def packed(self, path: PurePosixPath, pieces: Iterable[bytes]) -> None:
+        """Write a gzip file of pieces as they come."""
+        # Neither name nor time goes into the gzip header: same numbers, same bytes.
+        with (
+            self.target(path).open("wb") as raw,
+            igzip.IGzipFile("", "wb", compresslevel=1, fileobj=raw, mtime=0) as stream,
+        ):
+            for piece in pieces:
+                stream.write(piece)
+
     def series(
         self,
         path: PurePosixPath,
@@ -101,15 +113,8 @@ class _Folder:
         header.set_qform(grid.affine, "scanner")
         no_extension = bytes(4)
         header["vox_offset"] = len(header.binaryblock) + len(no_extension)
-        # Neither name nor time goes into the gzip header: same numbers, same bytes.
-        with (
-            self.target(path).open("wb") as raw,
-            igzip.IGzipFile("", "wb", compresslevel=1, fileobj=raw, mtime=0) as stream,
-        ):
-            stream.write(header.binaryblock + no_extension)
-            stream.write(first.tobytes())
-            for volume in volumes:
-                stream.write(volume.tobytes())
+        start = (header.binaryblock + no_extension, first.tobytes())
+        self.packed(path, chain(start, (volume.tobytes() for volume in volumes)))
 
     def volume(
         self,
@@ -139,9 +144,21 @@ def _write_anatomy(folder: _Folder, model: experiment.Model) -> None:
             folder.volume(path, grid, values.round().astype(dtype), about)
         path = layout.anatomy(subject, "brain_mask", res)
         folder.volume(path, grid, scan.brain.astype(np.uint8), {"Type": "Brain"})
+    _write_recon(folder, model, fine, scans[None][1].t1w)
 
 
-def _label_text(subject: str, vertices: phantom.Points, mask: phantom.Mask) -> str:
+def _write_recon(
+    folder: _Folder, model: experiment.Model, grid: phantom.Grid, t1w: phantom.Volume
+) -> None:
+    """Write the FreeSurfer recon of a T1w image."""
+    size, subject, head = model.size, model.subject, phantom.Head.of(model.subject)
+    cube = freesurfer.geometry(size, subject)
+    folder.packed(layout.recon_volume(subject), [freesurfer.orig(cube, grid, t1w)])
+    freesurfer.write_surfaces(folder.root, head, size, cube)
+    folder.text(layout.recon_talairach(subject), freesurfer.talairach(head, cube))
+
+
+def _label_text(subject: str, vertices: NDArray, mask: phantom.Mask) -> str:
     """Format a label as FreeSurfer does: vertex, position, value."""
     lines = [f"#!ascii label  , from subject {subject} vox2ras=TkReg", str(mask.sum())]
     for vertex in np.flatnonzero(mask):
@@ -164,6 +181,7 @@ def _gifti_text(hemi: str, mask: phantom.Mask) -> str:
 def _write_regions(folder: _Folder, model: experiment.Model) -> None:
     """Write each region as volume and, per hemisphere, as surface map and label."""
     subject, head = model.subject, phantom.Head.of(model.subject)
+    centre = freesurfer.geometry(model.size, subject).centre
     for name, mask in model.regions.items():
         path = layout.roi_volume(subject, phantom.REGIONS[name].category, name)
         about = {"Type": "ROI", "Label": name, "Space": "T1w"}
@@ -178,7 +196,7 @@ def _write_regions(folder: _Folder, model: experiment.Model) -> None:
             )
             folder.text(gifti, _gifti_text(hemi, mask))
             folder.sidecar(gifti, {"Type": "ROI", "Label": name, "Space": "fsnative"})
-            folder.text(label, _label_text(subject, vertices, mask))
+            folder.text(label, _label_text(subject, vertices - centre, mask))
 
 
 def _write_trials(folder: _Folder, size: Size, subject: str, session: str) -> None:
@@ -246,7 +264,7 @@ def _write_root(folder: _Folder, size: Size) -> None:
     top = PurePosixPath()
     folder.text(top / "README", NOTE + "\n")
     folder.description(top, "LAION-fMRI (synthetic)", "raw")
-    for derivative in (layout.GLM, layout.ROIS, layout.ANATOMY):
+    for derivative in (layout.GLM, layout.ROIS, layout.ANATOMY, layout.FREESURFER):
         folder.description(derivative, derivative.name, "derivative")
     people = pd.DataFrame({"participant_id": layout.SUBJECTS})
     people = people.assign(age="n/a", sex="n/a", handedness="n/a")

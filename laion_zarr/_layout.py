@@ -29,6 +29,8 @@ _EMBEDDINGS = re.compile(rf"{STIMULI}/task-images_desc-([A-Za-z0-9]+)_embeddings
 
 FUNCTIONAL_RES = "1pt8"
 HEMIS = ("L", "R")
+RECON_SURFACES = ("white", "pial")
+RECON_SPHERE = "sphere.reg"
 SURFACE_FORMATS = ("func.gii", "label")
 ANATOMY_KINDS = {"t1w": "T1w", "t2w": "T2w", "brain_mask": "desc-brain_mask"}
 # Per-session maps: the store's name of each, and its entities in the file name.
@@ -139,6 +141,21 @@ def anatomy(subject: str, kind: str, res: str | None) -> PurePosixPath:
 def freesurfer_dir(subject: str) -> PurePosixPath:
     """FreeSurfer recon of a subject."""
     return FREESURFER / subject
+
+
+def recon_surface(subject: str, hemi: str, name: str) -> PurePosixPath:
+    """Surface of the recon; `name` is one of `RECON_SURFACES` or `RECON_SPHERE`."""
+    return freesurfer_dir(subject) / "surf" / f"{hemi.lower()}h.{name}"
+
+
+def recon_volume(subject: str) -> PurePosixPath:
+    """Volume whose geometry the recon's surfaces follow."""
+    return freesurfer_dir(subject) / "mri" / "orig.mgz"
+
+
+def recon_talairach(subject: str) -> PurePosixPath:
+    """The recon's affine to MNI305."""
+    return freesurfer_dir(subject) / "mri" / "transforms" / "talairach.lta"
 
 
 def roi_volume(subject: str, category: str, roi: str) -> PurePosixPath:

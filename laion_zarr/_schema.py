@@ -21,6 +21,8 @@ ROI = "roi"
 NC = "nc"
 SESSION = "session_id"
 GRID = "grid"
+VERTEX = "vertex"
+HEMI = "hemi"
 IMAGE = "image"
 
 # Measured: 128 voxels x all trials of a session is ~0.5 MB, and a region of ~500 voxels then reads
@@ -112,7 +114,7 @@ TRIAL_LABELS = ("session", "run", "beta_index", "image_name")
 
 _PER_VOXEL = (VOXEL,)
 _PER_TRIAL = (TRIAL,)
-_GRID_DIMS = ("x", "y", "z")
+GRID_DIMS = ("x", "y", "z")
 
 VOXEL_INDEX = ArraySpec(
     VOXEL, _PER_VOXEL, "int32", "flat C-order index into the functional grid, in storage order"
@@ -185,9 +187,9 @@ TRIAL_ARRAYS = _specs(
 )
 
 ANATOMY_ARRAYS = _specs(
-    ArraySpec("t1w", _GRID_DIMS, "float32", "T1-weighted image on the functional grid"),
-    ArraySpec("t2w", _GRID_DIMS, "float32", "T2-weighted image on the functional grid"),
-    ArraySpec("brain_mask", _GRID_DIMS, "bool", "anatomical brain mask on the functional grid"),
+    ArraySpec("t1w", GRID_DIMS, "float32", "T1-weighted image on the functional grid"),
+    ArraySpec("t2w", GRID_DIMS, "float32", "T2-weighted image on the functional grid"),
+    ArraySpec("brain_mask", GRID_DIMS, "bool", "anatomical brain mask on the functional grid"),
     ArraySpec(
         "brain_mask_full",
         ("x_full", "y_full", "z_full"),
@@ -199,7 +201,7 @@ ANATOMY_ARRAYS = _specs(
 
 def surface_mask(roi: str) -> ArraySpec:
     """ROI on the surface of one hemisphere, in the group ``hemi-L`` or ``hemi-R``."""
-    return ArraySpec(roi, ("vertex",), "bool", f"vertex is in {roi} (func.gii)")
+    return ArraySpec(roi, (VERTEX,), "bool", f"vertex is in {roi} (func.gii)")
 
 
 def surface_label(roi: str) -> ArraySpec:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from laion_zarr._base import SubjectBase
 from laion_zarr._keys import TrialKeys
-from laion_zarr._schema import IMAGES_PART, METADATA_PART, STIMULI_GROUP, TRIALS_PART
+from laion_zarr._schema import (
+    DEFAULT_MASK,
+    IMAGES_PART,
+    METADATA_PART,
+    STIMULI_GROUP,
+    TRIALS_PART,
+)
 from laion_zarr._stimulus_handle import StimuliHandle
 from laion_zarr._store import Part, StoredParts, location
 from laion_zarr.captions import ImageCaptions
@@ -16,6 +24,9 @@ from laion_zarr.embeddings import SubjectEmbeddings
 from laion_zarr.errors import NotConvertedError, StimuliNotDownloadedError, StoreError
 from laion_zarr.images import SubjectImages
 from laion_zarr.segmentations import ImageSegmentations
+
+if TYPE_CHECKING:
+    from laion_zarr.torch_data import LaionFMRIDataset
 
 
 class SubjectStimuli(SubjectBase):
@@ -98,3 +109,63 @@ class SubjectStimuli(SubjectBase):
         if stimuli not in ("shared", "unique"):
             raise ValueError(f"stimuli must be 'shared', 'unique' or None, got {stimuli!r}.")
         return int((table["unique_or_shared"] == stimuli).sum())
+
+    def to_torch_dataset(
+        self,
+        session: str | Sequence[str] | None = None,
+        roi: str | Sequence[str] | None = None,
+        mask: Any = None,
+        nc_threshold: float | None = None,
+        image_transform: Callable[[Any], Any] | None = None,
+        mask_source: str = DEFAULT_MASK,
+        include: str | Sequence[str] = ("image",),
+    ) -> LaionFMRIDataset:
+        """Trials for PyTorch's ``DataLoader``; needs PyTorch (``pip install torch``).
+
+        Betas and embeddings are read at once: up to 2 GiB of betas are kept in memory, more go into
+        a scratch file in the temporary folder (``TMPDIR``), from which they stream. Pictures are
+        read and decoded batch by batch.
+
+        Parameters
+        ----------
+        session : str or list of str, optional
+            One session or several, whose trials follow each other in order. If not provided, all.
+        roi, mask, nc_threshold, mask_source
+            Voxels, as in `get_betas`.
+        image_transform : callable, optional
+            Takes each picture, a float32 tensor (3, H, W) in 0-1, and gives what the item holds.
+        include : list of str
+            Any of ``"image"``, ``"caption"`` and ``"embedding:<model>"``; may be empty.
+
+        Returns
+        -------
+        LaionFMRIDataset
+            Map-style ``torch.utils.data.Dataset`` of dicts: ``betas`` (voxel,) float32, percent
+            signal change, NaN kept, voxel by voxel those of `get_betas`; ``image`` as above, RGB as
+            displayed; ``embedding:<model>`` (feature,) float32, NaN where the model gave none;
+            ``caption``, the best one by people, ``""`` where there is none; ``image_name``,
+            ``session``; ``rep_index``, how often the subject had seen the image before.
+
+        Raises
+        ------
+        ImportError
+            If PyTorch is not installed.
+        StimuliNotDownloadedError
+            If the store lacks what `include` asks for.
+        ValueError
+            If `include` or `mask` is not as above, or trials have no label.
+
+        Examples
+        --------
+        >>> from torch.utils.data import DataLoader
+        >>> from laion_zarr import load_subject
+        >>> data = load_subject("01").to_torch_dataset(roi="face", include=["embedding:CLIP"])
+        >>> batch = next(iter(DataLoader(data, batch_size=32, shuffle=True)))
+        >>> batch["betas"].dtype
+        torch.float32
+        """
+        from laion_zarr.torch_data import LaionFMRIDataset
+
+        return LaionFMRIDataset(
+            self, session, roi, mask, nc_threshold, image_transform, mask_source, include
+        )

@@ -31,6 +31,7 @@ from laion_zarr._schema import IMAGE, IMAGE_NAME, PERCENT, TRIAL, VOXEL
 from laion_zarr._selected import SelectedBetas, source_of
 
 COUNT = "n_trials"
+_UNITS = "standard deviations"
 _NAME = IMAGE_NAME.name
 # Of all trials and some voxels: what a task holds, beside a sorted copy of it.
 _BLOCK_BYTES = 128 << 20
@@ -79,7 +80,7 @@ def zscore(betas: xr.DataArray, by: str = "session") -> xr.DataArray:
     else:
         values = _scored(ordered.values, groups[:, None])
     scored = ordered.copy(data=values).transpose(*betas.dims)
-    return scored.assign_attrs(units="standard deviations")
+    return scored.assign_attrs(units=_UNITS)
 
 
 def average_repeats(betas: xr.DataArray) -> xr.DataArray:
@@ -117,9 +118,8 @@ def average_repeats(betas: xr.DataArray) -> xr.DataArray:
     """
     dim, images, codes = _images_of(betas)
     ordered = betas.transpose(dim, ...)
-    source = source_of(ordered.data)
-    if source is not None:
-        return image_betas(ordered, source, codes, None)
+    if source_of(ordered.data) is not None:
+        return image_betas(ordered, None, np.ones(len(codes), dtype=bool))
     mean = partial(_mean_by_code, codes=codes)
     if isinstance(ordered.data, da.Array):
         data = _with_all_rows(ordered.data)
@@ -130,33 +130,36 @@ def average_repeats(betas: xr.DataArray) -> xr.DataArray:
     return _by_image(ordered, images, codes, values)
 
 
-def image_betas(
-    betas: xr.DataArray, source: SelectedBetas, codes: np.ndarray, scored: np.ndarray | None
-) -> xr.DataArray:
-    """Average a selection over the repeats of each image, while it is read.
+def image_betas(betas: xr.DataArray, by: str | None, keep: np.ndarray) -> xr.DataArray:
+    """Z-score and average selected betas while they are read.
 
     Parameters
     ----------
     betas : xarray.DataArray, (trial, voxel)
-        The selection, with its labels.
-    source : SelectedBetas
-        The same in the store.
-    codes : numpy.ndarray, (trial,) int
-        Number of each trial's image, in the order of their names; -1 for a trial that is left out.
-    scored : numpy.ndarray, (trial,) int, optional
-        Trials that are z-scored together, if any are.
+        As `Subject.get_betas` returns them.
+    by : {"session", "run", None}
+        As in `zscore`; None for no scores.
+    keep : numpy.ndarray, (trial,) bool
+        Trials to average, after all were scored.
+
+    Returns
+    -------
+    xarray.DataArray, (image, voxel) float32, Dask-backed
     """
-    counted = betas[_NAME].values[codes >= 0]
-    images = np.unique(counted.astype(str))
-    groups = _of_subject(source, codes, scored)
+    source = source_of(betas.data)
+    assert source is not None
+    scored = None if by is None else _groups(betas, by)
+    kept = betas.isel({TRIAL: keep})
+    _, images, codes = _images_of(kept)
+    of_trials = np.full(len(betas), -1)
+    of_trials[keep] = codes
     assert isinstance(source.betas, LazyBetas)
-    lazy = LazyImageBetas(source.betas, groups)
-    every = np.arange(len(images))
+    lazy = LazyImageBetas(source.betas, _of_subject(source, of_trials, scored))
     name = f"images-{tokenize(lazy, source.voxels.tobytes())}"
-    columns = _columns(len(images) * 4, betas.data.chunks[1])
-    values = SelectedBetas(lazy, every, source.voxels).chunked((-1, columns), name)
-    kept = betas.isel({TRIAL: codes >= 0})
-    return _by_image(kept, images, codes[codes >= 0], values)
+    columns = _columns(4 * len(images), betas.chunks[1] if betas.chunks else ())
+    values = SelectedBetas(lazy, np.arange(len(images)), source.voxels).chunked((-1, columns), name)
+    averaged = _by_image(kept, images, codes, values)
+    return averaged if by is None else averaged.assign_attrs(units=_UNITS)
 
 
 def noise_ceiling(

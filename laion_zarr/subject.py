@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
-from laion_zarr import _repr, _select, templates
-from laion_zarr._anatomy import MirrorAnatomy
+from laion_zarr import _repr, _select, analysis
+from laion_zarr._brain_space import BrainSpace
 from laion_zarr._layout import subject_id
 from laion_zarr._lazy import SubjectHandle
 from laion_zarr._regions import Regions
@@ -63,7 +61,7 @@ def load_subject(
     return Subject(SubjectHandle(get_store() if store is None else store, storage_options, found))
 
 
-class Subject(Regions, MirrorAnatomy, SubjectStimuli):
+class Subject(Regions, BrainSpace, SubjectStimuli):
     """One subject of the store; made by `load_subject`.
 
     Arrays come back as lazy, labelled `xarray` objects. Voxels are in ascending C order of the
@@ -215,6 +213,47 @@ class Subject(Regions, MirrorAnatomy, SubjectStimuli):
         keep_trials = self._query.trials(ids, None, stimuli, None)
         return self._query.select(keep_trials, keep_voxels, chunks=chunks)["betas"]
 
+    def get_image_betas(
+        self,
+        roi: str | Sequence[str] | None = None,
+        mask: Any = None,
+        nc_threshold: float | None = None,
+        stimuli: str | None = None,
+        zscore: str | None = "session",
+        mask_source: str = DEFAULT_MASK,
+    ) -> xr.DataArray:
+        """Betas of all sessions, z-scored and averaged over the repeats of each image, lazy.
+
+        Each block reads its voxels once, session after session; no trial is ever kept.
+
+        Parameters
+        ----------
+        roi, mask, nc_threshold, mask_source
+            Voxels, as in `get_betas`.
+        stimuli : {"shared", "unique"}, optional
+            Images that every subject saw, or only this one.
+        zscore : {"session", "run", None}
+            Trials that are z-scored together before, whatever `stimuli` keeps of them. None: betas
+            are averaged as they are.
+
+        Returns
+        -------
+        xarray.DataArray, (image, voxel) float32, Dask-backed
+            In standard deviations (percent signal change without `zscore`), images sorted by name,
+            with ``n_trials`` and the labels that go with an image; see
+            `laion_zarr.analysis.average_repeats` and `laion_zarr.analysis.zscore`.
+
+        Examples
+        --------
+        >>> from laion_zarr import load_subject
+        >>> betas = load_subject("01").get_image_betas(roi="face", stimuli="shared")
+        >>> betas.dims
+        ('image', 'voxel')
+        """
+        betas = self.get_betas(None, roi, mask, nc_threshold, mask_source=mask_source)
+        keep = self._query.trials(None, None, stimuli, None)
+        return analysis.image_betas(betas, zscore, np.isin(np.arange(len(betas)), keep))
+
     # -- noise ceilings
 
     def get_noise_ceiling(
@@ -288,65 +327,6 @@ class Subject(Regions, MirrorAnatomy, SubjectStimuli):
         arrays = attributes["tsv_columns"]
         found = stored.load(ses, arrays.values())
         return pd.DataFrame({column: found[array] for column, array in arrays.items()})
-
-    # -- brain space
-
-    def get_voxel_coordinates(
-        self, roi: Any = None, mask: Any = None, mask_source: str = DEFAULT_MASK
-    ) -> xr.DataArray:
-        """Positions of the voxels in the subject's T1w space.
-
-        Parameters
-        ----------
-        roi, mask, mask_source
-            Voxels, as in `get_betas`.
-
-        Returns
-        -------
-        xarray.DataArray, (voxel, axis) float64, mm
-            ``axis`` is x, y, z.
-        """
-        voxels = self._query.voxels(roi, mask, mask_source, None, None)
-        axis = self._query.axis(voxels)
-        values = np.stack([axis[name].values for name in "xyz"], axis=1)
-        coords = {**axis.coords, "axis": list("xyz")}
-        # x, y and z are the values here.
-        return xr.DataArray(
-            values, coords=coords, dims=(VOXEL, "axis"), attrs={"units": "mm"}
-        ).drop_vars(list("xyz"))
-
-    def to_nifti(
-        self,
-        values: Any,
-        path: str | os.PathLike[str],
-        roi: Any = None,
-        mask: Any = None,
-        mask_source: str = DEFAULT_MASK,
-    ) -> Path:
-        """Write values as a NIfTI on the functional grid, 0 outside.
-
-        Parameters
-        ----------
-        values : xarray.DataArray or array-like, (voxel,) or (trial, voxel)
-            A DataArray is placed by its ``voxel`` labels, whatever their order; an array follows
-            the axis that `roi`, `mask` and `mask_source` select.
-        path : str or os.PathLike
-            Ends in ``.nii`` or ``.nii.gz``.
-        roi, mask, mask_source
-            Voxels, as in `get_betas`.
-
-        Returns
-        -------
-        pathlib.Path
-            The file: float32, 4-D for (trial, voxel).
-        """
-        if isinstance(values, xr.DataArray) and VOXEL in values.coords:
-            axis = self._query.lazy[[VOXEL]]
-        else:
-            axis = self._query.axis(self._query.voxels(roi, mask, mask_source, None, None))
-        shape, affine = self._grid
-        placed, voxels = templates.place(values, axis, int(np.prod(shape)))
-        return templates.write_nifti(placed, voxels, shape, affine, path)
 
     def _facts(self) -> dict[str, Any]:
         where = location(self._handle.stored.store)

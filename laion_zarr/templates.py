@@ -1,23 +1,42 @@
-"""From the voxel axis back into the brain: NIfTI on the functional grid."""
+"""From the voxel axis back into the brain: volumes, NIfTI, fsaverage and MNI305."""
 
 from __future__ import annotations
 
 import gzip
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import xarray as xr
 
-from laion_zarr._schema import VOXEL
+from laion_zarr import _recon, _resample
+from laion_zarr._recon import Recon
+from laion_zarr._schema import GRID_DIMS, HEMI, MM, TRIAL, VERTEX, VOXEL
+
+Grid = tuple[tuple[int, ...], np.ndarray]  # shape and affine
 
 # Dask-backed values are computed this many trials at a time.
 _TRIALS_AT_ONCE = 64
+# A Dask block of what is made from values, and of the values it is made from, is at most about
+# this large; never less than one trial.
+_BLOCK_BYTES = 64 << 20
+# As nilearn samples a volume along a surface: ten points on the normal, to 3 mm on either side.
+_OFFSETS = np.linspace(3, -3, 10)
+# 2 mm, axes to the right, front and top, in FSL's and SPM's field of view: holds the whole brain.
+MNI305_SHAPE = (91, 109, 91)
+MNI305_AFFINE = np.array([[2.0, 0, 0, -90], [0, 2, 0, -126], [0, 0, 2, -72], [0, 0, 0, 1]])
+# An axis that leans by less, mm per mm, is along the space's own: microns over a brain.
+_OBLIQUE = 1e-6
+TARGETS = ("fsaverage", "MNI305")
+INTERPOLATIONS = ("linear", "nearest")
 
 
-def place(values: object, axis: xr.Dataset, n_grid: int) -> tuple[xr.DataArray, np.ndarray]:
+def place(
+    values: object, axis: xr.Dataset, n_grid: int, which: str
+) -> tuple[xr.DataArray, np.ndarray]:
     """Say where on the grid each value goes.
 
     Parameters
@@ -28,6 +47,8 @@ def place(values: object, axis: xr.Dataset, n_grid: int) -> tuple[xr.DataArray, 
         Carries the voxel axis that unlabelled values follow, as its ``voxel`` coordinate.
     n_grid : int
         Voxels of the whole grid.
+    which : str
+        What that axis is, for the error.
 
     Returns
     -------
@@ -35,29 +56,182 @@ def place(values: object, axis: xr.Dataset, n_grid: int) -> tuple[xr.DataArray, 
     voxels : numpy.ndarray, (voxel,) int
         Flat C index of each.
     """
-    voxels = axis[VOXEL].values
+    array = xr.DataArray(values)
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"values must be numbers, got the type {array.dtype}.")
     if isinstance(values, xr.DataArray) and VOXEL in values.coords:
         if VOXEL not in values.dims:
             raise ValueError("values are of one voxel; keep the axis, as in .isel(voxel=[3]).")
-        labels = values[VOXEL].values
-        if labels.size and (labels.min() < 0 or labels.max() >= n_grid):
+        voxels = values[VOXEL].values
+        if voxels.size and (voxels.min() < 0 or voxels.max() >= n_grid):
             raise ValueError(f"values name voxels beyond the grid of {n_grid:,} voxels.")
-        if len(np.unique(labels)) != len(labels):
+        if len(np.unique(voxels)) != len(voxels):
             raise ValueError("values name a voxel twice.")
-        array = values.transpose(..., VOXEL)
-        voxels = labels
     else:
-        plain = np.asarray(values)
-        if plain.ndim == 0 or plain.shape[-1] != len(voxels):
+        voxels = axis[VOXEL].values
+        if not (isinstance(values, xr.DataArray) and VOXEL in values.dims):
+            array = _by_position(array)
+        if array.ndim == 0 or array.sizes[VOXEL] != len(voxels):
             raise ValueError(
-                f"values have shape {plain.shape}, and the voxel axis has {len(voxels):,} voxels. "
-                "Pass the roi=, mask= and mask_source= they were selected with, or a DataArray "
-                "with its voxel labels."
+                f"values have shape {np.shape(array)}, and the voxel axis has {len(voxels):,} "
+                f"voxels ({which}). Pass the roi=, mask= and mask_source= they were selected "
+                "with, or a DataArray with its voxel labels."
             )
-        array = xr.DataArray(plain, dims=(*map(str, range(plain.ndim - 1)), VOXEL))
     if array.ndim > 2:
         raise ValueError(f"values must be (voxel,) or (trial, voxel), got {array.ndim} axes.")
-    return array, voxels
+    return array.transpose(..., VOXEL), voxels
+
+
+def _by_position(array: xr.DataArray) -> xr.DataArray:
+    """The last axis is voxels, the one before trials."""
+    dims = [f"axis {n}" for n in range(array.ndim - 2)] + [TRIAL, VOXEL][-array.ndim :]
+    return xr.DataArray(array.data, dims=dims[: array.ndim])
+
+
+# -- labelled, lazy
+
+
+def _in_blocks(array: xr.DataArray, n_out: int) -> xr.DataArray:
+    """Dask blocks of whole brains, of as few trials as keep them small."""
+    one = array.dtype.itemsize * max(n_out, array.sizes[VOXEL], 1)
+    fit = max(1, _BLOCK_BYTES // one)
+    chunks: dict[Any, Any] = {VOXEL: -1}
+    for dim in array.dims[:-1]:
+        blocks = array.chunksizes.get(dim, (array.sizes[dim],))
+        cut = (min(fit, n - lo) for n in blocks for lo in range(0, n, fit))
+        chunks[dim] = tuple(cut) or (0,)
+    # The labels stay in memory.
+    return array.copy(data=array.variable.chunk(chunks).data)
+
+
+def _lazily(
+    function: Callable[[np.ndarray], np.ndarray], array: xr.DataArray, sizes: Mapping[str, int]
+) -> xr.DataArray:
+    """Apply a function of (…, voxel) arrays that gives (…, *sizes), block by block."""
+    array = array.astype(np.result_type(array.dtype, np.float32), copy=False)
+    return xr.apply_ufunc(
+        function,
+        _in_blocks(array, int(np.prod(list(sizes.values())))),
+        input_core_dims=[[VOXEL]],
+        output_core_dims=[list(sizes)],
+        dask="parallelized",
+        output_dtypes=[array.dtype],
+        dask_gufunc_kwargs={"output_sizes": dict(sizes)},
+        keep_attrs=True,
+    )
+
+
+def _on_grid(array: xr.DataArray, affine: np.ndarray, space: str) -> xr.DataArray:
+    """Label a volume: grid indices, and mm along each axis where the grid is not oblique."""
+    coords: dict[str, Any] = {}
+    linear = affine[:3, :3]
+    aligned = np.allclose(linear, np.diag(linear.diagonal()), atol=_OBLIQUE * np.abs(linear).max())
+    for n, (dim, index) in enumerate(zip(GRID_DIMS, "ijk", strict=True)):
+        steps = np.arange(array.sizes[dim])
+        coords[index] = (dim, steps)
+        if aligned:
+            coords[dim] = (dim, steps * affine[n, n] + affine[n, 3], {"units": MM})
+    return array.assign_coords(coords).assign_attrs(affine=affine.tolist(), space=space)
+
+
+def unmask(
+    array: xr.DataArray, voxels: np.ndarray, shape: tuple[int, ...], affine: np.ndarray
+) -> xr.DataArray:
+    """Put placed values into volumes of the functional grid, lazily; NaN elsewhere."""
+    scatter = partial(_scatter, voxels=voxels, shape=shape)
+    volumes = _lazily(scatter, array, dict(zip(GRID_DIMS, shape, strict=True)))
+    return _on_grid(volumes, affine, "T1w")
+
+
+def _scatter(values: np.ndarray, voxels: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    volumes = np.full((*values.shape[:-1], int(np.prod(shape))), np.nan, dtype=values.dtype)
+    volumes[..., voxels] = values
+    return volumes.reshape(*values.shape[:-1], *shape)
+
+
+# -- templates
+
+
+def surface_weights(recon: Recon, grid: Grid, hemi: str, surface: str, density: str) -> Any:
+    """Weights from a grid's voxels to one hemisphere of fsaverage, through the subject's surface.
+
+    Parameters
+    ----------
+    recon : Recon
+        The subject's.
+    grid : tuple of shape and affine
+        Whose voxels.
+    hemi : {"L", "R"}
+        Hemisphere.
+    surface : str
+        One of `_recon.SURFACES`, along which the volume is sampled.
+    density : str
+        One of `_recon.DENSITIES`.
+
+    Returns
+    -------
+    scipy.sparse.csr_array, (vertex, grid)
+    """
+    (vertices, faces), sphere = recon.registered(hemi, surface)
+    across = _resample.on_sphere(_recon.fsaverage_sphere(density, hemi), *sphere)
+    used = np.unique(across.indices)
+    shape, affine = grid
+    points = _recon.moved(np.linalg.inv(affine), _resample.along_normals(vertices, faces, _OFFSETS))
+    sampled = sum(_resample.trilinear(some[used], shape) for some in points) / len(points)
+    return across[:, used] @ sampled
+
+
+def mni305_weights(recon: Recon, grid: Grid) -> Any:
+    """Weights from a grid's voxels to those of `MNI305_SHAPE`, (place, grid)."""
+    shape, affine = grid
+    to_index = np.linalg.inv(affine) @ recon.from_mni305() @ MNI305_AFFINE
+    places = np.stack(np.unravel_index(np.arange(np.prod(MNI305_SHAPE)), MNI305_SHAPE), axis=1)
+    return _resample.trilinear(_recon.moved(to_index, places), shape)
+
+
+def to_fsaverage(
+    array: xr.DataArray,
+    voxels: np.ndarray,
+    weights: Mapping[str, Any],
+    interpolation: str,
+    density: str,
+) -> xr.DataArray:
+    """Carry placed values to vertices, by weights per hemisphere; (…, hemi, vertex), lazy."""
+    from scipy.sparse import vstack
+
+    hemis = np.array(list(weights), dtype=object)
+    both = vstack(list(weights.values()), format="csr")
+    sizes = {HEMI: hemis.size, VERTEX: both.shape[0] // hemis.size}
+    carried = _carried(array, both[:, voxels], interpolation, sizes)
+    return carried.assign_coords({HEMI: hemis, VERTEX: np.arange(sizes[VERTEX])}).assign_attrs(
+        space=density
+    )
+
+
+def to_mni305(
+    array: xr.DataArray, voxels: np.ndarray, weights: Any, interpolation: str
+) -> xr.DataArray:
+    """Carry placed values to MNI305, (…, x, y, z), lazy."""
+    sizes = dict(zip(GRID_DIMS, MNI305_SHAPE, strict=True))
+    carried = _carried(array, weights[:, voxels], interpolation, sizes)
+    return _on_grid(carried, MNI305_AFFINE, "MNI305")
+
+
+def _carried(
+    array: xr.DataArray, weights: Any, interpolation: str, sizes: Mapping[str, int]
+) -> xr.DataArray:
+    if interpolation == "nearest":
+        weights = _resample.strongest(weights)
+    weights = weights.astype(np.result_type(array.dtype, np.float32))
+    carry = partial(_carry_block, weights=weights, shape=tuple(sizes.values()))
+    return _lazily(carry, array, sizes)
+
+
+def _carry_block(values: np.ndarray, weights: Any, shape: tuple[int, ...]) -> np.ndarray:
+    return _resample.carry(values, weights).reshape(*values.shape[:-1], *shape)
+
+
+# -- NIfTI
 
 
 def _header(shape: tuple[int, ...], affine: np.ndarray) -> bytes:

@@ -151,9 +151,11 @@ def copy_of(tmp_path: Path) -> Callable[[Path], Path]:
 
 @pytest.fixture(scope="session")
 def bucket_root(bids_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What is in the bucket: `bids_root` with some ROIs of one hemisphere, for speed."""
+    """What is in the bucket: `bids_root` with some ROIs of one hemisphere, without the recon."""
     rois = {path.name for path in bids_root.glob("derivatives/rois/sub-*/*")}
-    left_out = shutil.ignore_patterns("*hemi-R*", "*mask.json", *(rois - {"body", "face"}))
+    left_out = shutil.ignore_patterns(
+        "freesurfer", "*hemi-R*", "*mask.json", *(rois - {"body", "face"})
+    )
     return Path(
         shutil.copytree(bids_root, tmp_path_factory.mktemp("bucket") / "b", ignore=left_out)
     )

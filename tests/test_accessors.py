@@ -967,14 +967,14 @@ def test_anatomy_is_in_the_mirror(sub, bids_root, monkeypatch):
     assert sub.get_t2w() == bids_root / f"{ANAT}_T2w.nii.gz"
     assert sub.get_anatomical_brain_mask() == bids_root / f"{ANAT}_desc-brain_mask.nii.gz"
     assert sub.get_t1w().is_file()
-    assert not sub.has_freesurfer()
-    with pytest.raises(DataNotDownloadedError, match="freesurfer"):
-        sub.get_freesurfer_dir()
 
 
 def test_freesurfer_is_in_the_mirror(sub, tmp_path, monkeypatch):
-    (tmp_path / "derivatives/freesurfer" / SUB).mkdir(parents=True)
     monkeypatch.setenv("LAION_ZARR_DATA_DIR", str(tmp_path))
+    assert not sub.has_freesurfer()
+    with pytest.raises(DataNotDownloadedError, match="freesurfer"):
+        sub.get_freesurfer_dir()
+    (tmp_path / "derivatives/freesurfer" / SUB).mkdir(parents=True)
     assert sub.has_freesurfer()
     assert sub.get_freesurfer_dir() == tmp_path / "derivatives/freesurfer" / SUB
     assert not sub.has_anatomical()

@@ -143,6 +143,40 @@ def test_averages(betas):
         assert found["unique_or_shared"].dims == ("image",)
 
 
+@pytest.mark.parametrize("stimuli", [None, "shared", "unique"])
+@pytest.mark.parametrize("by", ["session", "run", None])
+def test_image_betas(sub, by, stimuli):
+    betas = sub.get_betas(roi=["V1v", "FFA1"], nc_threshold=5)
+    labels = betas["image_name"].values
+    values = betas.values
+    if by is not None:
+        names = ["session", "run"][: 1 + (by == "run")]
+        values = scores(values, list(zip(*(betas[name].values for name in names), strict=True)))
+    keep = np.array([stimuli is None or label.startswith(stimuli) for label in labels])
+    names, expected = means_of(values[keep], labels[keep].tolist())
+    found = sub.get_image_betas(["V1v", "FFA1"], None, 5, stimuli, by)
+    assert dask.is_dask_collection(found.data)
+    assert found["image"].values.tolist() == names
+    assert found["voxel"].equals(betas["voxel"])
+    assert found.attrs["units"] == (
+        "percent signal change" if by is None else "standard deviations"
+    )
+    counts = [labels.tolist().count(name) for name in names]
+    assert found["n_trials"].values.tolist() == counts
+    np.testing.assert_allclose(found, expected, **CLOSE)
+    # A part of it is what it is in the whole.
+    some = found.isel(image=[3, 1, 2], voxel=slice(2, 9))
+    np.testing.assert_allclose(some, expected[[3, 1, 2], 2:9], **CLOSE)
+
+
+def test_image_betas_kept_in_a_store(sub, tmp_path):
+    betas = sub.get_image_betas(roi="face")
+    betas.to_zarr(tmp_path / "face.zarr", consolidated=False)
+    again = xr.open_dataarray(tmp_path / "face.zarr", engine="zarr", consolidated=False)
+    np.testing.assert_array_equal(again, betas)
+    assert again["image"].values.tolist() == betas["image"].values.tolist()
+
+
 @pytest.mark.parametrize("by", ["session", "run", None])
 @pytest.mark.parametrize("subset", [False, True])
 def test_noise_ceiling(betas, by, subset):

@@ -1433,3 +1433,15 @@ def test_convert_raises_what_the_report_holds(mirror, new):
     put(mirror, CAPTION_TABLE, b"")
     with pytest.raises(LaionZarrError, match="2 parts could not be converted"):
         convert(mirror, new, n_workers=1, progress=False)
+
+
+def test_dataset_without_pytorch(whole_store):
+    """Its module is imported without PyTorch; making a dataset says what is missing."""
+    code = (
+        "import sys; sys.modules['torch'] = None; import laion_zarr.torch_data, laion_zarr; "
+        f"laion_zarr.load_subject('01', {str(whole_store)!r}).to_torch_dataset()"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    last = run.stderr.strip().splitlines()[-1]
+    assert last.startswith("ImportError: to_torch_dataset needs PyTorch")
+    assert "'pip install torch'" in last

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
@@ -16,6 +18,17 @@ def test_small_benchmark_of_the_stimuli(tmp_path):
     run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     figures = json.loads(out.read_text())
     assert sum(figure["budget"] is not None for figure in figures) >= 6
+    assert all(figure["what"] in run.stdout for figure in figures)
+
+
+def test_small_benchmark_of_data_loading(tmp_path):
+    pytest.importorskip("torch")
+    out = tmp_path / "figures.json"
+    script = str(BENCHMARKS / "torch_loading.py")
+    command = [sys.executable, script, "--size", "tiny", "--json", str(out)]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    figures = json.loads(out.read_text())
+    assert sum(figure["budget"] is not None for figure in figures) == 8
     assert all(figure["what"] in run.stdout for figure in figures)
 
 

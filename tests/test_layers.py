@@ -33,10 +33,13 @@ ALLOWED: dict[str, set[str]] = {
         *("errors", "_access", "_bucket", "_fetch", "_filters", "_layout", "_license", "_wanted"),
         "config",
     },
-    "plots": set(),
+    "_optional": set(),
+    "_resample": set(),
+    "_recon": {"errors", "_layout"},
+    "plots": {"_recon", "_schema"},
     "_remote": {"errors", "_layout", "_retry"},
     "_store": {*BASE, "_codec", "_remote"},
-    "templates": BASE,
+    "templates": {*BASE, "_recon", "_resample"},
     "_chunks": {*BASE, "_codec", "_store"},
     "_handle": {*BASE, "_store"},
     "_lazy": {*BASE, "_chunks", "_handle"},
@@ -60,6 +63,9 @@ ALLOWED: dict[str, set[str]] = {
     "_rois": {*BASE, "_layout", "_select", "_store"},
     "_base": {*BASE, "_lazy", "_query"},
     "_anatomy": {"errors", "_base", "_layout", "config"},
+    "_brain_space": {
+        *(*BASE, "_anatomy", "_layout", "_optional", "_recon", "plots", "templates"),
+    },
     "_regions": {*BASE, "_base", "_rois", "_select"},
     "_subject_stimuli": {
         *(*BASE, "_base", "_keys", "_stimulus_handle", "_store"),
@@ -71,11 +77,16 @@ ALLOWED: dict[str, set[str]] = {
     "group": {
         *(*BASE, "_layout", "_repr", "_store", "analysis", "config", "stimuli", "subject"),
     },
+    "_trial_rows": set(),
+    "torch_data": {
+        *("_keys", "_pictures", "_schema", "_select", "_stimulus_handle", "_trial_rows"),
+        "embeddings",
+    },
     "_repr": {"_schema"},
     "engine": set(),
     "subject": {
-        *("_anatomy", "_layout", "_lazy", "_regions", "_repr", "_schema", "_select", "_store"),
-        *("_subject_stimuli", "config", "templates"),
+        *("_brain_space", "_layout", "_lazy", "_regions", "_repr", "_schema", "_select", "_store"),
+        *("_subject_stimuli", "analysis", "config"),
     },
     # Nothing of ours imports these: they are for users alone.
     "compat._convert": {"_schema", "_store"},
@@ -159,6 +170,7 @@ ALLOWED: dict[str, set[str]] = {
     "conversion._split_files": {"_split_rules", "conversion._experiment"},
     "conversion._phantom": {"_layout"},
     "conversion._experiment": {"_layout", "conversion._phantom"},
+    "conversion._freesurfer": {"_layout", "conversion._phantom", "conversion._experiment"},
     "conversion._shapes": set(),
     "conversion._pictures": {"conversion._experiment", "conversion._shapes"},
     "conversion._stimulus_files": {
@@ -166,7 +178,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "conversion.synthetic": {
         *("errors", "_layout", "conversion._phantom", "conversion._experiment"),
-        "conversion._stimulus_files",
+        *("conversion._freesurfer", "conversion._stimulus_files"),
     },
     "conversion.info": {
         *(*BASE, "_layout", "_store", "config", "conversion.sources"),
@@ -188,11 +200,14 @@ LOCAL_IMPORTS = {
     "conversion.cli_download": {"laion_zarr"},
     "conversion.demo": {"matplotlib", "laion_zarr.plots"},
     "conversion.write": {"fcntl"},
-    "plots": {"matplotlib"},
-    "templates": {"nibabel"},
+    "plots": {"matplotlib", "nibabel", "nilearn"},
+    "_recon": {"nibabel", "nilearn", "nitransforms"},
+    "_resample": {"scipy"},
+    "templates": {"nibabel", "scipy"},
     "_dataset": {"dask"},
     "_image_files": {"PIL"},
     "_pictures": {"PIL"},  # only who looks at pictures waits for it
+    "_subject_stimuli": {"laion_zarr.torch_data"},  # which imports PyTorch
 }
 
 

@@ -13,9 +13,11 @@ DOCS = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("docs/*.md
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_code_blocks_run(page, with_splits, tmp_path, monkeypatch):
+def test_code_blocks_run(page, with_splits, bids_root, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LAION_ZARR_DATA_DIR", "")  # what a page sets is undone
     (tmp_path / "laion-zarr-demo").mkdir()
+    (tmp_path / "laion-zarr-demo" / "data").symlink_to(bids_root)
     for link in (tmp_path / "laion-zarr-demo" / "laion-fmri.zarr", tmp_path / "laion-fmri.zarr"):
         link.symlink_to(with_splits)
     text = (ROOT / page).read_text(encoding="utf-8")

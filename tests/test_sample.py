@@ -10,9 +10,12 @@ import json
 import os
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 import xarray as xr
+from nilearn.datasets import fetch_surf_fsaverage
+from nilearn.surface import load_surf_mesh
 
 from laion_zarr import convert, load_subject, verify
 from laion_zarr.subject import Subject
@@ -236,3 +239,30 @@ def test_verify_deep(sample_store):
     report = verify(sample_store, SAMPLE / "data", deep=True, progress=False)
     assert not report.notes
     assert report.n_values > 1e7 / 4
+
+
+@pytest.mark.parametrize("subject", ["sub-01", "sub-03"])
+@pytest.mark.parametrize("hemi", ["L", "R"])
+def test_a_point_lands_at_its_vertex(subjects, monkeypatch, subject, hemi):
+    """A vertex's mm by hand, a point there: largest at the nearest vertex of fsaverage5."""
+    monkeypatch.setenv("LAION_ZARR_DATA_DIR", str(SAMPLE / "data"))
+    sub, recon = subjects[subject], SAMPLE / "data/derivatives/freesurfer" / subject
+    white, _ = nib.freesurfer.read_geometry(recon / f"surf/{hemi.lower()}h.white")
+    sphere, _ = nib.freesurfer.read_geometry(recon / f"surf/{hemi.lower()}h.sphere.reg")
+    mm = white + nib.load(recon / "mri/orig.mgz").header["Pxyz_c"]
+    positions = sub.get_voxel_coordinates()
+    name = {"L": "left", "R": "right"}[hemi]
+    target = load_surf_mesh(fetch_surf_fsaverage()[f"sphere_{name}"]).coordinates
+    lateral = np.flatnonzero(np.abs(white[:, 0]) > np.abs(white[:, 0]).max() / 2)
+    for vertex in np.random.default_rng(0).choice(lateral, 5, replace=False):
+        distances = np.linalg.norm(positions.values - mm[vertex], axis=1)
+        point = xr.zeros_like(positions.sel(axis="x"))
+        # A blob, since a single voxel may lie between vertices.
+        point[:] = np.exp(-((distances / 4) ** 2))
+        both = sub.to_template(point, "fsaverage")
+        nearest = np.linalg.norm(target - sphere[vertex], axis=1).argmin()
+        found = both.sel(hemi=hemi).values
+        assert found[nearest] > 0.9 * np.nanmax(found)
+        peak = np.linalg.norm(target - target[np.nanargmax(found)], axis=1)[nearest]
+        assert peak < 15  # mm on a sphere of radius 100: a vertex of the subject's or so
+        assert np.nanmax(both.drop_sel(hemi=hemi)) < 0.2 * np.nanmax(found)

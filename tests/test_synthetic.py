@@ -569,6 +569,64 @@ def test_surface_formats_agree(root, files):
     assert counts["L"] != counts["R"]
 
 
+# The recon
+
+
+def surfaces_of(root, subject, hemi):
+    """Vertices (in FreeSurfer's mm) and faces, by name."""
+    names = (*layout.RECON_SURFACES, layout.RECON_SPHERE)
+    read = nib.freesurfer.read_geometry
+    return {name: read(root / layout.recon_surface(subject, hemi, name)) for name in names}
+
+
+@pytest.mark.parametrize(("hemi", "side"), [("L", -1), ("R", 1)])
+def test_recon_surfaces(root, files, hemi, side):
+    surfaces = surfaces_of(root, files.subject, hemi)
+    frequency = SIZE.sphere[layout.HEMIS.index(hemi)]
+    (white, faces), (pial, _), (sphere, _) = surfaces.values()
+    assert all(len(vertices) == 10 * frequency**2 + 2 for vertices, _ in surfaces.values())
+    for vertices, its_faces in surfaces.values():
+        np.testing.assert_array_equal(its_faces, faces)
+        # Closed, and seen from outside: a positive volume.
+        edges = np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]), 1)
+        assert (np.unique(edges, axis=0, return_counts=True)[1] == 2).all()
+        assert np.linalg.det(vertices[its_faces]).sum() > 0
+    np.testing.assert_allclose(np.linalg.norm(sphere, axis=1), 100, atol=1e-3)
+    # One way from the brain's surface to the sphere's: no triangle is turned over.
+    assert (np.linalg.det(sphere[faces]) > 0).all()
+    thickness = np.linalg.norm(pial - white, axis=1)
+    assert 2.8 < thickness.min() <= np.median(thickness) < 4.5  # thicker where rays slant
+    c_ras = nib.load(root / layout.recon_volume(files.subject)).header["Pxyz_c"]
+    assert (np.sign((white + c_ras)[:, 0]) == side).all()
+
+
+def test_recon_labels_are_on_its_surfaces(root, files):
+    for hemi in layout.HEMIS:
+        (white, _), (pial, _), _ = surfaces_of(root, files.subject, hemi).values()
+        text = (root / files.rois["EBA"].surfaces[hemi, "label"]).read_text().splitlines()[2:]
+        for vertex, x, y, z, _ in (line.split() for line in text):
+            label = np.array([x, y, z], float)
+            between = np.stack([white[int(vertex)], pial[int(vertex)]])
+            assert (label > between.min(0) - 0.01).all()
+            assert (label < between.max(0) + 0.01).all()
+
+
+def test_recon_volume_shows_the_same_head(root, files):
+    orig = nib.load(root / layout.recon_volume(files.subject))
+    t1w = nib.load(root / files.anatomy["t1w", None])
+    assert nib.aff2axcodes(orig.affine) == ("L", "I", "A")
+    assert (np.abs(orig.header["Pxyz_c"]) > 0.1).all()
+    # Each voxel of the one that the other covers, and none is off by half a voxel or more.
+    index = np.argwhere(np.ones(orig.shape))
+    there = nib.affines.apply_affine(np.linalg.inv(t1w.affine) @ orig.affine, index).round()
+    inside = ((there >= 0) & (there < t1w.shape)).all(1)
+    assert inside.mean() > 0.5
+    values, source = np.asarray(orig.dataobj).ravel(), np.asarray(t1w.dataobj)
+    taken = source[tuple(there[inside].astype(int).T)]
+    np.testing.assert_allclose(values[inside], taken / source.max() * 255, atol=1)
+    assert not values[~inside].any()
+
+
 # Responses
 
 

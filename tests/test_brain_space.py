@@ -1,0 +1,650 @@
+"""Values back into the brain, against nibabel, nilearn, nitransforms and plain numpy."""
+
+from __future__ import annotations
+
+import pickle
+import shutil
+import sys
+
+import dask
+import nibabel as nib
+import numpy as np
+import pytest
+import xarray as xr
+from nibabel.affines import apply_affine
+from nilearn.datasets import fetch_surf_fsaverage
+from nilearn.surface import InMemoryMesh, load_surf_mesh, vol_to_surf
+from nitransforms.base import SurfaceMesh
+from nitransforms.surface import SurfaceResampler
+
+from laion_zarr import _recon, _resample, load_subject, plots, templates
+from laion_zarr.conversion import _phantom as phantom
+from laion_zarr.errors import DataDirNotSetError, DataNotDownloadedError, SourceError
+
+SUB = "sub-01"
+RECON = f"derivatives/freesurfer/{SUB}"
+LTA = f"{RECON}/mri/transforms/talairach.lta"
+MASKS = ("anatomical", "rsquare")
+HEMIS = {"L": ("lh", "left"), "R": ("rh", "right")}
+
+
+@pytest.fixture(autouse=True)
+def _mirror(bids_root, monkeypatch):
+    monkeypatch.setenv("LAION_ZARR_DATA_DIR", str(bids_root))
+
+
+@pytest.fixture
+def recon_copy(bids_root, tmp_path, monkeypatch):
+    """A mirror with nothing but a recon, which a test may damage."""
+    shutil.copytree(bids_root / RECON, tmp_path / RECON)
+    monkeypatch.setenv("LAION_ZARR_DATA_DIR", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def image(bids_root):
+    """A mask's image of the mirror."""
+    anatomy = f"derivatives/anatomical/{SUB}/ses-PrismaAnat/anat/{SUB}_ses-PrismaAnat_space-T1w"
+    r2mean = f"{SUB}_task-images_space-T1w_stat-rsquare_desc-R2mean_statmap.nii.gz"
+    files = {
+        "anatomical": f"{anatomy}_res-1pt8_desc-brain_mask.nii.gz",
+        "rsquare": f"derivatives/glmsingle-tedana/{SUB}/{r2mean}",
+    }
+    return {mask: nib.load(bids_root / file) for mask, file in files.items()}
+
+
+@pytest.fixture(scope="module")
+def masks(image):
+    return {name: np.asarray(its.dataobj) != 0 for name, its in image.items()}
+
+
+@pytest.fixture(scope="module")
+def affine(image):
+    return image["anatomical"].affine
+
+
+def everywhere(volume):
+    """A volume as values of all voxels of the grid, by label."""
+    n_grid = int(np.prod(volume.shape[-3:]))
+    lead = volume.shape[:-3]
+    dims = [*("trial" for _ in lead), "voxel"]
+    coords = {"voxel": np.arange(n_grid)}
+    return xr.DataArray(volume.reshape(*lead, n_grid), dims=dims, coords=coords)
+
+
+def noise(shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+# -- volumes
+
+
+@pytest.mark.parametrize("mask", MASKS)
+def test_volume_to_voxels_to_nifti_to_volume(sub, masks, affine, tmp_path, mask):
+    volume = noise(masks[mask].shape)
+    volume[np.unravel_index(sub.sel(mask_source=mask)["voxel"].values[3], volume.shape)] = np.nan
+    values = volume[masks[mask]]
+    unmasked = sub.unmask(values, mask_source=mask)
+    np.testing.assert_array_equal(unmasked.values, np.where(masks[mask], volume, np.nan))
+    np.testing.assert_array_equal(unmasked.values[masks[mask]], values)
+    file = nib.load(sub.to_nifti(values, tmp_path / "out.nii.gz", mask_source=mask))
+    np.testing.assert_array_equal(np.asarray(file.dataobj), np.where(masks[mask], volume, 0))
+    for found in (file.affine, unmasked.attrs["affine"], sub.dataset.attrs["affine"]):
+        np.testing.assert_allclose(found, affine, atol=1e-5)
+
+
+def test_unmask_goes_by_label(sub, masks):
+    ceiling = sub.get_noise_ceiling(desc="NoiseceilingAllrep")
+    order = np.random.default_rng(1).permutation(ceiling.size)[::2]
+    expected = np.full(masks["anatomical"].shape, np.nan, np.float32)
+    expected.reshape(-1)[ceiling["voxel"].values[order]] = ceiling.values[order]
+    found = sub.unmask(ceiling.isel(voxel=order))
+    np.testing.assert_array_equal(found.values, expected)
+    assert found.name == ceiling.name
+    assert found.attrs["units"] == "percent"
+
+
+def test_unmask_knows_where_voxels_are(sub, affine):
+    positions = sub.get_voxel_coordinates()
+    for axis, name in enumerate("xyz"):
+        volume = sub.unmask(positions.sel(axis=name))
+        i, j, k = (positions[index].values for index in "ijk")
+        np.testing.assert_array_equal(volume.values[i, j, k], positions.values[:, axis])
+        corner = np.zeros((volume.shape[axis], 3))
+        corner[:, axis] = np.arange(volume.shape[axis])
+        np.testing.assert_allclose(volume[name], apply_affine(affine, corner)[:, axis])
+    there = positions.isel(voxel=100)
+    near = dict(
+        zip("xyz", there.values + np.array([3.0, -4.0, 5.0]), strict=True)
+    )  # voxels are 17 mm
+    found = sub.unmask(positions.sel(axis="x")).sel(near, method="nearest")
+    assert (int(found["i"]), int(found["j"]), int(found["k"])) == (
+        int(there["i"]),
+        int(there["j"]),
+        int(there["k"]),
+    )
+    assert float(found) == there.values[0]
+
+
+def test_oblique_grids_have_no_mm_along_axes():
+    shape, voxels = (2, 3, 4), np.array([5, 7])
+    values = xr.DataArray([1.0, 2.0], dims="voxel")
+    turned = np.eye(4)
+    turned[:2, :2] = [[0.8, -0.6], [0.6, 0.8]]
+    assert "x" not in templates.unmask(values, voxels, shape, turned).coords
+    leaning = np.diag([-1.8, 1.8, 1.8, 1])
+    leaning[0, 1] = 1e-9  # what rounding leaves
+    assert "x" in templates.unmask(values, voxels, shape, leaning).coords
+    swapped = np.eye(4)[[1, 0, 2, 3]]
+    assert "x" not in templates.unmask(values, voxels, shape, swapped).coords
+
+
+@pytest.mark.parametrize("dtype", [bool, np.int16, np.float16, np.float64])
+def test_numbers_of_any_type(sub, masks, dtype):
+    values = (noise(masks["anatomical"].sum()) * 100).astype(dtype)
+    found = sub.unmask(values)
+    assert found.dtype == np.result_type(dtype, np.float32)
+    np.testing.assert_array_equal(found.values[masks["anatomical"]], values.astype(float))
+
+
+# -- lazy
+
+
+@pytest.fixture
+def no_computing():
+    def refuse(*_, **__):
+        raise AssertionError("something was computed")
+
+    return dask.config.set(scheduler=refuse)
+
+
+WAYS = {
+    "unmask": lambda sub, values: sub.unmask(values),
+    "fsaverage": lambda sub, values: sub.to_template(values, "fsaverage", hemi="R"),
+    "MNI305": lambda sub, values: sub.to_template(values, "MNI305"),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_trials_stay_trials_and_lazy(sub, way, no_computing, monkeypatch):
+    betas = sub.get_betas(roi="laionventral", chunks={"voxel": 7})
+    monkeypatch.setattr(templates, "_BLOCK_BYTES", 1)
+    with no_computing:
+        found = WAYS[way](sub, betas)
+    assert found.dims[0] == "trial"
+    assert found.chunksizes["trial"] == (1,) * betas.sizes["trial"]
+    for name in ("session", "image_name", "trial"):
+        np.testing.assert_array_equal(found[name], betas[name])
+        assert found[name].chunks is None
+    some = found.isel(trial=[0, 30]).compute()
+    for trial in some["trial"].values:
+        one = WAYS[way](sub, betas.sel(trial=trial).compute())
+        np.testing.assert_array_equal(some.sel(trial=trial).values, one.values)
+    again = pickle.loads(pickle.dumps(found.isel(trial=0)))
+    np.testing.assert_array_equal(again.values, some.isel(trial=0).values)
+
+
+def test_blocks_follow_sessions(sub, monkeypatch):
+    betas = sub.get_betas()
+    n_first = int((betas["session"] == "ses-01").sum())
+    n_grid = int(np.prod(sub.dataset.attrs["shape"]))
+    monkeypatch.setattr(templates, "_BLOCK_BYTES", 10 * 4 * n_grid)
+    sizes = sub.unmask(betas).chunksizes["trial"]
+    assert max(sizes) == 10
+    assert n_first in np.cumsum(sizes)
+    assert sub.unmask(betas[:0]).shape == (0, *sub.dataset.attrs["shape"])
+
+
+def test_unlabelled_dask_arrays_are_not_computed(sub, no_computing):
+    data = dask.array.ones((4, sub.get_n_voxels()), chunks=(2, 50), dtype="float32")
+    with no_computing:
+        found = sub.unmask(data)
+    assert found.dims == ("trial", "x", "y", "z")
+    assert float(found.sum()) == data.size
+
+
+# -- weights
+
+
+def test_sampling_is_nilearns(bids_root, affine):
+    """The mean along the normals, of surfaces that c_ras moved."""
+    volume = noise((11, 13, 12))
+    for hemi, (side, _) in HEMIS.items():
+        vertices, faces = nib.freesurfer.read_geometry(bids_root / RECON / f"surf/{side}.pial")
+        c_ras = nib.load(bids_root / RECON / "mri/orig.mgz").header["Pxyz_c"]
+        assert np.abs(c_ras).max() > 10
+        mesh = InMemoryMesh(vertices + c_ras, faces)
+        expected = vol_to_surf(nib.Nifti1Image(volume, affine), mesh)
+        moved, its = _recon.Recon(SUB, lambda path: bids_root / path).surface(hemi, "pial")
+        np.testing.assert_allclose(moved, vertices + c_ras, atol=1e-4)
+        points = _resample.along_normals(moved, its, templates._OFFSETS)
+        index = apply_affine(np.linalg.inv(affine), points)
+        found = [_resample.trilinear(some, volume.shape) @ volume.ravel() for some in index]
+        np.testing.assert_allclose(np.mean(found, axis=0), expected, atol=1e-5)
+
+
+def test_spheres_are_resampled_as_nitransforms_does(bids_root):
+    sphere, faces = nib.freesurfer.read_geometry(bids_root / RECON / "surf/rh.sphere.reg")
+    targets = load_surf_mesh(fetch_surf_fsaverage()["sphere_right"]).coordinates[:400]
+    reference = SurfaceMesh.from_arrays(targets, np.array([[0, 1, 2]]))
+    resampler = SurfaceResampler(reference, SurfaceMesh.from_arrays(sphere, faces))
+    values = noise((3, len(sphere)))
+    weights = _resample.on_sphere(targets, sphere, faces)
+    # Near edges it may take the neighbouring triangle, with a weight just below 0.
+    inside = resampler.mat.toarray().min(axis=0) >= 0
+    assert inside.mean() > 0.95
+    found, expected = values @ weights.T, resampler.apply(values)
+    np.testing.assert_allclose(found[:, inside], expected[:, inside], atol=1e-4)
+    np.testing.assert_allclose(weights.sum(axis=1), 1)
+    assert weights.data.min() > 0
+
+
+def test_flat_triangles_and_points_on_vertices():
+    corners = np.array([[0, 0, 1], [1, 0, 0], [0, 1, 0], [0.5, 0.5, 0], [-1, -1, -1]], float)
+    faces = np.array([[1, 3, 2], [0, 1, 2], [0, 2, 4], [0, 4, 1], [4, 2, 1]])  # the first is flat
+    weights = _resample.on_sphere(np.eye(3) * 7, corners, faces)
+    np.testing.assert_array_equal(weights.toarray()[:, [1, 2, 0]], np.eye(3))
+
+
+def test_the_strongest_is_the_first_of_the_largest():
+    from scipy.sparse import csr_array
+
+    weights = csr_array(np.array([[0, 0.3, 0.3, 0.1], [0, 0, 0, 0], [0.2, 0, 0, 0.9]]))
+    expected = [[0, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 1]]
+    np.testing.assert_array_equal(_resample.strongest(weights).toarray(), expected)
+
+
+# -- fsaverage
+
+
+def native_position(bids_root, hemi, vertex):
+    """Scanner mm of a vertex of fsaverage5 on the subject's white surface, triangle by triangle."""
+    side, name = HEMIS[hemi]
+    sphere, faces = nib.freesurfer.read_geometry(bids_root / RECON / f"surf/{side}.sphere.reg")
+    white, _ = nib.freesurfer.read_geometry(bids_root / RECON / f"surf/{side}.white")
+    white = white + nib.load(bids_root / RECON / "mri/orig.mgz").header["Pxyz_c"]
+    target = load_surf_mesh(fetch_surf_fsaverage()[f"sphere_{name}"]).coordinates[vertex]
+    for face in faces:
+        weights = np.linalg.solve(sphere[face].T, target.astype(float))
+        if (weights > -1e-9).all():
+            return weights / weights.sum() @ white[face]
+    raise AssertionError("no triangle holds the point")
+
+
+@pytest.mark.parametrize("hemi", HEMIS)
+def test_vertices_are_where_they_are(sub, bids_root, affine, hemi):
+    """Values that say where they are: a field that trilinear interpolation gives back exactly."""
+    ijk = np.moveaxis(np.indices(sub.dataset.attrs["shape"]), 0, -1)
+    fields = everywhere(np.moveaxis(apply_affine(affine, ijk), -1, 0))
+    found = sub.to_template(fields, "fsaverage", hemi=hemi).transpose("vertex", "trial").values
+    for vertex in np.random.default_rng(2).integers(0, 10242, 60):
+        expected = native_position(bids_root, hemi, vertex)
+        np.testing.assert_allclose(found[vertex], expected, atol=1e-3)
+    # LAS or not: the left hemisphere is where x is negative.
+    assert (np.sign(found[:, 0]) == {"L": -1, "R": 1}[hemi]).all()
+
+
+def test_both_hemispheres_are_labelled(sub):
+    ceiling = sub.get_noise_ceiling(desc="NoiseceilingAllrep")
+    both = sub.to_template(ceiling, "fsaverage")
+    assert both.dims == ("hemi", "vertex")
+    assert both.attrs["space"] == "fsaverage5"
+    assert both.attrs["units"] == "percent"
+    for hemi in HEMIS:
+        one = sub.to_template(ceiling, "fsaverage", hemi=hemi)
+        assert one.dims == ("vertex",)
+        assert one["hemi"] == hemi
+        np.testing.assert_array_equal(one, both.sel(hemi=hemi))
+
+
+def test_midthickness_is_between(sub):
+    x = everywhere(np.moveaxis(np.indices(sub.dataset.attrs["shape"]), 0, -1)[..., 0].astype(float))
+    found = {
+        surface: sub.to_template(x, "fsaverage", hemi="L", surface=surface).values
+        for surface in ("white", "midthickness", "pial")
+    }
+    np.testing.assert_allclose(
+        found["midthickness"], (found["white"] + found["pial"]) / 2, atol=1e-3
+    )
+    assert np.abs(found["white"] - found["pial"]).max() > 0.1
+
+
+def test_regions_land_where_they_belong(bids_root):
+    """The synthetic recon: each region's seed, on the subject and on fsaverage."""
+    for hemi, (_, name) in HEMIS.items():
+        recon = _recon.Recon(SUB, lambda path: bids_root / path)
+        (vertices, _), (sphere, _) = recon.registered(hemi, "pial")
+        to_mni = phantom.to_mni(phantom.Head.of(SUB))
+        in_mni = apply_affine(to_mni, vertices) * [1 if hemi == "R" else -1, 1, 1]
+        files = fetch_surf_fsaverage()
+        target, pial = (
+            load_surf_mesh(files[f"{part}_{name}"]).coordinates for part in ("sphere", "pial")
+        )
+        for region in phantom.REGIONS.values():
+            seed = np.array(region.seed)
+            if not seed.any():
+                continue
+            nearest = np.linalg.norm(in_mni - seed, axis=1).argmin()
+            there = pial[np.linalg.norm(target - sphere[nearest], axis=1).argmin()]
+            there = there * [1 if hemi == "R" else -1, 1, 1]
+            assert np.linalg.norm(there - seed) < 45
+
+
+# -- MNI305
+
+
+def lta_matrix(path):
+    lines = path.read_text().splitlines()
+    start = lines.index("1 4 4") + 1
+    return np.array([line.split() for line in lines[start : start + 4]], float)
+
+
+def mni_position(bids_root, mm):
+    return apply_affine(lta_matrix(bids_root / LTA), mm)
+
+
+def interpolated(volume, point):
+    """Trilinear, over the corners that have a value; corner by corner."""
+    low = np.floor(point).astype(int)
+    total = value = 0.0
+    for corner in np.ndindex(2, 2, 2):
+        voxel = low + corner
+        weight = np.prod([r if c else 1 - r for c, r in zip(corner, point - low, strict=True)])
+        if (voxel < 0).any() or (voxel >= volume.shape).any() or weight < 1e-6:
+            continue
+        if np.isfinite(volume[tuple(voxel)]):
+            total, value = total + weight, value + weight * volume[tuple(voxel)]
+    return value / total if total else np.nan
+
+
+def test_mni305_by_hand(sub, bids_root, masks, affine):
+    volume = noise(masks["anatomical"].shape)
+    volume[noise(volume.shape, 1) > 1] = np.nan
+    volume[~masks["anatomical"]] = np.nan
+    found = sub.to_template(volume[masks["anatomical"]], "MNI305")
+    values, to_mm = found.values, np.array(found.attrs["affine"])
+    places = np.argwhere(np.ones(values.shape, bool))[::1009]
+    mm = apply_affine(np.linalg.inv(lta_matrix(bids_root / LTA)), apply_affine(to_mm, places))
+    index = apply_affine(np.linalg.inv(affine), mm)
+    expected = np.array([interpolated(volume, point) for point in index])
+    assert 100 < np.isfinite(expected).sum() < expected.size
+    np.testing.assert_allclose(values[tuple(places.T)], expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("hemi", [-1, 1])
+def test_a_point_lands_at_its_place_in_mni305(sub, bids_root, masks, hemi):
+    positions = sub.get_voxel_coordinates()
+    wanted = np.array([hemi * 35.0, -40.0, -5.0])
+    chosen = int(np.linalg.norm(positions.values - wanted, axis=1).argmin())
+    point = xr.zeros_like(positions.sel(axis="x"))
+    point[chosen] = 1
+    found = sub.to_template(point, "MNI305").load()
+    peak = found.where(found == found.max(), drop=True).squeeze()
+    expected = mni_position(bids_root, positions.values[chosen])
+    assert np.sign(expected[0]) == hemi
+    np.testing.assert_allclose([peak["x"], peak["y"], peak["z"]], expected, atol=1.001)
+
+
+def test_vox2vox_is_the_same(store, recon_copy, masks):
+    values = noise(masks["anatomical"].sum())
+    expected = load_subject(SUB, store).to_template(values, "MNI305").values
+    path = recon_copy / LTA
+    lines = path.read_text().splitlines()
+    source = nib.load(recon_copy / RECON / "mri/orig.mgz").affine
+    target = np.array([[-1.0, 0, 0, 128], [0, 0, 1, -128], [0, -1, 0, 128], [0, 0, 0, 1]])
+    between = np.linalg.inv(target) @ lta_matrix(path) @ source
+    lines[lines.index("type      = 1")] = "type      = 0"
+    start = lines.index("1 4 4") + 1
+    lines[start : start + 4] = [" ".join(map(repr, row)) for row in between.tolist()]
+    path.write_text("\n".join(lines) + "\n")
+    found = load_subject(SUB, store).to_template(values, "MNI305").values
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
+# -- what is missing
+
+
+@pytest.mark.parametrize("target", ["fsaverage", "MNI305"])
+def test_missing_values_count_for_nothing(sub, target):
+    constant = xr.full_like(sub.get_noise_ceiling(desc="NoiseceilingAllrep"), 7)
+    holes = constant.where(noise(constant.size) < 0.5)
+    whole, found = (sub.to_template(v, target).values for v in (constant, holes))
+    there = np.isfinite(found)
+    np.testing.assert_allclose(found[there], 7, rtol=1e-6)
+    assert (np.isfinite(whole) | ~there).all()
+    assert there.sum() > 0.9 * np.isfinite(whole).sum()
+    one = constant.where(np.arange(constant.size) != 100)
+    near = sub.to_template(one, target).values
+    assert (np.isfinite(near) == np.isfinite(whole)).mean() > 0.99
+    assert np.isnan(sub.to_template(constant * np.nan, target)).all()
+    # Voxels that are not there at all are missing in the same way.
+    kept = sub.to_template(holes.dropna("voxel"), target).values
+    np.testing.assert_allclose(kept, found, rtol=1e-6)
+
+
+@pytest.mark.parametrize("target", ["fsaverage", "MNI305"])
+def test_labels_stay_labels(sub, target):
+    labels = sub.get_betas(session="ses-01").isel(trial=0).load()
+    labels[:] = np.arange(labels.size) % 5 + 3
+    found = sub.to_template(labels, target, interpolation="nearest").values
+    assert set(np.unique(found[np.isfinite(found)])) == {3, 4, 5, 6, 7}
+    mixed = sub.to_template(labels, target).values
+    assert len(np.unique(mixed[np.isfinite(mixed)])) > 100
+    np.testing.assert_array_equal(np.isfinite(found), np.isfinite(mixed))
+
+
+# -- errors
+
+
+def test_wrong_lengths_say_both_and_which_mask(sub, tmp_path):
+    n_voxels = {mask: sub.get_n_voxels(mask) for mask in MASKS}
+    wrong = np.zeros(n_voxels["rsquare"])
+    asks = (
+        lambda: sub.unmask(wrong),
+        lambda: sub.to_nifti(wrong, tmp_path / "x.nii"),
+        lambda: sub.to_template(wrong, "MNI305"),
+        lambda: sub.plot_voxels(wrong),
+    )
+    for ask in asks:
+        with pytest.raises(ValueError, match="mask_source='anatomical'; ") as error:
+            ask()
+        assert f"({n_voxels['rsquare']},)" in str(error.value)
+        assert f"{n_voxels['anatomical']} voxels" in str(error.value)
+        # The other mask may be what was meant.
+        assert f"rsquare has {n_voxels['rsquare']}" in str(error.value)
+    with pytest.raises(ValueError, match="roi='EBA'"):
+        sub.unmask(wrong, roi="EBA")
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"target": "MNI152"}, r"target must be one of \['fsaverage', 'MNI305'\], got 'MNI152'"),
+        ({"target": "fsaverage", "hemi": "left"}, "hemi must be one of .*'L', 'R'"),
+        ({"target": "MNI305", "hemi": "L"}, "hemi"),
+        ({"target": "fsaverage", "surface": "inflated"}, "midthickness"),
+        ({"target": "fsaverage", "fsaverage_density": "10k"}, "fsaverage5"),
+        ({"target": "fsaverage", "interpolation": "cubic"}, "nearest"),
+    ],
+)
+def test_wrong_options(sub, options, match):
+    with pytest.raises(ValueError, match=match):
+        sub.to_template(np.zeros(sub.get_n_voxels()), **options)
+
+
+def test_values_are_numbers_of_voxels(sub):
+    with pytest.raises(ValueError, match="must be numbers"):
+        sub.unmask(np.full(sub.get_n_voxels(), "a"))
+    with pytest.raises(ValueError, match=r"\(voxel,\) or \(trial, voxel\)"):
+        sub.unmask(np.zeros((2, 2, sub.get_n_voxels())))
+
+
+def test_without_a_recon(store, tmp_path, monkeypatch):
+    sub = load_subject(SUB, store)
+    values = sub.get_noise_ceiling(desc="NoiseceilingAllrep")
+    monkeypatch.setenv("LAION_ZARR_DATA_DIR", str(tmp_path))
+    for target in ("fsaverage", "MNI305"):
+        with pytest.raises(DataNotDownloadedError, match="include_freesurfer=True"):
+            sub.to_template(values, target)
+    monkeypatch.delenv("LAION_ZARR_DATA_DIR")
+    with pytest.raises(DataDirNotSetError):
+        sub.to_template(values, "fsaverage")
+
+
+def test_damaged_recons(store, recon_copy):
+    values = np.zeros(load_subject(SUB, store).get_n_voxels())
+    surf = recon_copy / RECON / "surf"
+
+    def fails(match, target="fsaverage"):
+        with pytest.raises(SourceError, match=match):
+            load_subject(SUB, store).to_template(values, target)
+
+    whole = (surf / "lh.white").read_bytes()
+    for content in (b"", b"no surface", whole[:100], whole[: len(whole) // 2]):
+        (surf / "lh.white").write_bytes(content)
+        fails("lh.white")
+    (surf / "lh.white").write_bytes(whole)
+    shutil.copy(surf / "rh.sphere.reg", surf / "lh.sphere.reg")
+    fails("162 in white and 252 in sphere.reg")
+    lta = recon_copy / LTA
+    text = lta.read_text()
+    for content in ("", "type = 9\n", text.replace("type      = 1", "type      = 14"), text[:200]):
+        lta.write_text(content)
+        fails("talairach.lta", "MNI305")
+
+
+def test_surfaces_without_a_footer_follow_the_volume(bids_root, recon_copy):
+    path = recon_copy / RECON / "surf/lh.white"
+    vertices, faces = nib.freesurfer.read_geometry(path)
+    expected, _ = _recon.Recon(SUB, lambda p: bids_root / p).surface("L", "white")
+    nib.freesurfer.write_geometry(path, vertices, faces)
+    found, _ = _recon.Recon(SUB, lambda p: recon_copy / p).surface("L", "white")
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
+def test_without_the_extra(sub, monkeypatch):
+    monkeypatch.setitem(sys.modules, "nitransforms", None)
+    with pytest.raises(ImportError, match=r'nitransforms.*pip install "laion-zarr\[template\]"'):
+        sub.to_template(np.zeros(sub.get_n_voxels()), "MNI305")
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(ImportError, match=r"laion-zarr\[plot\]"):
+        sub.plot_voxels(np.zeros(sub.get_n_voxels()))
+
+
+def test_denser_fsaverages_come_from_nilearn(store, monkeypatch):
+    sub = load_subject(SUB, store)
+    values = sub.get_noise_ceiling(desc="NoiseceilingAllrep")
+    asked = []
+
+    def offline(mesh):
+        asked.append(mesh)
+        raise OSError("no route to host")
+
+    monkeypatch.setattr("nilearn.datasets.fetch_surf_fsaverage", offline)
+    with pytest.raises(DataNotDownloadedError, match=r"fsaverage6 \(no route.*fsaverage5"):
+        sub.to_template(values, "fsaverage", fsaverage_density="fsaverage6")
+    assert asked == ["fsaverage6"]
+    bundled = dict(fetch_surf_fsaverage())
+    monkeypatch.setattr("nilearn.datasets.fetch_surf_fsaverage", lambda mesh: bundled)
+    _recon.fsaverage_files.cache_clear()
+    found = sub.to_template(values, "fsaverage", fsaverage_density="fsaverage7", hemi="L")
+    _recon.fsaverage_files.cache_clear()
+    assert found.attrs["space"] == "fsaverage7"
+
+
+# -- pictures
+
+
+def bright(figure):
+    """The mosaic of the values."""
+    return figure.subfigs[0].axes[0].images[1].get_array().filled(np.nan)
+
+
+def test_picture(sub, tmp_path):
+    """The right hemisphere has no value here: it is drawn all the same."""
+    ceiling = sub.get_noise_ceiling(desc="NoiseceilingAllrep")
+    figure = sub.plot_voxels(ceiling.where((ceiling > 5) & (ceiling["x"] < -20)))
+    slices, surfaces = figure.subfigs
+    assert [ax.get_title() for ax in surfaces.axes] == [
+        "L lateral",
+        "L medial",
+        "R medial",
+        "R lateral",
+    ]
+    assert "noise_ceiling (percent)" in slices.axes[1].get_ylabel()
+    assert {text.get_text() for text in slices.axes[0].texts} == {"L", "R"}
+    figure.savefig(tmp_path / "brain.png")
+    assert (tmp_path / "brain.png").stat().st_size > 20_000
+
+
+def test_surfaces_are_drawn_on_their_own_side(sub, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(
+        "nilearn.plotting.plot_surf", lambda *args, **options: drawn.append((*args, options))
+    )
+    values = sub.get_voxel_coordinates().sel(axis="x")
+    figure = sub.plot_voxels(values, vmin=-60, cmap="viridis")
+    expected = sub.to_template(values, "fsaverage")
+    files = fetch_surf_fsaverage()
+    assert len(drawn) == 4
+    for ax, (mesh, shown, options) in zip(figure.subfigs[1].axes, drawn, strict=True):
+        hemi, view = ax.get_title().split()
+        side = HEMIS[hemi][1]
+        assert (mesh, options["bg_map"]) == (files[f"infl_{side}"], files[f"sulc_{side}"])
+        assert (options["hemi"], options["view"], options["axes"]) == (side, view, ax)
+        assert (options["vmin"], options["cmap"]) == (-60, "viridis")
+        there = np.isfinite(shown)  # where at least half of what is near has a value
+        assert there.mean() > 0.5
+        its = expected.sel(hemi=hemi).values
+        np.testing.assert_allclose(shown[there], its[there], rtol=1e-4, atol=1e-4)
+        assert (np.nanmedian(shown) < 0) == (hemi == "L")
+
+
+@pytest.mark.parametrize(("hemi", "columns"), [("L", slice(0, 5)), ("R", slice(6, 11))])
+def test_left_is_left_in_the_picture(store, tmp_path, monkeypatch, hemi, columns):
+    monkeypatch.setenv("LAION_ZARR_DATA_DIR", str(tmp_path))
+    sub = load_subject(SUB, store)
+    x = sub.get_voxel_coordinates().sel(axis="x")
+    figure = sub.plot_voxels((x < -9) if hemi == "L" else (x > 9))
+    tile_width = sub.dataset.attrs["shape"][0]
+    drawn = bright(figure)
+    for lo in range(0, drawn.shape[1], tile_width):
+        tile = np.isfinite(drawn[:, lo : lo + tile_width])
+        assert tile[:, columns].any()
+        tile[:, columns] = False
+        assert not tile.any()
+
+
+def test_a_picture_without_surfaces_says_why(store, tmp_path, monkeypatch):
+    monkeypatch.setenv("LAION_ZARR_DATA_DIR", str(tmp_path))
+    sub = load_subject(SUB, store)
+    figure = sub.plot_voxels(sub.get_roi_mask("laionventral"))
+    (text,) = figure.subfigs[1].texts
+    assert "No surface view" in text.get_text()
+    assert "include_freesurfer=True" in text.get_text()
+    figure.savefig(tmp_path / "brain.png", dpi=30)
+
+
+def test_pictures_are_upright():
+    """Whichever way the axes run: x to the right, y to the front, z up."""
+    volume = noise((3, 4, 5))
+    for affine in (np.diag([-2, 2, 2, 1]), np.diag([2, -2, -2, 1]), np.eye(4)[[1, 2, 0, 3]]):
+        found = plots.upright(volume, affine)
+        expected = nib.as_closest_canonical(nib.Nifti1Image(volume, affine)).get_fdata()
+        np.testing.assert_array_equal(found, expected.astype(np.float32))
+
+
+def test_colours_follow_the_values():
+    assert plots.colours(np.array([np.nan, 0, 5.0])) == {"cmap": "hot", "vmin": 0.0, "vmax": 4.9}
+    both = plots.colours(np.array([-4.0, -4, -4, 1]))
+    assert (both["vmin"], both["vmax"]) == (-4, 4)
+    assert plots.colours(np.zeros(3))["vmax"] == 1
+    chosen = {"cmap": "viridis", "vmin": 2.0, "vmax": 3.0}
+    assert plots.colours(np.ones(3), **chosen) == chosen
+
+
+def test_nothing_to_draw(sub):
+    with pytest.raises(ValueError, match="no value to draw"):
+        sub.plot_voxels(np.full(sub.get_n_voxels(), np.nan))
+    with pytest.raises(ValueError, match='mean\\("trial"\\)'):
+        sub.plot_voxels(sub.get_betas())
