@@ -24,6 +24,7 @@ from PIL import Image
 
 from laion_zarr import compat, convert, errors
 from laion_zarr.compat import _errors
+from laion_zarr.compat.templates import to_template
 from laion_zarr.conversion import add_splits
 
 SCRIPTS = Path(__file__).parent / "laion_fmri_scripts"
@@ -451,6 +452,62 @@ def test_people(data_dir, environment):
         found["group"].get_shared_images(format="torch")
 
 
+def test_tensors(data_dir, environment):
+    pytest.importorskip("torch")
+    source, found = Source(data_dir, "sub-01"), run("tensors")
+    trials = source.trials("ses-02")
+    assert len(found["dataset"]) == len(trials)
+    ventral = source.betas("ses-02", source.mask & source.roi("laionventral"))
+    np.testing.assert_array_equal(found["item"]["betas"].numpy(), ventral[8])
+    label = trials["label"][8]
+    assert (found["item"]["image_name"], found["item"]["session"]) == (label, "ses-02")
+    before = (source.trials("ses-01")["label"] == label).sum()
+    assert found["item"]["rep_index"] == before + (trials["label"][:8] == label).sum()
+    assert label.endswith(".jpg")
+    with h5py.File(data_dir / "stimuli" / "task-images_stimuli.h5") as file:
+        names = pd.read_csv(data_dir / "stimuli" / "task-images_metadata.csv")["image_name"]
+        picture = shown(bytes(file["images"][names.tolist().index(label)]))
+    np.testing.assert_allclose(
+        found["item"]["image"].numpy(), picture.transpose(2, 0, 1) / 255, atol=1e-6
+    )
+    keep = source.mask & source.roi("face") & ~source.roi("FFA1")
+    np.testing.assert_array_equal(found["betas"], source.betas("ses-01", keep))
+    assert found["names"] == source.trials("ses-01")["label"].tolist()
+    assert -1 <= found["lowest"] < 0
+
+
+def test_templates(old, data_dir, monkeypatch):
+    """The same numbers as labelled, in the containers of the numpy package."""
+    pytest.importorskip("nitransforms")
+    monkeypatch.setenv("LAION_ZARR_DATA_DIR", str(data_dir))
+    labelled = old._labelled
+    values = old.get_betas("ses-01")[:3]
+    both = old.to_template(values, "fsaverage", surface="pial")
+    expected = labelled.to_template(values, "fsaverage", surface="pial").compute()
+    assert list(both) == ["L", "R"]
+    for hemi, found in both.items():
+        assert type(found) is np.ndarray
+        assert found.shape == (3, 10242)
+        np.testing.assert_array_equal(found, expected.sel(hemi=hemi))
+    left = to_template(
+        old, values[0], "fsaverage", hemi="L", surface="pial", interpolation="nearest"
+    )
+    expected = labelled.to_template(
+        values[0], "fsaverage", hemi="L", surface="pial", interpolation="nearest"
+    )
+    np.testing.assert_array_equal(left, expected)
+    image = old.to_template(values, "MNI305")
+    expected = labelled.to_template(values, "MNI305").compute()
+    assert isinstance(image, nib.Nifti1Image)
+    np.testing.assert_array_equal(image.affine, expected.attrs["affine"])
+    for trial in range(3):
+        np.testing.assert_array_equal(image.dataobj[..., trial], expected[trial])
+    volume = old.unmask(values[1])
+    mask = old.get_brain_mask().reshape(volume.shape)
+    np.testing.assert_array_equal(volume[mask], values[1])
+    assert np.isnan(volume[~mask]).all()
+
+
 # -- what comes back is an array, and the caller's own
 
 
@@ -469,6 +526,7 @@ CALLS = {
     "get_roi_data, mask": lambda sub: sub.get_roi_data("PPA")["PPA"]["gii"]["hemi-L"]["func.gii"],
     "get_roi_data, label": lambda sub: sub.get_roi_data("PPA")["PPA"]["gii"]["hemi-R"]["label"],
     "get_voxel_coordinates": lambda sub: sub.get_voxel_coordinates(),
+    "unmask": lambda sub: sub.unmask(np.ones(sub.get_n_voxels())),
     "images.array": lambda sub: sub.images.array("ses-01"),
     "embeddings.all": lambda sub: sub.embeddings.all("CLIP"),
     "embeddings.get": lambda sub: sub.embeddings.get("CLIP", 3),

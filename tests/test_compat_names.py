@@ -73,6 +73,13 @@ subject     Subject.has_raw(session=None)
 subject     Subject.get_events(session, run=None)
 subject     Subject.get_raw_bold(session, run, echo)
 subject     Subject.get_sbref(session, run, echo)
+subject     Subject.to_torch_dataset()
+subject     Subject.to_template(values, target, hemi=None, route="auto", surface="white",
+                fsaverage_density="fsaverage5", fslr_density="32k", interpolation="linear",
+                output_dir=None, desc=None, session=None, mask_source="anatomical")
+subject     Subject.volume_to_template(values, target)
+subject     Subject.volume_to_surface(values, target="fsaverage")
+subject     Subject.surface_to_template(values, target="fsaverage")
 subject     Subject.images.get(trial_idx, as_displayed=True)
 subject     Subject.images.all(session=None)
 subject     Subject.images.array(session=None)
@@ -146,6 +153,12 @@ group       Group.get_shared_betas(session, roi=None, mask=None, nc_threshold=No
                 mask_source="anatomical")
 group       Group.get_shared_images(format="pil")
 group       Group.get_shared_stimulus_metadata()
+torch_data  LaionFMRIDataset(subject, session, roi=None, mask=None, nc_threshold=None,
+                image_transform=None, mask_source="anatomical")
+templates   to_template(subject, values, target)
+templates   volume_to_template(subject, values, target)
+templates   volume_to_surface(subject, values, target="fsaverage")
+templates   surface_to_template(subject, values, target="fsaverage")
 derivatives localizer_statmap_path(subject, task, contrast, session)
 derivatives localizer_effect_path(subject, task, condition, session, run)
 """
@@ -160,7 +173,15 @@ request_stimulus_access resolve_subject_id set_data_dir
 """
 
 _RAW = "raw BIDS files are neither downloaded nor converted: read them with nibabel and pandas"
+_TARGET = "to_template does it: its target says whether it is a surface or a volume"
+_SURFACE = "what is on the surface already has no voxels: nilearn resamples it"
 ABSENT = {
+    "subject.Subject.volume_to_template": _TARGET,
+    "subject.Subject.volume_to_surface": _TARGET,
+    "subject.Subject.surface_to_template": _SURFACE,
+    "templates.volume_to_template": _TARGET,
+    "templates.volume_to_surface": _TARGET,
+    "templates.surface_to_template": _SURFACE,
     "download.download_raw": _RAW,
     "subject.Subject.has_raw": _RAW,
     "subject.Subject.get_events": _RAW,
@@ -173,7 +194,15 @@ ABSENT = {
 # Parameters that differ, and why; those of one kind (an image or a trial) are one to ours.
 _DIR = "files go to the data directory that is set: dataset_initialize or LAION_ZARR_DATA_DIR"
 _URL = "set LAION_ZARR_ACCESS_URL"
+_SAVE = "what comes back is saved in a line, under any name"
 OTHER_PARAMETERS = {
+    "subject.Subject.to_template": {
+        "route": "every target has one",
+        "fslr_density": "there is no such target",
+        "output_dir": _SAVE,
+        "desc": _SAVE,
+        "session": _SAVE,
+    },
     "download.download_stimuli": {"data_dir": _DIR, "server_url": _URL},
     "download.download_embeddings": {
         "models": 'None, the default, is "all"; both are taken',
@@ -248,7 +277,8 @@ def test_name_and_parameters(name, instances):
         if default is not None:  # what had no default may have one
             assert parameter.default == ast.literal_eval(default)
     assert len(ours) >= len(theirs)
-    assert all(more.default is not inspect.Parameter.empty for more in ours[len(theirs) :])
+    for more in ours[len(theirs) :]:
+        assert more.kind is more.VAR_KEYWORD or more.default is not more.empty
 
 
 @pytest.mark.parametrize("name", sorted(ABSENT))

@@ -103,8 +103,10 @@ ALLOWED: dict[str, set[str]] = {
     },
     "compat.subject": {
         *("_layout", "_schema", "_store", "subject", "compat._convert"),
-        *("compat.embeddings", "compat.segmentations"),
+        *("compat.embeddings", "compat.segmentations", "compat.templates"),
     },
+    "compat.templates": {"_schema", "compat._convert"},
+    "compat.torch_data": {"_schema", "torch_data", "compat._convert"},
     "compat.splits": {"splits"},
     "compat.group": {"_schema", "_store", "group", "compat._convert", "compat.subject"},
     "compat.io": set(),

@@ -50,7 +50,9 @@ def to_nifti(
     """
     voxels, shape = _selected(brain_mask_path, roi_mask, custom_mask)
     axis = xr.Dataset(coords={VOXEL: voxels})
-    placed, voxels = templates.place(np.asarray(values), axis, int(np.prod(shape)))
+    placed, voxels = templates.place(
+        np.asarray(values), axis, int(np.prod(shape)), str(brain_mask_path)
+    )
     templates.write_nifti(placed, voxels, shape, affine, output_path)
 
 

@@ -15,6 +15,7 @@ from laion_zarr._store import StoreLike
 from laion_zarr.compat._convert import KeyedView, NumpyView, as_numpy, store_in
 from laion_zarr.compat.embeddings import Embeddings
 from laion_zarr.compat.segmentations import ImageSegmentations
+from laion_zarr.compat.templates import as_returned
 
 __all__ = ["Subject", "load_subject", "resolve_subject_id"]
 
@@ -181,6 +182,42 @@ class Subject(NumpyView):
     ) -> None:
         """Write (voxel,) or (trial, voxel) values as float32 NIfTI, 0 outside."""
         self._labelled.to_nifti(values, output_path, roi, mask, mask_source)
+
+    def unmask(
+        self, values: Any, roi: Any = None, mask: Any = None, mask_source: str = DEFAULT_MASK
+    ) -> np.ndarray:
+        """Values in volumes of the functional grid, (x, y, z) or (trial, x, y, z); NaN outside."""
+        return as_numpy(self._labelled.unmask(values, roi, mask, mask_source))
+
+    def to_template(
+        self,
+        values: Any,
+        target: str,
+        *,
+        hemi: str | None = None,
+        surface: str = "white",
+        fsaverage_density: str = "fsaverage5",
+        interpolation: str = "linear",
+        mask_source: str = DEFAULT_MASK,
+    ) -> Any:
+        """Carry values into a template space; as `laion_zarr.subject.Subject.to_template`.
+
+        Returns
+        -------
+        numpy.ndarray, dict or nibabel.Nifti1Image
+            For fsaverage (vertex,) or (trial, vertex) of one `hemi`, else a dict of ``"L"`` and
+            ``"R"``. For MNI305 an image, trials last.
+        """
+        found = self._labelled.to_template(
+            values,
+            target,
+            hemi=hemi,
+            surface=surface,
+            fsaverage_density=fsaverage_density,
+            interpolation=interpolation,
+            mask_source=mask_source,
+        )
+        return as_returned(found)
 
     # -- stimuli
 
