@@ -319,7 +319,7 @@ def public_results(thing: Any) -> dict[str, Callable[[], Any]]:
 
 
 # Not in the numpy package: whoever asks for these wants them labelled.
-STAYS_LABELLED = {"dataset", "sel", "masks"}
+STAYS_LABELLED = {"dataset", "get_image_betas", "masks", "sel"}
 TABLES = {"get_trial_info"}
 
 

@@ -62,8 +62,8 @@ class SubjectCaptions(KeyedView):
 class Subject(NumpyView):
     """One subject; as `laion_zarr.subject.Subject`, with numpy arrays.
 
-    What needs no conversion is that class's own: ids, sessions, tables, paths. So are ``dataset``
-    and ``sel``, which the numpy package does not have: they stay labelled.
+    What needs no conversion is that class's own: ids, sessions, tables, paths. So are ``dataset``,
+    ``sel`` and ``get_image_betas``, which the numpy package does not have: they stay labelled.
 
     Parameters
     ----------
