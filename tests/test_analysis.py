@@ -149,7 +149,7 @@ def test_a_trial_named_twice_counts_twice(sub):
     assert betas["trial"].values.tolist() == trials
     found = average_repeats(betas)
     assert found["n_trials"].sum() == len(trials)
-    names, expected = means_of(betas.values, betas["image_name"].values.tolist())
+    _, expected = means_of(betas.values, betas["image_name"].values.tolist())
     np.testing.assert_allclose(found, expected, **CLOSE)
     np.testing.assert_allclose(
         noise_ceiling(betas, None), noise_ceiling(betas.compute(), None), **CLOSE
