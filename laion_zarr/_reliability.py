@@ -9,7 +9,7 @@ from typing import Any
 import dask.array as da
 import numpy as np
 import xarray as xr
-from dask.base import tokenize
+from dask.base import normalize_token, tokenize
 from dask.delayed import delayed
 from dask.highlevelgraph import HighLevelGraph
 
@@ -22,7 +22,7 @@ from laion_zarr._image_sums import (
     mean_of_known,
     read_repeats,
 )
-from laion_zarr._lazy import LazyBetas
+from laion_zarr._lazy import LazyBetas, digest
 from laion_zarr._repeats import groups_of, images_of, of_subject, with_all_rows
 from laion_zarr._schema import PERCENT, TRIAL, VOXEL
 from laion_zarr._selected import SelectedBetas, source_of
@@ -185,6 +185,9 @@ class _FromStore:
 
     def __call__(self, span: tuple[int, int]) -> np.ndarray:
         return _finished(read_repeats(self.betas, self.groups, self.voxels[slice(*span)]), self)
+
+    def __dask_tokenize__(self) -> Any:
+        return normalize_token((self.betas, self.groups, self.finish, digest(self.voxels)))
 
 
 def _call(given: Any, work: _FromMemory | _FromStore) -> np.ndarray:

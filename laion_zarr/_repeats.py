@@ -142,7 +142,7 @@ def image_betas(betas: xr.DataArray, by: str | None, keep: np.ndarray) -> xr.Dat
     of_trials[keep] = codes
     assert isinstance(source.betas, LazyBetas)
     lazy = LazyImageBetas(source.betas, of_subject(source, of_trials, scored))
-    name = f"images-{tokenize(lazy, source.voxels.tobytes())}"
+    name = f"images-{tokenize(lazy, digest(source.voxels))}"
     columns = _columns(4 * len(images), betas.chunks[1] if betas.chunks else ())
     values = SelectedBetas(lazy, np.arange(len(images)), source.voxels).chunked((-1, columns), name)
     averaged = _by_image(kept, images, codes, values)
