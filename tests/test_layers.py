@@ -44,7 +44,7 @@ ALLOWED: dict[str, set[str]] = {
     "_handle": {*BASE, "_store"},
     "_lazy": {*BASE, "_chunks", "_handle"},
     "_selected": {*BASE, "_lazy"},
-    "_image_sums": {"_lazy"},
+    "_image_sums": {"_lazy", "_store"},
     "_dataset": {*BASE, "_lazy", "_select", "_selected"},
     "_query": {*BASE, "_dataset", "_layout", "_lazy", "_select", "_selected"},
     "_stimulus_handle": {*BASE, "_chunks", "_handle", "_store", "config"},
@@ -74,7 +74,7 @@ ALLOWED: dict[str, set[str]] = {
     "_split_rules": {"errors", "_layout"},
     "splits": {*BASE, "_layout", "_split_rules", "_store", "config"},
     "_repeats": {"_image_sums", "_lazy", "_schema", "_selected"},
-    "_reliability": {"_image_sums", "_lazy", "_repeats", "_schema", "_selected"},
+    "_reliability": {"_image_sums", "_lazy", "_repeats", "_schema", "_selected", "_store"},
     "analysis": {"_reliability", "_repeats"},
     "group": {
         *(*BASE, "_layout", "_repr", "_store", "analysis", "config", "stimuli", "subject"),
