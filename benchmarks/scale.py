@@ -34,6 +34,11 @@ from laion_zarr.conversion.synthetic import write_dataset
 SUBJECT, SESSION = "sub-01", "ses-01"
 N_SESSIONS, FEW_SESSIONS = 30, 5
 N_WORKERS, MEMORY = 2, "2GB"
+# As docs/cluster.md advises: memory that is returned at once must be found anew, page by page.
+KEEP_MEMORY = {
+    "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": 1 << 28,
+    "distributed.nanny.pre-spawn-environ.MALLOC_MMAP_THRESHOLD_": 1 << 25,
+}
 # Of the release, in 30 sessions: images shown 12 times, shared and unique ones shown 4 times.
 FREQUENT, RARE, OOD, UNIQUE = 813, 308, 371, 4712
 # Reads and decodes whole sessions, shard by shard: nothing but zarr-python.
@@ -170,6 +175,7 @@ def figures(root: Path, n_sessions: int) -> Iterator[Figure]:
         yield Figure(f"plain zarr, {name}, {what}: time", seconds, "s")
         yield Figure(f"plain zarr, {name}, {what}", betas.nbytes / 1e9 / seconds, "GB/s")
     with (
+        dask.config.set(KEEP_MEMORY),
         LocalCluster(
             n_workers=N_WORKERS, threads_per_worker=1, memory_limit=MEMORY, dashboard_address=None
         ) as cluster,
