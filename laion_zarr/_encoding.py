@@ -12,8 +12,8 @@ import xarray as xr
 from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
 
+from laion_zarr._labels import ordered, shared
 from laion_zarr._optional import needs
-from laion_zarr._reliability import correlation
 from laion_zarr._schema import FEATURE, IMAGE, VOXEL
 
 ALPHAS = tuple(np.logspace(0, 7, 15).tolist())
@@ -85,9 +85,9 @@ def fit_encoding(
         or not ((penalties > 0) & (penalties < np.inf)).all()
     ):
         raise ValueError(f"alphas must be positive numbers, one or more; got {alphas!r}.")
-    given = _ordered(features, "features", IMAGE, FEATURE)
-    wanted = _ordered(betas, "betas", IMAGE, VOXEL)
-    given, wanted = _shared(given, wanted, IMAGE)
+    given = ordered(features, "features", IMAGE, FEATURE)
+    wanted = ordered(betas, "betas", IMAGE, VOXEL)
+    given, wanted = shared(given, wanted, IMAGE)
     values = given.values
     known = ~np.isnan(values).any(axis=1)
     if not known.all():
@@ -106,187 +106,6 @@ def fit_encoding(
     left_out = betas.sizes[IMAGE] - len(values)
     attrs = {"n_images": len(values), "n_images_left_out": left_out}
     return _labelled(fitted, scaler, given, wanted).assign_attrs(attrs)
-
-
-def predict(model: xr.Dataset, features: xr.DataArray) -> xr.DataArray:
-    """Betas that a model predicts from features.
-
-    Parameters
-    ----------
-    model : xarray.Dataset
-        Of `fit_encoding`.
-    features : xarray.DataArray, (image, feature)
-        Of any images. By the labels of its features if both have some; otherwise in their order.
-
-    Returns
-    -------
-    xarray.DataArray, (image, voxel) float32
-        In units of the betas; NaN for images without features. Features are standardized by the
-        mean and scale of the images trained on. Lazy if either is.
-
-    Raises
-    ------
-    ValueError
-        If these are not the model's features.
-
-    Examples
-    --------
-    >>> from laion_zarr import load_stimuli, load_subject
-    >>> from laion_zarr.analysis import fit_encoding, predict
-    >>> features = load_stimuli().embeddings["CLIP"]
-    >>> model = fit_encoding(features, load_subject("01").get_image_betas(roi="face"))
-    >>> predict(model, features).dims
-    ('image', 'voxel')
-    """
-    predicted = _weighted(model, _ordered(features, "features", IMAGE, FEATURE))
-    attrs = model["intercept"].attrs | {"description": "predicted betas"}
-    return (predicted + model["intercept"]).rename("predicted").assign_attrs(attrs)
-
-
-def score(
-    model: xr.Dataset,
-    features: xr.DataArray,
-    betas: xr.DataArray,
-    noise_ceiling: xr.DataArray | None = None,
-) -> xr.Dataset:
-    """How well a model predicts the betas of images.
-
-    Parameters
-    ----------
-    model : xarray.Dataset
-        Of `fit_encoding`.
-    features : xarray.DataArray, (image, feature)
-        Of the images to test on, or of more.
-    betas : xarray.DataArray, (image, voxel)
-        Of the images to test on: none that the model was trained on. Joined by image and voxel.
-    noise_ceiling : xarray.DataArray, (voxel,), percent, optional
-        Of betas averaged over as many repeats as those of the images tested on.
-
-    Returns
-    -------
-    xarray.Dataset
-        ``correlation`` (voxel) float32: Pearson's, over images, between predicted and measured
-        betas; NaN with fewer than three images or where nothing varies. With a ceiling
-        ``explained`` (voxel) float32: its square ÷ (ceiling ÷ 100), NaN where the ceiling is 0 or
-        NaN. Lazy if the model or `betas` is.
-
-    Raises
-    ------
-    ValueError
-        If nothing is shared, an image comes twice, or the ceiling lacks voxels.
-
-    Notes
-    -----
-    ``explained`` is the share of the explainable variance that is explained, up to a scale and an
-    offset: Schoppe et al. (2016), Front. Comput. Neurosci. 10:10; the ceiling as in Allen et al.
-    (2022), Nat. Neurosci. 25, 116-126. The square hides the sign: a correlation below 0 explains
-    nothing. It is above 1 where chance has it so, the more the smaller the ceiling and the fewer
-    the images: leave out voxels of a low ceiling rather than clip.
-
-    For p-values permute images of `predict`; see `permutation_pvalue`.
-
-    Examples
-    --------
-    >>> from laion_zarr import load_stimuli, load_subject
-    >>> from laion_zarr.analysis import fit_encoding, score
-    >>> sub, features = load_subject("01"), load_stimuli().embeddings["CLIP"]
-    >>> model = fit_encoding(features, sub.get_image_betas(roi="face", stimuli="unique"))
-    >>> ceiling = sub.get_noise_ceiling(roi="face", desc="Noiseceiling12rep")
-    >>> found = score(model, features, sub.get_image_betas(roi="face", stimuli="shared"), ceiling)
-    >>> sorted(found)
-    ['correlation', 'explained']
-    """
-    measured = _ordered(betas, "betas", IMAGE, VOXEL)
-    given = _ordered(features, "features", IMAGE, FEATURE)
-    given, measured = _shared(given, measured, IMAGE)
-    model, measured = _shared(model, measured, VOXEL)
-    predicted = _weighted(model, given)  # without the intercept, which costs digits
-    ceiling: Any = np.nan if noise_ceiling is None else _ceiling_of(noise_ceiling, measured)
-    # Both from one call: Dask 2026.8 loses variables of which another of a Dataset is made.
-    correlated, explained = xr.apply_ufunc(
-        _scores,
-        _whole_images(predicted),
-        _whole_images(measured),
-        ceiling,
-        input_core_dims=[[IMAGE], [IMAGE], []],
-        output_core_dims=[[], []],
-        join="exact",
-        dask="parallelized",
-        output_dtypes=[np.float32, np.float32],
-    )
-    description = "correlation of predicted and measured betas over images"
-    scores = xr.Dataset({"correlation": correlated.assign_attrs(description=description)})
-    if noise_ceiling is None:
-        return scores
-    description = "share of the explainable variance that is explained"
-    return scores.assign(explained=explained.assign_attrs(description=description))
-
-
-# -- labels
-
-
-def _ordered(values: xr.DataArray, what: str, *dims: str) -> xr.DataArray:
-    if set(values.dims) != set(dims):
-        raise ValueError(f"{what} must be {dims}, got {tuple(map(str, values.dims))}.")
-    return values.transpose(*dims)
-
-
-def _shared(first: Any, second: xr.DataArray, dim: str) -> tuple[Any, xr.DataArray]:
-    """Both along the labels that both have, in the order of the second."""
-    for values in (first, second):
-        if dim not in values.indexes or not values.indexes[dim].is_unique:
-            raise ValueError(
-                f"Along {dim!r} there must be labels, each once, to join by; got "
-                f"{'labels that come twice' if dim in values.indexes else 'none'}."
-            )
-    places = first.indexes[dim].get_indexer(second.indexes[dim])
-    there = places >= 0
-    if not there.any():
-        raise ValueError(
-            f"No {dim} is in both: {_some(first, dim)} on one side, {_some(second, dim)} on the "
-            "other."
-        )
-    if not np.array_equal(places, np.arange(first.sizes[dim])):
-        first = first.isel({dim: places[there]})
-    return first, second if there.all() else second.isel({dim: there})
-
-
-def _some(values: Any, dim: str) -> str:
-    labels = values.indexes[dim]
-    return f"{len(labels):,} such as {labels[0]!r}" if len(labels) else "none"
-
-
-def _features_of(model: xr.Dataset, features: xr.DataArray) -> xr.DataArray:
-    """Features in the order of the model's."""
-    own = model.indexes.get(FEATURE)
-    if own is not None and FEATURE in features.indexes:
-        places = features.indexes[FEATURE].get_indexer(own)
-        if len(own) == features.sizes[FEATURE] and (places >= 0).all():
-            return features.isel({FEATURE: places})
-    elif features.sizes[FEATURE] == model.sizes[FEATURE]:
-        return features.drop_vars(FEATURE, errors="ignore")
-    raise ValueError(
-        f"The model was trained on {model.sizes[FEATURE]:,} features, not on these "
-        f"{features.sizes[FEATURE]:,}. Take them from the same embeddings."
-    )
-
-
-def _weighted(model: xr.Dataset, features: xr.DataArray) -> xr.DataArray:
-    """Sum of weighted features, (image, voxel): predictions but for the intercept."""
-    given = _features_of(model, features)
-    scaled = ((given - model["feature_mean"]) / model["feature_scale"]).astype(np.float32)
-    return xr.dot(scaled, model["weights"], dim=FEATURE).transpose(IMAGE, VOXEL)
-
-
-def _ceiling_of(ceiling: xr.DataArray, betas: xr.DataArray) -> xr.DataArray:
-    """The ceiling along the voxels of betas."""
-    places = ceiling.indexes[VOXEL].get_indexer(betas.indexes[VOXEL])
-    if (places < 0).any():
-        raise ValueError(
-            f"noise_ceiling lacks {(places < 0).sum():,} of the {len(places):,} voxels. Take it "
-            "from the same subject and the same voxels."
-        )
-    return ceiling.isel({VOXEL: places})
 
 
 def _labelled(
@@ -360,11 +179,6 @@ def _call(scaler: _Scaler, features: np.ndarray) -> np.ndarray:
     return scaler(features)
 
 
-def _whole_images(values: xr.DataArray) -> xr.DataArray:
-    """The same with all images in one block, if there are blocks."""
-    return values.chunk({IMAGE: -1}) if values.chunks else values
-
-
 # -- numbers
 
 
@@ -390,14 +204,3 @@ def _fit(betas: np.ndarray, features: np.ndarray, alphas: np.ndarray) -> np.ndar
         found["intercept"][known] = model.intercept_
         found["alpha"][known] = model.alpha_
     return found
-
-
-def _scores(
-    predicted: np.ndarray, measured: np.ndarray, ceiling: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Correlation along the last axis, and what it explains of the ceiling in percent."""
-    known = ~np.isnan(predicted) & ~np.isnan(measured)
-    found = correlation(predicted.T, measured.T, known.T)
-    with np.errstate(invalid="ignore"):
-        explained = found**2 / np.where(ceiling > 0, ceiling / 100, np.nan)
-    return found.astype(np.float32), explained.astype(np.float32)

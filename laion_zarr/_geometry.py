@@ -8,6 +8,7 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
+from laion_zarr._labels import along, ordered
 from laion_zarr._repeats import with_all_rows
 from laion_zarr._schema import ROI, VOXEL
 
@@ -77,19 +78,13 @@ def rdm(betas: xr.DataArray, roi_mask: xr.DataArray | None = None) -> xr.DataArr
 
 def _masks_of(roi_mask: xr.DataArray, betas: xr.DataArray) -> np.ndarray:
     """The same masks along the voxels of betas, (roi, voxel)."""
-    masks = roi_mask.transpose(ROI, VOXEL)
+    masks = ordered(roi_mask, "roi_mask", ROI, VOXEL)
     if masks.dtype != bool or not masks.sizes[ROI]:
         raise ValueError(
             "roi_mask must be boolean, with one ROI or more; got "
             f"{masks.dtype} of shape {masks.shape}."
         )
-    places = masks.indexes[VOXEL].get_indexer(betas.indexes[VOXEL])
-    if (places < 0).any():
-        raise ValueError(
-            f"{(places < 0).sum():,} of the {len(places):,} voxels of betas are not among the "
-            f"{masks.sizes[VOXEL]:,} of roi_mask. Take both from the same subject."
-        )
-    return masks.values[:, places]
+    return along(masks, betas, VOXEL, "roi_mask").values
 
 
 def _of_voxels(data: Any) -> Any:

@@ -11,6 +11,7 @@ from laion_zarr import _encoding, load_stimuli
 from laion_zarr.analysis import fit_encoding, permutation_pvalue, predict, score
 
 ALPHAS = (0.5, 20.0, 300.0)
+EMPTY = np.empty((0, 0), dtype=np.float32)
 # Solved in float64 by both, kept as float32: 6e-8 of weights of the size of one.
 CLOSE = {"rtol": 1e-5, "atol": 1e-6}
 
@@ -222,8 +223,10 @@ def test_scores():
     # By voxel label, in the order of the betas.
     some = score(model, features, betas[test, [5, 1, 0]])
     xr.testing.assert_allclose(some, found[["correlation"]].isel(voxel=[5, 1, 0]))
-    with pytest.raises(ValueError, match="noise_ceiling lacks 1 of the 7 voxels"):
+    with pytest.raises(ValueError, match="noise_ceiling lacks 1 of the 7 voxel labels"):
         score(model, features, betas, ceiling[1:])
+    with pytest.raises(ValueError, match=r"noise_ceiling must be .* got \('nc', 'voxel'"):
+        score(model, features, betas, ceiling.expand_dims("nc"))
 
 
 def test_pvalues_of_a_score():
@@ -266,6 +269,22 @@ def test_a_subject_of_the_store(sub, store, with_counted_fits):
     for n, (own, measured) in enumerate(zip(predicted.T, betas.values.T, strict=True)):
         r = np.corrcoef(own[tested], measured[tested])[0, 1]
         np.testing.assert_allclose(found["correlation"][n], r, rtol=1e-3, atol=1e-4)
+
+
+def test_betas_are_left_alone_until_asked_for():
+    features, betas = made_up()
+
+    def refuse(block):
+        raise AssertionError("betas were computed")
+
+    lazy = betas.copy(
+        data=betas.chunk({"voxel": 2}).data.map_blocks(refuse, dtype="f4", meta=EMPTY)
+    )
+    model = fit_encoding(features, lazy[:12], ALPHAS)
+    assert model["feature_mean"].dtype == np.float64
+    found = score(model, features, lazy[12:], xr.full_like(betas[0], 50))
+    with pytest.raises(AssertionError, match="betas were computed"):
+        found.compute()
 
 
 @pytest.fixture

@@ -75,10 +75,14 @@ ALLOWED: dict[str, set[str]] = {
     "splits": {*BASE, "_layout", "_split_rules", "_store", "config"},
     "_repeats": {"_image_sums", "_lazy", "_schema", "_selected"},
     "_reliability": {"_image_sums", "_repeats", "_schema", "_selected"},
-    "_geometry": {"_repeats", "_schema"},
-    "_encoding": {"_optional", "_reliability", "_schema"},
+    "_labels": set(),
+    "_geometry": {"_labels", "_repeats", "_schema"},
+    "_encoding": {"_labels", "_optional", "_schema"},
+    "_scoring": {"_labels", "_reliability", "_schema"},
     "_permutation": set(),
-    "analysis": {"_encoding", "_geometry", "_permutation", "_reliability", "_repeats"},
+    "analysis": {
+        *("_encoding", "_geometry", "_permutation", "_reliability", "_repeats", "_scoring"),
+    },
     "group": {
         *(*BASE, "_layout", "_repr", "_store", "analysis", "config", "stimuli", "subject"),
     },
