@@ -19,7 +19,7 @@ from laion_zarr._schema import FEATURE, IMAGE, VOXEL
 ALPHAS = tuple(np.logspace(0, 7, 15).tolist())
 # Of betas in float64, of which a fit holds some six: as many voxels as that allows, because each
 # block decomposes the features anew, which takes as long as fitting some hundred voxels.
-_BLOCK_BYTES = 96 << 20
+_BLOCK_BYTES = 64 << 20
 _FITTED = ("weights", "intercept", "alpha")
 
 
@@ -63,7 +63,8 @@ def fit_encoding(
     each voxel for itself: the least mean squared error of leaving out one image at a time, exact
     and from one decomposition of the features, by `sklearn.linear_model.RidgeCV`: Rifkin & Lippert
     (2007), MIT-CSAIL-TR-2007-025. Folds would need as many decompositions, and depend on how
-    images are dealt out to them.
+    images are dealt out to them. A block of voxels is a task of half a gigabyte that keeps several
+    cores busy by itself: one thread per Dask worker does.
 
     Examples
     --------

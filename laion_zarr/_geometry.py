@@ -9,9 +9,11 @@ import numpy as np
 import xarray as xr
 
 from laion_zarr._labels import along, ordered
-from laion_zarr._repeats import with_all_rows
 from laion_zarr._schema import ROI, VOXEL
 
+# Of all images and some voxels, but no fewer voxels than images: each block becomes a matrix of
+# image × image, and is to be no smaller than that.
+_BLOCK_BYTES = 32 << 20
 _ROUNDING = 1e-13  # of sums of squares in float64; float32 values that differ at all differ more
 
 
@@ -91,7 +93,8 @@ def _of_voxels(data: Any) -> Any:
     """Distances between the rows (image, voxel)."""
     if not isinstance(data, da.Array):
         return _distances(_products(data))
-    data, n = with_all_rows(data), data.shape[0]
+    n = data.shape[0]
+    data = data.rechunk((-1, min(data.shape[1], max(n, _BLOCK_BYTES // (4 * max(1, n))))))
     chunks = ((1,) * data.numblocks[1], (n + 1,), (n + 1,))
     parts = da.map_blocks(
         _of_block, data, drop_axis=0, new_axis=(1, 2), chunks=chunks, dtype=np.float64

@@ -76,7 +76,7 @@ ALLOWED: dict[str, set[str]] = {
     "_repeats": {"_image_sums", "_lazy", "_schema", "_selected"},
     "_reliability": {"_lazy", "_image_sums", "_repeats", "_schema", "_selected"},
     "_labels": set(),
-    "_geometry": {"_labels", "_repeats", "_schema"},
+    "_geometry": {"_labels", "_schema"},
     "_encoding": {"_labels", "_optional", "_schema"},
     "_scoring": {"_labels", "_reliability", "_schema"},
     "_permutation": set(),
