@@ -14,33 +14,45 @@ from laion_zarr.conversion import subject as recipe
 from laion_zarr.conversion.write import Catalogue, PartWriter, finish_root, groups_in
 
 FIRST = "ses-01"
+OWN = ("session/zarr.json", "session/c/0", "image_name/zarr.json", "image_name/c/0")
 
 
-def link_sessions(store: Path, subject: str, n_sessions: int) -> None:
+def link_sessions(
+    store: Path, subject: str, n_sessions: int, names: np.ndarray | None = None
+) -> None:
     """Give a converted subject of one session further ones with the same betas.
 
     Labels, trial table, manifest and consolidated metadata are written as a conversion would; the
-    shards and maps are hard links.
+    shards and maps are hard links. With `names` (session, trial) each session shows other images;
+    the manifest then tells the first session anew.
     """
     opened = open_store(store, read_only=False)
     catalogue = Catalogue(opened, subject)
     stored = StoredParts(opened, subject)
     table = pipeline.stored_table(stored, FIRST)
     (attributes,) = stored.attributes(FIRST)
-    parts = {FIRST: catalogue.parts[FIRST]}
-    maps = {}
-    for n in range(2, n_sessions + 1):
+    shown = np.tile(table["label"].to_numpy(), (n_sessions, 1)) if names is None else names
+    parts, maps, tables = {}, {}, {}
+    first = catalogue.parts[FIRST]
+    for n in range(1, n_sessions + 1):
         session = f"ses-{n:02d}"
+        tables[session] = table.assign(session=session, label=shown[n - 1])
+        if n == 1 and names is None:
+            parts[session] = first
+            continue
+        # What is written anew must not be written through a link.
         writer = PartWriter(opened, f"{subject}/{session}")
-        writer.files = linked(store, parts[FIRST], writer.path, ("zarr.json", "session/c/0"))
+        writer.files = linked(store, first, writer.path, ("zarr.json", *OWN))
         writer.group(attributes | {"session": session})
-        writer.array(schema.SESSION_ARRAYS["session"], np.full(len(table), session, object))
-        sources = parts[FIRST].sources.items()
+        for array, column in (("session", "session"), ("image_name", "label")):
+            values = tables[session][column].to_numpy(object)
+            writer.array(schema.SESSION_ARRAYS[array], values)
+        sources = first.sources.items()
         parts[session] = writer.part({k.replace(FIRST, session): v for k, v in sources})
-        old = catalogue.parts[schema.maps_part(FIRST)]
-        path = f"{subject}/{schema.maps_part(session)}"
-        maps[schema.maps_part(session)] = Part(path, linked(store, old, path, ()), old.sources)
-    tables = {session: table.assign(session=session) for session in parts}
+        if n > 1:
+            old = catalogue.parts[schema.maps_part(FIRST)]
+            path = f"{subject}/{schema.maps_part(session)}"
+            maps[schema.maps_part(session)] = Part(path, linked(store, old, path, ()), old.sources)
     made_from = {name: {"crc32": 0} for name in parts}
     path = catalogue.place(schema.TRIALS_PART)
     trials = recipe.write_trials(opened, path, tables, None, made_from)
@@ -53,6 +65,8 @@ def linked(store: Path, part: Part, path: str, but: tuple[str, ...]) -> dict[str
     files = {key: value for key, value in part.files.items() if key not in but}
     for key in files:
         target = store / path / key
+        if path == part.path:
+            continue  # it is there
         target.parent.mkdir(parents=True, exist_ok=True)
         os.link(store / part.path / key, target)
     return files

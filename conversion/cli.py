@@ -128,8 +128,14 @@ def _add_convert(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--mask", choices=MASK_CHOICES, default="both", help="voxels to store (default: both)"
     )
-    parser.add_argument("--n-workers", type=int, help="processes (default: cores, sessions)")
-    parser.add_argument("--memory", help="for all workers together (default: 2GB each)")
+    workers = parser.add_mutually_exclusive_group()
+    workers.add_argument("--n-workers", type=int, help="processes (default: cores, sessions)")
+    workers.add_argument(
+        "--scheduler", metavar="ADDRESS", help="of a Dask cluster, whose workers convert sessions"
+    )
+    parser.add_argument(
+        "--memory", help="for all workers together (default: 2GB each); of a cluster, for a session"
+    )
     parser.add_argument("--dry-run", action="store_true", help="only say what would be done")
     parser.add_argument("--overwrite", action="store_true", help="convert anew what is there")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
@@ -152,6 +158,7 @@ def _convert(arguments: argparse.Namespace) -> int:
             arguments.n_workers,
             arguments.memory,
             arguments.overwrite,
+            arguments.scheduler,
         ),
         arguments.dry_run,
         not arguments.quiet,

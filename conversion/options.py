@@ -30,8 +30,10 @@ class Options:
         One of `MASK_CHOICES`.
     n_workers : int or None
         Worker processes.
+    scheduler : str or None
+        Address of a cluster that takes their place.
     memory : str, int or None
-        For all workers together.
+        For all workers together; of a cluster, for each session.
     overwrite : bool
         Convert anew what is there.
     """
@@ -42,6 +44,7 @@ class Options:
     asked_parts: bool
     mask: str
     n_workers: int | None
+    scheduler: str | None
     memory: str | int | None
     overwrite: bool
 
@@ -92,6 +95,7 @@ def check_options(
     n_workers: Any,
     memory: Any,
     overwrite: bool,
+    scheduler: str | None = None,
 ) -> Options:
     """Check what the user asked for."""
 
@@ -103,6 +107,8 @@ def check_options(
         raise ValueError(f"Unknown parts {sorted(unknown)}. Parts: {', '.join(PARTS)}.")
     if mask not in MASK_CHOICES:
         raise ValueError(f"mask must be one of {list(MASK_CHOICES)}, got {mask!r}.")
+    if scheduler is not None and n_workers is not None:
+        raise ValueError("--n-workers and --scheduler exclude each other: pass one of them.")
     wanted = listed(subjects)
     if wanted == ["all"]:
         wanted = None
@@ -113,6 +119,7 @@ def check_options(
         asked is not None,
         mask,
         n_workers,
+        scheduler,
         memory,
         overwrite,
     )

@@ -6,6 +6,7 @@ import logging
 import re
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,12 @@ from zarr.storage import LocalStore
 from laion_zarr import _layout as layout
 from laion_zarr import _schema as schema
 from laion_zarr import config
-from laion_zarr._store import Part, StoredParts, StoreLike, open_store
+from laion_zarr._store import Part, StoredParts, StoreLike, location, open_store
 from laion_zarr.conversion import subject as recipe
+from laion_zarr.conversion.cluster import Cluster
 from laion_zarr.conversion.options import PROBLEMS, Options, Report, check_options
 from laion_zarr.conversion.pieces import Pieces, write_pieces
-from laion_zarr.conversion.planning import Job, Planner
+from laion_zarr.conversion.planning import Job, Planner, shared
 from laion_zarr.conversion.sources import Source, open_source
 from laion_zarr.conversion.stimulus_run import StimulusRun
 from laion_zarr.conversion.subject import Sources
@@ -59,6 +61,7 @@ def convert(
     *,
     mask: str = "both",
     n_workers: int | None = None,
+    scheduler: str | None = None,
     memory: str | int | None = None,
     overwrite: bool = False,
     dry_run: bool = False,
@@ -86,8 +89,12 @@ def convert(
         Voxels to store: the union of both brain masks, or one of them.
     n_workers : int, optional
         Worker processes. If not provided, as many as cores and sessions.
+    scheduler : str, optional
+        Address of a running Dask scheduler (extra ``cluster``), whose workers convert the sessions,
+        one in each of their threads. Excludes `n_workers`; the store is the same.
     memory : str or int, optional
-        For all workers together, such as ``"4GiB"``. If not provided, 2 GB each.
+        For all workers together, such as ``"4GiB"``; with `scheduler`, for each session. If not
+        provided, 2 GB each, or 0.8 of what the tightest worker of the cluster has for a thread.
     overwrite : bool
         Convert anew; the old is removed when the new is whole.
     dry_run : bool
@@ -118,7 +125,7 @@ def convert(
         open_source(source or config.get_data_dir()),
         config.get_store() if store is None else store,
         storage_options,
-        check_options(subjects, sessions, parts, mask, n_workers, memory, overwrite),
+        check_options(subjects, sessions, parts, mask, n_workers, memory, overwrite, scheduler),
         dry_run,
         progress,
     )
@@ -155,16 +162,30 @@ def run_conversion(
     if not set(options.parts) - set(schema.STIMULUS_PARTS):
         subjects = []  # what is asked for is the stimuli alone
     wanted = [s for s in subjects if options.subjects is None or s in options.subjects]
-    planner = Planner(source, names, store_like, storage_options, store, options, report)
-    if dry_run:
-        planner.plan(wanted)
-        StimulusRun(planner).plan()
-        return report
-    _check_writable(store)
-    with locked(store) as lock:
-        prepare_root(store, options.overwrite)
-        _Execution(planner).run(wanted, lock, progress)
+    with _cluster(store, options) as cluster:
+        planner = Planner(
+            source, names, store_like, storage_options, store, options, report, cluster
+        )
+        if dry_run:
+            planner.plan(wanted)
+            StimulusRun(planner).plan()
+            return report
+        _check_writable(store)
+        with locked(store) as lock:
+            prepare_root(store, options.overwrite)
+            _Execution(planner).run(wanted, lock, progress)
     return report
+
+
+def _cluster(store: Store, options: Options) -> AbstractContextManager[Cluster | None]:
+    if options.scheduler is None:
+        return nullcontext()
+    if not shared(store):
+        raise ValueError(
+            f"The workers of a cluster cannot write {location(store)}, which is in the memory of "
+            "this process. Name a path that they share, or a bucket."
+        )
+    return Cluster(options.scheduler)
 
 
 def _subjects_in(names: Iterable[str]) -> list[str]:
@@ -262,7 +283,13 @@ class _Execution:
             done({schema.VOXELS_PART: recipe.write_voxels(self.store, path, job.axis)})
             self.report.converted.append(f"{job.subject} voxels")
         self._write_small(job, done)
-        for task, outcome in run(job.tasks, self.planner.n_workers, bar.update, lock):
+        cluster = self.planner.cluster
+        done_with = (
+            run(job.tasks, self.planner.n_workers, bar.update, lock)
+            if cluster is None
+            else cluster.run(job.tasks, bar.update)
+        )
+        for task, outcome in done_with:
             name = f"{job.subject} {task.session}"
             if isinstance(outcome, Exception):
                 self.report.failed[name] = outcome
@@ -273,7 +300,10 @@ class _Execution:
         if job.together:
             self._refuse_partial(job, pending)
         self._commit(job.catalogue, pending, tables, stimuli, anew=self.options.overwrite)
-        job.catalogue.tidy()
+        if cluster is None:
+            job.catalogue.tidy()
+        else:
+            job.catalogue.recover()  # also of what workers left that were killed
 
     def _write_small(self, job: Job, done: Callable[[dict[str, Part]], None]) -> None:
         for name, read in job.small.items():

@@ -209,3 +209,37 @@ def plan_work(
         )
     fitting = min(wanted, budget // least) if least else wanted
     return WorkPlan(fitting, budget // fitting)
+
+
+def plan_cluster(
+    sizes: list[SessionSize], n_threads: int, per_thread: int | None, memory: str | int | None
+) -> WorkPlan:
+    """Fit sessions to the workers of a cluster, whose every thread converts one.
+
+    Parameters
+    ----------
+    sizes : list of SessionSize
+        What is to be converted.
+    n_threads : int
+        Threads of all workers.
+    per_thread : int or None
+        Bytes that the tightest worker has for each of its threads; None if unlimited.
+    memory : str, int or None
+        What a session may take, where the workers have that much.
+
+    Raises
+    ------
+    ValueError
+        If not even one session fits; names both sizes.
+    """
+    each = DEFAULT_MEMORY_PER_WORKER if memory is None else parse_memory(memory)
+    if per_thread is not None:
+        each = min(each, int(per_thread * _SHARE))
+    least = max((size.memory_nbytes(0) for size in sizes), default=0)
+    if each < least:
+        raise ValueError(
+            f"{each / 1e9:.2f} GB for a session is too little: it needs {least / 1e9:.2f} GB even "
+            f"with its betas in a scratch file. Name more --memory, and start workers with at "
+            f"least {least / _SHARE / 1e9:.2f} GB for each of their threads."
+        )
+    return WorkPlan(max(1, n_threads), each)

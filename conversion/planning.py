@@ -19,9 +19,10 @@ from laion_zarr._layout import SubjectFiles
 from laion_zarr._store import StoreLike, damaged, fetch
 from laion_zarr.conversion import pieces
 from laion_zarr.conversion.axis import AxisPlanner, identities, look_ahead, unchanged
+from laion_zarr.conversion.cluster import Cluster
 from laion_zarr.conversion.options import PROBLEMS, Options, Report
 from laion_zarr.conversion.pieces import Pieces
-from laion_zarr.conversion.plan import SessionSize, WorkPlan, plan_work
+from laion_zarr.conversion.plan import SessionSize, WorkPlan, plan_cluster, plan_work
 from laion_zarr.conversion.session import SessionTask, check_betas
 from laion_zarr.conversion.sources import Source
 from laion_zarr.conversion.subject import Sources, VoxelAxis
@@ -50,7 +51,7 @@ class Job:
     tables: dict[str, pd.DataFrame] = field(default_factory=dict)
 
 
-def _shared(store: Store) -> bool:
+def shared(store: Store) -> bool:
     """Whether other processes reach the same store."""
     in_memory = isinstance(store, FsspecStore) and "memory" in store.fs.protocol
     return isinstance(store, LocalStore | FsspecStore) and not in_memory
@@ -99,6 +100,8 @@ class Planner:
         What the user asked for.
     report : Report
         Takes what is unchanged, missing and failed.
+    cluster : Cluster or None
+        Converts sessions; None for processes of this machine.
     """
 
     source: Source
@@ -108,6 +111,7 @@ class Planner:
     store: Store
     options: Options
     report: Report
+    cluster: Cluster | None = None
     n_workers: int = 1
 
     def plan(self, subjects: Sequence[str]) -> list[Job]:
@@ -130,8 +134,11 @@ class Planner:
     def _work_plan(self, jobs: Sequence[Job]) -> WorkPlan:
         sizes = [size for job in jobs for size in job.sizes]
         # A store in this process's memory cannot be written by another.
-        n_workers = self.options.n_workers if _shared(self.store) else 1
-        work = plan_work(sizes, n_workers, self.options.memory)
+        n_workers = self.options.n_workers if shared(self.store) else 1
+        if self.cluster is None:
+            work = plan_work(sizes, n_workers, self.options.memory)
+        else:
+            work = plan_cluster(sizes, *self.cluster.room(), self.options.memory)
         packed = sum(int(size.matrix_nbytes * _PACKED) for size in sizes)
         scratch = sorted(
             (size.n_slabs - work.slabs_kept(size)) * size.slab_nbytes for size in sizes

@@ -36,12 +36,12 @@ def run(
     """
     if n_workers == 1:
         for task in tasks:
-            yield task, _guarded(partial(convert_session, task, progress))
+            yield task, guarded(partial(convert_session, task, progress))
         return
     running: set[subprocess.Popen[bytes]] = set()
     with ThreadPoolExecutor(n_workers) as pool:
         futures = {
-            pool.submit(_guarded, partial(_in_process, task, progress, lock, running)): task
+            pool.submit(guarded, partial(_in_process, task, progress, lock, running)): task
             for task in tasks
         }
         try:
@@ -53,7 +53,8 @@ def run(
                 process.kill()
 
 
-def _guarded(work: Callable[[], Part]) -> Outcome:
+def guarded(work: Callable[[], Part]) -> Outcome:
+    """What `work` returns, or what it fails with if that fails one session alone."""
     try:
         return work()
     except PROBLEMS as error:
@@ -145,7 +146,7 @@ def _main() -> None:
             messages.flush()
             done = 0
 
-    outcome = _guarded(lambda: convert_session(task, progress))
+    outcome = guarded(lambda: convert_session(task, progress))
     pickle.dump(done, messages)
     pickle.dump(outcome, messages)
     messages.flush()

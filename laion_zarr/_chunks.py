@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -70,24 +70,8 @@ class ChunkedArray:
         where : numpy.ndarray of int
             Their places in `rows`.
         """
-        if not len(rows):
-            return
-        n_rows = self.chunking.rows
-        order = np.argsort(rows, kind="stable")
-        ids, starts = np.unique(rows[order] // n_rows, return_index=True)
-        ends = np.append(starts[1:], len(rows))
-        for chunk, start, end in zip(self._chunks(ids, shape), starts, ends, strict=True):
-            where = order[start:end]
-            yield chunk, rows[where] % n_rows, where
-
-    def _chunks(self, ids: np.ndarray, row: tuple[int, ...]) -> Iterator[np.ndarray]:
-        """Read chunks, ascending; while some are decoded, the next are fetched."""
-        dtype = np.dtype(self.spec.dtype).newbyteorder("<")
-        buffer = np.empty((self.chunking.rows, *row), dtype=dtype)
-        groups = [ids[lo : lo + _CHUNKS_AT_ONCE] for lo in range(0, len(ids), _CHUNKS_AT_ONCE)]
-        for fetched in _one_ahead(partial(self._fetch, len(row)), groups):
-            for key, span, data in fetched:
-                yield from self._decode(key, span, data, buffer)
+        for _, *found in gather_each([(self, shape)], rows):
+            yield found[0], found[1], found[2]
 
     def _fetch(self, n_below: int, ids: np.ndarray) -> list[tuple[str, _Span, np.ndarray | None]]:
         """Fetch chunks, all at once, run by run."""
@@ -99,6 +83,14 @@ class ChunkedArray:
         answers = fetch_spans(self.stored.store, requests)
         keys = [key for key, _ in requests]
         return list(zip(keys, spans, answers, strict=True))
+
+    def _decode_all(
+        self, fetched: list[tuple[str, _Span, np.ndarray | None]], row: tuple[int, ...]
+    ) -> Iterator[np.ndarray]:
+        dtype = np.dtype(self.spec.dtype).newbyteorder("<")
+        buffer = np.empty((self.chunking.rows, *row), dtype=dtype)
+        for key, span, data in fetched:
+            yield from self._decode(key, span, data, buffer)
 
     def _decode(
         self, key: str, span: _Span, data: np.ndarray | None, buffer: np.ndarray
@@ -125,6 +117,33 @@ class ChunkedArray:
             end = int(self._table[hi, 0] + self._table[hi, 1])
             spans.append(_Span(lo // self.chunking.per_shard, slice(lo, hi + 1), start, end))
         return spans
+
+
+def gather_each(
+    arrays: Sequence[tuple[ChunkedArray, tuple[int, ...]]], rows: np.ndarray
+) -> Iterator[tuple[int, np.ndarray, np.ndarray, np.ndarray]]:
+    """Read the same rows of several arrays that are cut alike, one array after the other.
+
+    Each with the shape of its rows. While some chunks are decoded, the next are fetched, also those
+    of the next array. Yields the number of the array, then what `ChunkedArray.gather` does.
+    """
+    if not len(rows) or not arrays:
+        return
+    n_rows = arrays[0][0].chunking.rows
+    order = np.argsort(rows, kind="stable")
+    ids, starts = np.unique(rows[order] // n_rows, return_index=True)
+    wheres = np.split(order, starts[1:])
+    groups = [slice(lo, lo + _CHUNKS_AT_ONCE) for lo in range(0, len(ids), _CHUNKS_AT_ONCE)]
+    jobs = [(number, group) for number in range(len(arrays)) for group in groups]
+
+    def fetch(job: tuple[int, slice]) -> list[tuple[str, _Span, np.ndarray | None]]:
+        array, shape = arrays[job[0]]
+        return array._fetch(len(shape), ids[job[1]])
+
+    for (number, group), fetched in zip(jobs, _one_ahead(fetch, jobs), strict=True):
+        chunks = arrays[number][0]._decode_all(fetched, arrays[number][1])
+        for chunk, where in zip(chunks, wheres[group], strict=True):
+            yield number, chunk, rows[where] % n_rows, where
 
 
 def _one_ahead(work: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any]:

@@ -11,6 +11,8 @@ from typing import Any, Self
 from laion_zarr._store import StoredParts, StoreLike, open_store
 from laion_zarr.errors import StoreError
 
+_opening = threading.Lock()
+
 
 def _forget_threads() -> None:
     """In a forked child: Dask's threads stayed with the parent; it would wait for them for ever."""
@@ -19,6 +21,8 @@ def _forget_threads() -> None:
         threaded.default_pool = None
         threaded.pools.clear()
         threaded.pools_lock = threading.Lock()
+    global _opening
+    _opening = threading.Lock()  # a thread that stayed with the parent may have held it
 
 
 # A data loader forks workers from a process that has read. As zarr does for its own threads;
@@ -47,25 +51,45 @@ class Handle:
         if isinstance(store, str | Path) and "://" not in str(store):
             store = Path(store).expanduser().absolute()  # wherever it is opened again
         self.recipe = (store, storage_options)
-        self._open()
-
-    def _open(self) -> None:
-        self._stored = StoredParts(open_store(*self.recipe), self.group)
-        self._pid = os.getpid()
+        self._forget()
+        self._stored: StoredParts | None = self._opened()
         self.checksum = self._stored.checksum
+
+    def _forget(self) -> None:
+        """Let go of what was read."""
+
+    def _opened(self) -> StoredParts:
+        self._pid = os.getpid()
+        return StoredParts(open_store(*self.recipe), self.group)
 
     @property
     def stored(self) -> StoredParts:
         """What the store holds; in a forked child, over connections of its own."""
+        found = self._stored or self._opened_where_sent()
         if self._pid != os.getpid():
-            self._stored.store = open_store(*self.recipe)
+            found.store = open_store(*self.recipe)
             self._pid = os.getpid()
-        return self._stored
+        return found
+
+    def _opened_where_sent(self) -> StoredParts:
+        """Open the store on the first use of what was sent: who passes it on may not reach it."""
+        with _opening:
+            if self._stored is None:  # else another thread was first
+                found = self._opened()
+                if found.checksum != self.checksum:
+                    raise StoreError(
+                        f"The store of {self.group} was rewritten since this object was made. Open "
+                        "it again."
+                    )
+                self._stored = found
+            return self._stored
 
     def reopened(self) -> bool:
         """Open again; whether the store has changed since."""
         before = self.checksum
-        self._open()
+        self._stored = self._opened()
+        self.checksum = self._stored.checksum
+        self._forget()
         return self.checksum != before
 
     def __getstate__(self) -> dict[str, Any]:
@@ -73,12 +97,9 @@ class Handle:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.group, self.recipe = state["group"], state["recipe"]
-        self._open()
-        if self.checksum != state["checksum"]:
-            raise StoreError(
-                f"The store of {self.group} was rewritten since this object was made. Open it "
-                "again."
-            )
+        self.checksum = state["checksum"]
+        self._forget()
+        self._stored = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self  # nothing to write into; a copy would open the store again

@@ -1,40 +1,57 @@
-"""Sums over the repeats of each image, session by session, while the betas are read once."""
+"""Repeats of each image, brought together session by session while the betas are read once."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from laion_zarr._lazy import LazyArray, LazyBetas, digest
 
+# All trials of eight chunks of voxels: 128 MB of a subject, and one request for each session.
+VOXELS_AT_ONCE = 1024
+# So many voxels' trials fit the cache: what is worked out of them stays there.
+_VOXELS_IN_CACHE = 16
+
 
 def standardize(rows: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """Z-score rows (…, trial) within groups of trials, in place: NaN left out, ddof 0.
+    """Z-score rows (voxel, trial) within groups of trials, in place: NaN left out, ddof 0.
 
     What does not vary has no z-score: NaN. Trials of group -1 stay as they are.
     """
     for group in np.unique(groups[groups >= 0]):
-        here = groups == group
-        trials = slice(None) if here.all() else here
-        part = rows[..., trials]
-        known = ~np.isnan(part)
-        every = bool(known.all())
-        count = np.maximum(known.sum(axis=-1, keepdims=True), 1)
-        total = (part if every else np.where(known, part, 0)).sum(-1, np.float64, keepdims=True)
-        part -= total / count
-        squares = np.square(part if every else np.where(known, part, 0))
-        deviation = np.sqrt(squares.sum(-1, np.float64, keepdims=True) / count)
-        deviation[deviation == 0] = np.nan
-        part /= deviation
-        rows[..., trials] = part
+        here = np.flatnonzero(groups == group)
+        run = here[-1] + 1 - here[0] == len(here)  # as a rule: then nothing is copied
+        part = rows[:, slice(here[0], here[-1] + 1) if run else here]
+        total = part.sum(axis=1, dtype=np.float64)
+        whole = np.isfinite(total)
+        # As exact as the betas: a mean is rounded as they are.
+        scored = part - (total / len(here)).astype(part.dtype)[:, None]
+        scored *= _inverse(np.einsum("vt,vt->v", scored, scored) / len(here))[:, None]
+        scored[~whole] = _scored_with_nan(part[~whole])
+        rows[:, slice(here[0], here[-1] + 1) if run else here] = scored
     return rows
+
+
+def _scored_with_nan(part: np.ndarray) -> np.ndarray:
+    known = ~np.isnan(part)
+    count = np.maximum(known.sum(axis=1, keepdims=True), 1)
+    scored = part - np.where(known, part, 0).sum(1, np.float64, keepdims=True) / count
+    squares = np.square(np.where(known, scored, 0)).sum(1, np.float64, keepdims=True)
+    return (scored * _inverse(squares / count)).astype(part.dtype)
+
+
+def _inverse(variance: np.ndarray) -> np.ndarray:
+    """One over the standard deviation, NaN where there is none."""
+    return 1 / np.sqrt(np.where(variance == 0, np.nan, variance))
 
 
 @dataclass(frozen=True)
 class TrialGroups:
-    """What becomes of each trial of a subject.
+    """What becomes of each trial.
 
     Attributes
     ----------
@@ -53,59 +70,72 @@ class TrialGroups:
         """Images of the result."""
         return int(self.images.max(initial=-1)) + 1
 
-    def of(self, trials: slice) -> TrialGroups:
-        """The same of some trials."""
-        scored = None if self.scored is None else self.scored[trials]
-        return TrialGroups(self.images[trials], scored)
+    @cached_property
+    def repeats(self) -> Repeats:
+        """Where the trials go."""
+        return Repeats.of(self.images)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"images": self.images, "scored": self.scored}
 
     def __dask_tokenize__(self) -> tuple[str, str | None]:
         return digest(self.images), None if self.scored is None else digest(self.scored)
 
 
-@dataclass
-class Sums:
-    """Sums over the repeats of each image, (image, voxel).
+@dataclass(frozen=True)
+class Repeats:
+    """Columns of the trials: the first ones of some images side by side, then the second ones, ….
 
     Attributes
     ----------
-    total : numpy.ndarray
-        Of the betas that are not NaN.
-    squares : numpy.ndarray, optional
-        Of their squares.
-    repeats : numpy.ndarray, (image,) int
-        Trials of each image.
-    missing : numpy.ndarray, optional
-        How many of them are NaN; None as long as none is.
+    columns : numpy.ndarray, (trial,) int
+        Column of each trial, -1 for one that does not count.
+    images : list of numpy.ndarray of int
+        Images with equally many trials, ascending; a member for each such number.
+    counts : list of int
+        That number.
     """
 
-    total: np.ndarray
-    squares: np.ndarray | None
-    repeats: np.ndarray
-    missing: np.ndarray | None = field(default=None)
+    columns: np.ndarray
+    images: list[np.ndarray]
+    counts: list[int]
 
-    def add(self, where: Any, part: np.ndarray, starts: np.ndarray) -> None:
-        """Add rows (voxel, trial) whose trials are in order of their images."""
-        absent = np.isnan(part)
-        if absent.any():
-            if self.missing is None:
-                self.missing = np.zeros(self.total.shape, dtype=np.uint16)
-            self.missing[where] += np.add.reduceat(absent, starts, axis=1, dtype=np.uint16).T
-            part[absent] = 0
-        self.total[where] += np.add.reduceat(part, starts, axis=1).T
-        if self.squares is not None:
-            self.squares[where] += np.add.reduceat(np.square(part), starts, axis=1).T
+    @classmethod
+    def of(cls, images: np.ndarray) -> Repeats:
+        """Lay out trials by the image that each shows, -1 for none."""
+        counted = np.flatnonzero(images >= 0)
+        codes = images[counted]
+        trials_of = np.bincount(codes)
+        by_image = np.argsort(codes, kind="stable")
+        turn = np.empty_like(codes)  # which repeat of its image a trial is
+        turn[by_image] = np.arange(len(codes)) - (np.cumsum(trials_of) - trials_of)[codes[by_image]]
+        columns = np.full(len(images), -1)
+        found, counts, first = [], np.unique(trials_of[trials_of > 0]).tolist(), 0
+        for count in counts:
+            members = np.flatnonzero(trials_of == count)
+            mine = np.flatnonzero(trials_of[codes] == count)
+            place = np.searchsorted(members, codes[mine])
+            columns[counted[mine]] = first + turn[mine] * len(members) + place
+            found.append(members)
+            first += count * len(members)
+        return cls(columns, found, counts)
 
     @property
-    def counts(self) -> np.ndarray:
-        """Trials that are not NaN, (image, voxel), or (image, 1) where none is."""
-        repeats = self.repeats[:, None]
-        return repeats if self.missing is None else repeats - self.missing
+    def n_columns(self) -> int:
+        """Trials that count."""
+        return sum(n * len(images) for n, images in zip(self.counts, self.images, strict=True))
+
+    def parts(self, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Images with equally many trials, and their trials in rows: (voxel, repeat, image)."""
+        first = 0
+        for images, count in zip(self.images, self.counts, strict=True):
+            last = first + count * len(images)
+            yield images, rows[:, first:last].reshape(len(rows), count, len(images))
+            first = last
 
 
-def image_sums(
-    betas: LazyBetas, groups: TrialGroups, voxels: np.ndarray, squares: bool = False
-) -> Sums:
-    """Read all trials of some voxels once, and sum them up by image.
+def read_repeats(betas: LazyBetas, groups: TrialGroups, voxels: np.ndarray) -> np.ndarray:
+    """Read all trials of some voxels, each chunk once, and lay them out.
 
     Parameters
     ----------
@@ -115,35 +145,57 @@ def image_sums(
         What becomes of each of its trials.
     voxels : numpy.ndarray, (voxel,) int
         Positions in the stored union, in any order.
-    squares : bool
-        Whether to sum up squares, too; then all in float64.
 
     Returns
     -------
-    Sums
-        Beside it no more than a few chunks are in memory.
+    numpy.ndarray, (voxel, column) float32
+        Columns as `TrialGroups.repeats` says.
     """
-    shape = (groups.n_images, len(voxels))
-    dtype = np.float64 if squares else np.float32
-    counted = groups.images[groups.images >= 0]
-    repeats = np.bincount(counted, minlength=shape[0])
-    sums = Sums(np.zeros(shape, dtype), np.zeros(shape, dtype) if squares else None, repeats)
-    for trials, parts in betas.by_session(voxels):
-        own = groups.of(trials)
-        if (own.images >= 0).any():
-            for rows, where in parts:
-                add_trials(sums, rows, own, where)
-    return sums
+    found = np.empty((len(voxels), groups.repeats.n_columns), dtype=betas.dtype)
+    for trials, rows, where in betas.by_session(voxels, groups.images >= 0):
+        _lay_out(rows, groups, trials, found, where)
+    return found
 
 
-def add_trials(sums: Sums, rows: np.ndarray, groups: TrialGroups, where: np.ndarray) -> None:
-    """Score rows (voxel, trial) in place, and add them to the sums of their voxels."""
+def lay_out(rows: np.ndarray, groups: TrialGroups) -> np.ndarray:
+    """The same of rows (voxel, trial) in memory, which are scored in place."""
+    found = np.empty((len(rows), groups.repeats.n_columns), dtype=rows.dtype)
+    _lay_out(rows, groups, slice(None), found, slice(None))
+    return found
+
+
+def _lay_out(
+    rows: np.ndarray, groups: TrialGroups, trials: slice, found: np.ndarray, where: Any
+) -> None:
     if groups.scored is not None:
-        rows = standardize(rows, groups.scored)
-    order = np.argsort(groups.images, kind="stable")[np.count_nonzero(groups.images < 0) :]
-    images, starts = np.unique(groups.images[order], return_index=True)
-    part = rows[:, order].astype(sums.total.dtype, copy=False)
-    sums.add(np.ix_(images, where), part, starts)
+        standardize(rows, groups.scored[trials])
+    columns = groups.repeats.columns[trials]
+    kept = columns >= 0
+    if not kept.all():
+        rows, columns = rows[:, kept], columns[kept]
+    if isinstance(where, np.ndarray) and where[-1] + 1 - where[0] == len(where):
+        where = slice(where[0], where[-1] + 1)  # a run, since `gather` gives them ascending
+    if isinstance(where, slice):
+        found[where, columns] = rows
+    else:
+        found[np.ix_(where, columns)] = rows
+
+
+def in_cache(rows: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+    """Rows, a few at a time."""
+    for lo in range(0, len(rows), _VOXELS_IN_CACHE):
+        here = slice(lo, lo + _VOXELS_IN_CACHE)
+        yield here, rows[here]
+
+
+def mean_of_known(part: np.ndarray) -> np.ndarray:
+    """Mean over the repeats (voxel, repeat, image) that are not NaN; NaN if all are."""
+    mean = part.sum(axis=1)
+    mean /= part.shape[1]
+    if np.isnan(mean).any():
+        with np.errstate(invalid="ignore"):  # 0 / 0 where every repeat is NaN
+            mean = np.nansum(part, axis=1) / (~np.isnan(part)).sum(axis=1, dtype=np.uint16)
+    return mean.astype(part.dtype, copy=False)
 
 
 class LazyImageBetas(LazyArray):
@@ -168,10 +220,13 @@ class LazyImageBetas(LazyArray):
         wanted, place = np.unique(images, return_inverse=True)
         code[wanted] = np.arange(len(wanted))
         groups = TrialGroups(code[self.groups.images], self.groups.scored)
-        sums = image_sums(self.betas, groups, voxels)
-        with np.errstate(invalid="ignore"):  # 0 / 0 where every repeat is NaN
-            sums.total /= sums.counts
-        return sums.total if np.array_equal(wanted, images) else sums.total[place]
+        means = np.empty((len(wanted), len(voxels)), dtype=self.dtype)
+        for where in self.betas.by_storage(voxels, VOXELS_AT_ONCE):
+            rows = read_repeats(self.betas, groups, voxels[where])
+            for here, few in in_cache(rows):
+                for members, part in groups.repeats.parts(few):
+                    means[np.ix_(members, where[here])] = mean_of_known(part).T
+        return means if np.array_equal(wanted, images) else means[place]
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
         return (*super().__dask_tokenize__(), *self.groups.__dask_tokenize__())

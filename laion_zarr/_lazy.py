@@ -12,9 +12,9 @@ import numpy as np
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
-from laion_zarr._chunks import ChunkedArray
+from laion_zarr._chunks import ChunkedArray, gather_each
 from laion_zarr._handle import Handle
-from laion_zarr._schema import BETAS, VOXELS_PART, maps_part
+from laion_zarr._schema import BETAS, CHUNK_VOXELS, VOXELS_PART, maps_part
 
 # Side of the tiles of a transposition: 1024 cache lines read, 1024 floats written at a time.
 _TILE = 1024
@@ -28,8 +28,7 @@ def digest(values: np.ndarray) -> str:
 class SubjectHandle(Handle):
     """A subject's open store."""
 
-    def _open(self) -> None:
-        super()._open()
+    def _forget(self) -> None:
         self._order: np.ndarray | None = None
         self._betas: dict[str, ChunkedArray] = {}
 
@@ -117,7 +116,7 @@ class LazyBetas(LazyArray):
                 pick = _Trials(n_trials, rows[here] - first, here)
                 self._read_session(session, pick, stored[by_storage], by_storage, found)
             first += n_trials
-        return _transposed(found)
+        return transposed(found)
 
     def _read_session(
         self,
@@ -137,24 +136,51 @@ class LazyBetas(LazyArray):
                 found[np.ix_(targets[where], pick.out)] = chunk[np.ix_(inside, pick.trials)]
 
     def by_session(
-        self, voxels: np.ndarray
-    ) -> Iterator[tuple[slice, Iterator[tuple[np.ndarray, np.ndarray]]]]:
+        self, voxels: np.ndarray, counted: np.ndarray
+    ) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
         """Read some voxels session by session, chunk by chunk.
+
+        Parameters
+        ----------
+        voxels : numpy.ndarray, (voxel,) int
+            Positions in the stored union, in any order.
+        counted : numpy.ndarray, (trial,) bool
+            Sessions without any such trial are not read.
 
         Yields
         ------
         trials : slice
             Of the session.
-        parts : iterator of (rows, where)
-            Rows (voxel, trial), the caller's to write into, and their places in `voxels`.
+        rows : numpy.ndarray, (voxel, trial)
+            The caller's to write into, until the next ones.
+        where : numpy.ndarray of int
+            Their places in `voxels`.
         """
-        stored, first = self.handle.storage_order()[voxels], 0
+        arrays, spans, first = [], [], 0
         for session, n_trials in self.n_trials.items():
-            chunks = self.handle.betas(session).gather(stored, (n_trials,))
-            # Fancy indexing copies: a chunk's own memory is used again for the next.
-            rows = ((chunk[inside], where) for chunk, inside, where in chunks)
-            yield slice(first, first + n_trials), rows
+            trials = slice(first, first + n_trials)
+            if counted[trials].any():
+                arrays.append((self.handle.betas(session), (n_trials,)))
+                spans.append(trials)
             first += n_trials
+        stored = self.handle.storage_order()[voxels]
+        for number, chunk, inside, where in gather_each(arrays, stored):
+            run = inside[-1] + 1 - inside[0] == len(inside) and (np.diff(inside) == 1).all()
+            rows = chunk[inside[0] : inside[-1] + 1] if run else chunk[inside]
+            yield spans[number], rows, where
+
+    def by_storage(self, voxels: np.ndarray, most: int) -> Iterator[np.ndarray]:
+        """Places in `voxels`, so many at most, of those that lie together; no chunk is cut."""
+        stored = self.handle.storage_order()[voxels]
+        order = np.argsort(stored, kind="stable")
+        chunks = stored[order] // CHUNK_VOXELS
+        lo = 0
+        while lo < len(order):
+            hi = min(lo + most, len(order))
+            if hi < len(order) and (start := int(np.searchsorted(chunks, chunks[hi]))) > lo:
+                hi = start
+            yield order[lo:hi]
+            lo = hi
 
 
 @dataclass(frozen=True)
@@ -172,7 +198,7 @@ class _Trials:
         return bool((self.trials == self.out).all())
 
 
-def _transposed(values: np.ndarray) -> np.ndarray:
+def transposed(values: np.ndarray) -> np.ndarray:
     """C-contiguous transpose, tile by tile: numpy's own copy misses the cache at every value."""
     if min(values.shape) <= _TILE // 16:
         return np.ascontiguousarray(values.T)

@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from dataclasses import dataclass
 from typing import Any
 
 import dask.array as da
 import numpy as np
-import pandas as pd
 import xarray as xr
-from dask.base import tokenize
+from dask.base import normalize_token, tokenize
+from dask.delayed import delayed
 from dask.highlevelgraph import HighLevelGraph
 
-from laion_zarr._image_sums import Sums, TrialGroups, add_trials, image_sums
-from laion_zarr._lazy import digest
+from laion_zarr._image_sums import (
+    VOXELS_AT_ONCE,
+    Repeats,
+    TrialGroups,
+    in_cache,
+    lay_out,
+    mean_of_known,
+    read_repeats,
+)
+from laion_zarr._lazy import LazyBetas, digest
 from laion_zarr._repeats import groups_of, images_of, of_subject, with_all_rows
 from laion_zarr._schema import PERCENT, TRIAL, VOXEL
 from laion_zarr._selected import SelectedBetas, source_of
 
-_VOXELS_AT_ONCE = 1024  # eight chunks of each session: one request, and sums of some 100 MB
+# Trials (voxel, column) as laid out -> a value of each voxel.
+Finish = Callable[[np.ndarray, Repeats], np.ndarray]
 
 
 def noise_ceiling(
@@ -69,7 +78,7 @@ def noise_ceiling(
     scored = None if zscore is None else groups_of(betas, zscore)
     values = _by_voxel(betas, np.where(keep, codes, -1), scored, _ceiling)
     attrs = {"units": PERCENT, "description": "noise ceiling"}
-    return _per_voxel(betas, values[0], attrs, "noise_ceiling")
+    return _per_voxel(betas, values, attrs, "noise_ceiling")
 
 
 def split_half_reliability(betas: xr.DataArray, zscore: str | None = "session") -> xr.DataArray:
@@ -102,12 +111,10 @@ def split_half_reliability(betas: xr.DataArray, zscore: str | None = "session") 
     ('voxel',)
     """
     _, _, codes = images_of(betas)
-    turn = pd.Series(codes).groupby(codes).cumcount().to_numpy()
     repeated = np.bincount(codes)[codes] > 1
-    halves = np.where(repeated, 2 * codes + turn % 2, -1)
     scored = None if zscore is None else groups_of(betas, zscore)
-    values = _by_voxel(betas, halves, scored, _correlated_halves)
-    return _per_voxel(betas, values[0], {"description": "split-half reliability"}, "reliability")
+    values = _by_voxel(betas, np.where(repeated, codes, -1), scored, _correlated_halves)
+    return _per_voxel(betas, values, {"description": "split-half reliability"}, "reliability")
 
 
 def _per_voxel(betas: xr.DataArray, values: Any, attrs: dict[str, str], name: str) -> xr.DataArray:
@@ -120,107 +127,137 @@ def _per_voxel(betas: xr.DataArray, values: Any, attrs: dict[str, str], name: st
 
 
 def _by_voxel(
-    betas: xr.DataArray,
-    codes: np.ndarray,
-    scored: np.ndarray | None,
-    finish: Callable[[Sums], np.ndarray],
+    betas: xr.DataArray, codes: np.ndarray, scored: np.ndarray | None, finish: Finish
 ) -> Any:
-    """Sums by image of each voxel, and what `finish` makes of them: (value, voxel) float32."""
+    """All trials of each voxel, image by image, and what `finish` makes of them: (voxel,)."""
     ordered = betas.transpose(TRIAL, VOXEL)
     source = source_of(ordered.data)
     if source is not None:
         return _streamed(source, of_subject(source, codes, scored), finish)
-    work = partial(_from_memory, groups=TrialGroups(codes, scored), finish=finish)
-    if isinstance(ordered.data, da.Array):
-        data = with_all_rows(ordered.data)
-        meta = np.empty((0, 0), dtype=np.float32)
-        return da.map_blocks(work, data, chunks=((1,), data.chunks[1]), dtype="f4", meta=meta)
-    return work(ordered.values)
+    work = _FromMemory(TrialGroups(codes, scored), finish)
+    if not isinstance(ordered.data, da.Array):
+        return work(ordered.values)
+    data = with_all_rows(ordered.data)
+    # One task of its own, and not a copy in each of the others.
+    held = delayed(work, name=f"held-{tokenize(work)}", traverse=False)
+    meta = np.empty(0, dtype=np.float32)
+    return da.map_blocks(_call, data, drop_axis=0, work=held, dtype="f4", meta=meta)
 
 
-def _from_memory(
-    values: np.ndarray, groups: TrialGroups, finish: Callable[[Sums], np.ndarray]
-) -> np.ndarray:
-    shape = (groups.n_images, values.shape[1])
-    repeats = np.bincount(groups.images[groups.images >= 0], minlength=shape[0])
-    sums = Sums(np.zeros(shape), np.zeros(shape), repeats)
-    rows = np.array(values.T, dtype=np.float64)
-    add_trials(sums, rows, groups, np.arange(shape[1]))
-    return finish(sums)
-
-
-def _streamed(
-    source: SelectedBetas, groups: TrialGroups, finish: Callable[[Sums], np.ndarray]
-) -> da.Array:
+def _streamed(source: SelectedBetas, groups: TrialGroups, finish: Finish) -> da.Array:
     """The same from the store, in blocks of voxels that lie together there."""
-    token = tokenize(source.betas, groups, finish, digest(source.voxels))
-    places = list(source.by_storage(_VOXELS_AT_ONCE))
-    held = f"sums-of-{token}"
-    tasks: dict[Any, Any] = {held: _Streaming(source.betas, groups, finish)}
-    for n, where in enumerate(places):
-        tasks[f"sums-{token}", n] = (_call, held, source.voxels[where])
-    parts = [(f"sums-{token}", n) for n in range(len(places))]
+    assert isinstance(source.betas, LazyBetas)
+    places = list(source.betas.by_storage(source.voxels, VOXELS_AT_ONCE))
+    order = np.concatenate([np.empty(0, np.int32), *places]).astype(np.int32)
+    work = _FromStore(source.betas, groups, finish, source.voxels[order])
+    token = tokenize(work)
+    tasks: dict[Any, Any] = {f"held-{token}": work, f"order-{token}": order}
+    ends = np.cumsum([0, *map(len, places)]).tolist()
+    parts = [(f"parts-{token}", n) for n in range(len(places))]
+    for part, lo, hi in zip(parts, ends[:-1], ends[1:], strict=True):
+        tasks[part] = (_call, (lo, hi), f"held-{token}")
     name = f"by-voxel-{token}"
-    tasks[name, 0, 0] = (_in_order, parts, np.concatenate(places) if places else np.empty(0, int))
+    tasks[name, 0] = (_in_order, parts, f"order-{token}")
     graph = HighLevelGraph.from_collections(name, tasks)
-    return da.Array(graph, name, ((1,), (len(source.voxels),)), dtype=np.float32)
+    return da.Array(graph, name, ((len(order),),), dtype=np.float32)
 
 
-class _Streaming:
-    """Reads voxels and finishes their sums: sent once, called for each block."""
+@dataclass(frozen=True)
+class _FromMemory:
+    """Finishes blocks (trial, voxel)."""
 
-    def __init__(
-        self, betas: Any, groups: TrialGroups, finish: Callable[[Sums], np.ndarray]
-    ) -> None:
-        self.betas, self.groups, self.finish = betas, groups, finish
+    groups: TrialGroups
+    finish: Finish
 
-    def __call__(self, voxels: np.ndarray) -> np.ndarray:
-        return self.finish(image_sums(self.betas, self.groups, voxels, squares=True))
-
-
-def _call(work: Callable[[np.ndarray], np.ndarray], voxels: np.ndarray) -> np.ndarray:
-    return work(voxels)
+    def __call__(self, values: np.ndarray) -> np.ndarray:
+        dtype = np.result_type(values, np.float32)
+        return _finished(lay_out(np.array(values.T, dtype, order="C"), self.groups), self)
 
 
-def _in_order(parts: list[np.ndarray], places: np.ndarray) -> np.ndarray:
-    """Parts side by side, each column in its place."""
-    found = np.concatenate(parts, axis=1) if parts else np.empty((1, 0), dtype=np.float32)
-    ordered = np.empty_like(found)
-    ordered[:, places] = found
-    return ordered
+@dataclass(frozen=True)
+class _FromStore:
+    """Reads voxels, and finishes them: sent once, called for each span of them."""
+
+    betas: LazyBetas
+    groups: TrialGroups
+    finish: Finish
+    voxels: np.ndarray
+
+    def __call__(self, span: tuple[int, int]) -> np.ndarray:
+        return _finished(read_repeats(self.betas, self.groups, self.voxels[slice(*span)]), self)
+
+    def __dask_tokenize__(self) -> Any:
+        return normalize_token((self.betas, self.groups, self.finish, digest(self.voxels)))
+
+
+def _call(given: Any, work: _FromMemory | _FromStore) -> np.ndarray:
+    return work(given)
+
+
+def _finished(rows: np.ndarray, work: _FromMemory | _FromStore) -> np.ndarray:
+    found = np.empty(len(rows), dtype=np.float32)
+    for here, few in in_cache(rows):
+        found[here] = work.finish(few, work.groups.repeats)
+    return found
+
+
+def _in_order(parts: list[np.ndarray], order: np.ndarray) -> np.ndarray:
+    """Parts one after the other, each value in its place."""
+    found = np.empty(len(order), dtype=np.float32)
+    if parts:
+        found[order] = np.concatenate(parts)
+    return found
 
 
 # -- numbers
 
 
-def _ceiling(sums: Sums) -> np.ndarray:
-    """Noise ceiling, percent, (1, voxel)."""
-    assert sums.squares is not None
-    counts = np.broadcast_to(sums.counts, sums.total.shape)
-    repeated = counts > 1
-    n = np.where(repeated, counts, 2)  # of the others nothing counts
-    variances = (sums.squares - sums.total**2 / n) / (n - 1)
-    n_images = repeated.sum(axis=0)
+def _ceiling(rows: np.ndarray, repeats: Repeats) -> np.ndarray:
+    """Noise ceiling, percent, (voxel,)."""
+    noise, n_images = np.zeros((2, len(rows)))
+    shares, n_repeated = 0.0, 0
+    for images, part in repeats.parts(rows):
+        n_trials = part.shape[1]
+        if n_trials < 2:
+            continue
+        shares += len(images) / n_trials
+        n_repeated += len(images)
+        squares = part - mean_of_known(part)[:, None]
+        np.square(squares, out=squares)
+        total = squares.reshape(len(rows), -1).sum(axis=1)
+        whole = ~np.isnan(total)
+        noise += np.where(whole, total / (n_trials - 1), 0)
+        n_images += np.where(whole, len(images), 0)
+        if not whole.all():
+            variances, known = _variances_of_known(squares[~whole])
+            noise[~whole] += variances
+            n_images[~whole] += known
     with np.errstate(invalid="ignore", divide="ignore"):
-        noise = np.where(repeated, variances, 0).sum(axis=0) / n_images
-        per_repeat = (1 / sums.repeats[sums.repeats > 1]).mean() if n_images.any() else np.nan
+        noise /= n_images
         signal = np.maximum(0, 1 - noise)
         # ncsnr² / (ncsnr² + mean(1/n)), both sides times the noise, which may be 0.
-        ceiling = 100 * signal / (signal + noise * per_repeat)
-    return ceiling[None].astype(np.float32)
+        ceiling = 100 * signal / (signal + noise * np.divide(shares, n_repeated or np.nan))
+    return ceiling.astype(np.float32)
 
 
-def _correlated_halves(sums: Sums) -> np.ndarray:
-    """Correlation over images of the means of two halves, (1, voxel)."""
-    counts = np.broadcast_to(sums.counts, sums.total.shape)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        means = sums.total / counts
-        # Rows of both halves of an image are side by side; of images left out, neither counts.
-        first, second = means[0::2], means[1::2]
-        first, second = np.broadcast_arrays(first[: len(second)], second)
-        known = ~np.isnan(first) & ~np.isnan(second)
-        found = correlation(first, second, known)
-    return found[None].astype(np.float32)
+def _variances_of_known(squares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sum of the variances of images with two trials that are not NaN, and their number."""
+    n = (~np.isnan(squares)).sum(axis=1)
+    variances = np.nansum(squares, axis=1) / np.maximum(n - 1, 1)
+    return np.where(n > 1, variances, 0).sum(axis=1), (n > 1).sum(axis=1)
+
+
+def _correlated_halves(rows: np.ndarray, repeats: Repeats) -> np.ndarray:
+    """Correlation over images of the means of two halves, (voxel,)."""
+    empty = np.empty((len(rows), 0), dtype=rows.dtype)
+    halves = [
+        np.concatenate(
+            [empty, *(mean_of_known(part[:, first::2]) for _, part in repeats.parts(rows))], axis=1
+        )
+        for first in (0, 1)
+    ]
+    known = ~np.isnan(halves[0]) & ~np.isnan(halves[1])
+    return correlation(halves[0].T, halves[1].T, known.T).astype(np.float32)
 
 
 def correlation(first: np.ndarray, second: np.ndarray, known: np.ndarray) -> np.ndarray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import dask.array as da
@@ -11,9 +10,10 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from dask.base import tokenize
+from dask.delayed import delayed
 
 from laion_zarr._image_sums import LazyImageBetas, TrialGroups, standardize
-from laion_zarr._lazy import LazyBetas, digest
+from laion_zarr._lazy import LazyBetas, digest, transposed
 from laion_zarr._schema import IMAGE, IMAGE_NAME, TRIAL
 from laion_zarr._selected import SelectedBetas, source_of
 
@@ -106,13 +106,14 @@ def average_repeats(betas: xr.DataArray) -> xr.DataArray:
     ordered = betas.transpose(dim, ...)
     if source_of(ordered.data) is not None:
         return image_betas(ordered, None, np.ones(len(codes), dtype=bool))
-    mean = partial(_mean_by_code, codes=codes)
     if isinstance(ordered.data, da.Array):
         data = with_all_rows(ordered.data)
         shape = ((len(images),), *data.chunks[1:])
-        values = da.map_blocks(mean, data, dtype=betas.dtype, chunks=shape, meta=data._meta)
+        held = delayed(codes, name=f"codes-{digest(codes)}", traverse=False)
+        options = {"dtype": betas.dtype, "chunks": shape, "meta": data._meta}
+        values = da.map_blocks(_mean_by_code, data, codes=held, **options)
     else:
-        values = mean(ordered.values)
+        values = _mean_by_code(ordered.values, codes)
     return _by_image(ordered, images, codes, values)
 
 
@@ -244,9 +245,9 @@ def of_subject(source: SelectedBetas, codes: np.ndarray, scored: np.ndarray | No
 
 def _scored(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
     """Z-score a block (trial, voxel)."""
-    scored = np.array(values, order="C")
-    standardize(np.moveaxis(scored, 0, -1), groups[:, 0])
-    return scored
+    dtype = np.result_type(values, np.float32)
+    rows = standardize(np.array(values.T, dtype, order="C"), groups[:, 0])
+    return transposed(rows).astype(values.dtype, copy=False)
 
 
 def _mean_by_code(values: np.ndarray, codes: np.ndarray) -> np.ndarray:

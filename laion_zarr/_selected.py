@@ -6,7 +6,6 @@ chunk once and all trials of it at a time, whatever the blocks of the array are.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -50,13 +49,6 @@ class SelectedBetas:
         if isinstance(self.betas, LazyBetas) and (np.diff(self.trials) > 0).all():
             _SOURCES[name] = self
         return array
-
-    def by_storage(self, n_voxels: int) -> Iterator[np.ndarray]:
-        """Places along the voxel axis, in blocks that lie together in the store."""
-        assert isinstance(self.betas, LazyBetas)
-        order = np.argsort(self.betas.handle.storage_order()[self.voxels], kind="stable")
-        for lo in range(0, len(order), n_voxels):
-            yield order[lo : lo + n_voxels]
 
 
 def source_of(data: Any) -> SelectedBetas | None:

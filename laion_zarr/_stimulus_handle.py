@@ -53,8 +53,7 @@ class StimuliHandle(Handle):
                 "convert'."
             ) from error
 
-    def _open(self) -> None:
-        super()._open()
+    def _forget(self) -> None:
         self._kept: dict[Any, Any] = {}
 
     def part(self, name: str) -> Part:

@@ -137,6 +137,10 @@ ALLOWED: dict[str, set[str]] = {
         *(*BASE, "_layout", "_store"),
         *("conversion.plan", "conversion.session", "conversion.sources", "conversion.write"),
     },
+    "conversion.cluster": {
+        *(*BASE, "_optional", "_store"),
+        *("conversion.session", "conversion.workers"),
+    },
     "conversion.stimuli": {
         *("_codec", "_image_files", "_schema", "_store", "conversion.hdf5", "conversion.rows"),
         *("conversion.session", "conversion.sources", "conversion.subject", "conversion.write"),
@@ -151,6 +155,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "conversion.planning": {
         *(*BASE, "_layout", "_store", "conversion.axis", "conversion.options", "conversion.plan"),
+        "conversion.cluster",
         *("conversion.pieces", "conversion.session", "conversion.sources"),
         *("conversion.subject", "conversion.write"),
     },
@@ -159,7 +164,7 @@ ALLOWED: dict[str, set[str]] = {
         *("conversion.planning", "conversion.stimuli", "conversion.subject", "conversion.write"),
     },
     "conversion.pipeline": {
-        *(*BASE, "_layout", "_store", "config", "conversion.options"),
+        *(*BASE, "_layout", "_store", "config", "conversion.cluster", "conversion.options"),
         *("conversion.pieces", "conversion.planning", "conversion.sources"),
         *("conversion.stimulus_run", "conversion.subject", "conversion.workers"),
         "conversion.write",
@@ -207,6 +212,7 @@ ALLOWED: dict[str, set[str]] = {
 # Function-level imports are for what is optional or heavy, and only here.
 LOCAL_IMPORTS = {
     "engine": {"laion_zarr", "numpy"},  # xarray imports every engine for every user
+    "conversion.cluster": {"distributed"},
     "conversion.cli": {"laion_zarr.conversion"},  # the command line answers --help at once
     "conversion.cli_download": {"laion_zarr"},
     "conversion.demo": {"matplotlib", "laion_zarr.plots"},
