@@ -10,7 +10,7 @@ import xarray as xr
 from xarray.core import indexing
 
 from laion_zarr import _schema as schema
-from laion_zarr._lazy import LazyBetas, LazyMap, SubjectHandle
+from laion_zarr._lazy import LazyBetas, LazyMap, SubjectHandle, digest
 from laion_zarr._schema import NC, ROI, SESSION, TRIAL, TRIALS_PART, VOXEL, VOXELS_PART
 from laion_zarr._select import trial_blocks, voxel_blocks
 from laion_zarr._selected import SelectedBetas
@@ -145,7 +145,7 @@ def chunked(dataset: xr.Dataset, selected: SelectedBetas, chunks: dict[str, Any]
         TRIAL: trial_blocks(dataset["session"].values),
         VOXEL: voxel_blocks(selected.voxels),
     } | chunks
-    positions = selected.trials.tobytes(), selected.voxels.tobytes()
+    positions = digest(selected.trials), digest(selected.voxels)
     token = tokenize(selected.betas.handle, *positions, str(blocks))
     data = selected.chunked((blocks[TRIAL], blocks[VOXEL]), f"betas-{token}")
     return dataset.assign(betas=xr.Variable((TRIAL, VOXEL), data, dataset["betas"].attrs))

@@ -46,7 +46,8 @@ class SelectedBetas:
         """The same in Dask blocks; from its name `source_of` finds the way back."""
         meta = np.empty((0, 0), dtype=self.dtype)
         array = da.from_array(self, blocks, name, asarray=False, fancy=False, meta=meta)
-        if isinstance(self.betas, LazyBetas):  # what is averaged is not to be averaged again
+        # What is averaged is not averaged again; and a trial that is named twice counts twice.
+        if isinstance(self.betas, LazyBetas) and (np.diff(self.trials) > 0).all():
             _SOURCES[name] = self
         return array
 

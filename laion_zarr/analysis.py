@@ -26,7 +26,7 @@ from laion_zarr._image_sums import (
     image_sums,
     standardize,
 )
-from laion_zarr._lazy import LazyBetas
+from laion_zarr._lazy import LazyBetas, digest
 from laion_zarr._schema import IMAGE, IMAGE_NAME, PERCENT, TRIAL, VOXEL
 from laion_zarr._selected import SelectedBetas, source_of
 
@@ -155,7 +155,7 @@ def image_betas(betas: xr.DataArray, by: str | None, keep: np.ndarray) -> xr.Dat
     of_trials[keep] = codes
     assert isinstance(source.betas, LazyBetas)
     lazy = LazyImageBetas(source.betas, _of_subject(source, of_trials, scored))
-    name = f"images-{tokenize(lazy, source.voxels.tobytes())}"
+    name = f"images-{tokenize(lazy, digest(source.voxels))}"
     columns = _columns(4 * len(images), betas.chunks[1] if betas.chunks else ())
     values = SelectedBetas(lazy, np.arange(len(images)), source.voxels).chunked((-1, columns), name)
     averaged = _by_image(kept, images, codes, values)
@@ -381,7 +381,7 @@ def _streamed(
     source: SelectedBetas, groups: TrialGroups, finish: Callable[[Sums], np.ndarray]
 ) -> da.Array:
     """The same from the store, in blocks of voxels that lie together there."""
-    token = tokenize(source.betas, groups, finish, source.voxels.tobytes())
+    token = tokenize(source.betas, groups, finish, digest(source.voxels))
     places = list(source.by_storage(_VOXELS_AT_ONCE))
     held = f"sums-of-{token}"
     tasks: dict[Any, Any] = {held: _Streaming(source.betas, groups, finish)}

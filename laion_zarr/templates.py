@@ -6,6 +6,7 @@ import gzip
 import os
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,8 +19,6 @@ from laion_zarr._schema import GRID_DIMS, HEMI, MM, TRIAL, VERTEX, VOXEL
 
 Grid = tuple[tuple[int, ...], np.ndarray]  # shape and affine
 
-# Dask-backed values are computed this many trials at a time.
-_TRIALS_AT_ONCE = 64
 # A Dask block of what is made from values, and of the values it is made from, is at most about
 # this large; never less than one trial.
 _BLOCK_BYTES = 64 << 20
@@ -251,8 +250,10 @@ def _header(shape: tuple[int, ...], affine: np.ndarray) -> bytes:
 def _volumes(values: xr.DataArray, voxels: np.ndarray, shape: tuple[int, ...]) -> Iterator[bytes]:
     rows = values if values.ndim == 2 else values.expand_dims("volume")
     volume = np.zeros(shape, dtype="<f4")
-    for lo in range(0, rows.shape[0], _TRIALS_AT_ONCE):
-        for row in rows[lo : lo + _TRIALS_AT_ONCE].values:
+    # Block by block, as a rule session by session: a part of a block takes as long as all of it.
+    ends = np.cumsum(rows.chunks[0] if rows.chunks else rows.shape[:1])
+    for lo, hi in pairwise([0, *ends.tolist()]):
+        for row in rows[lo:hi].values:
             volume.reshape(-1)[voxels] = row
             yield volume.tobytes(order="F")
 
@@ -264,7 +265,7 @@ def write_nifti(
     affine: np.ndarray,
     path: str | os.PathLike[str],
 ) -> Path:
-    """Write values as float32 NIfTI, 0 outside, one volume in memory at a time."""
+    """Write values as float32 NIfTI, 0 outside, one Dask block of trials in memory at a time."""
     target = Path(path)
     if not target.name.endswith((".nii", ".nii.gz")):
         raise ValueError(f"{target} must end in .nii or .nii.gz.")

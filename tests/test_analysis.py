@@ -143,6 +143,19 @@ def test_averages(betas):
         assert found["unique_or_shared"].dims == ("image",)
 
 
+def test_a_trial_named_twice_counts_twice(sub):
+    trials = [7, 3, 3, 40, 41, 7, 7]
+    betas = sub.sel(trial=trials, roi="V1v")["betas"]
+    assert betas["trial"].values.tolist() == trials
+    found = average_repeats(betas)
+    assert found["n_trials"].sum() == len(trials)
+    _, expected = means_of(betas.values, betas["image_name"].values.tolist())
+    np.testing.assert_allclose(found, expected, **CLOSE)
+    np.testing.assert_allclose(
+        noise_ceiling(betas, None), noise_ceiling(betas.compute(), None), **CLOSE
+    )
+
+
 @pytest.mark.parametrize("stimuli", [None, "shared", "unique"])
 @pytest.mark.parametrize("by", ["session", "run", None])
 def test_image_betas(sub, by, stimuli):

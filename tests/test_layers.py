@@ -88,6 +88,29 @@ ALLOWED: dict[str, set[str]] = {
         *("_brain_space", "_layout", "_lazy", "_regions", "_repr", "_schema", "_select", "_store"),
         *("_subject_stimuli", "analysis", "config"),
     },
+    # Nothing of ours imports these: they are for users alone.
+    "compat._convert": {"_schema", "_store"},
+    "compat._errors": {"errors"},
+    "compat.config": {"config"},
+    "compat.discovery": {"discovery"},
+    "compat.download": {"download"},
+    "compat.captions": {"_store", "captions", "compat._convert"},
+    "compat.segmentations": {"_store", "compat._convert", "segmentations"},
+    "compat.embeddings": {"_store", "compat._convert", "embeddings"},
+    "compat.stimuli": {
+        *("_pictures", "_schema", "_store", "stimuli", "compat._convert"),
+        *("compat.captions", "compat.embeddings", "compat.segmentations"),
+    },
+    "compat.subject": {
+        *("_layout", "_schema", "_store", "subject", "compat._convert"),
+        *("compat.embeddings", "compat.segmentations", "compat.templates"),
+    },
+    "compat.templates": {"_schema", "compat._convert"},
+    "compat.torch_data": {"_schema", "torch_data", "compat._convert"},
+    "compat.splits": {"splits"},
+    "compat.group": {"_schema", "_store", "group", "compat._convert", "compat.subject"},
+    "compat.io": set(),
+    "compat.brain": {"_dataset", "_schema", "templates", "compat.io"},
     "conversion.plan": {"_schema"},
     "conversion.options": {"errors", "_layout", "_select", "conversion.plan"},
     "conversion.remote": {"errors", "_layout", "_remote"},
@@ -194,7 +217,9 @@ def module_files() -> dict[str, Path]:
     files = {path.stem: path for path in (ROOT / "laion_zarr").glob("*.py")}
     files |= {f"conversion.{path.stem}": path for path in (ROOT / "conversion").glob("*.py")}
     files["conversion"] = files.pop("conversion.__init__")
-    del files["__init__"]
+    compat = (ROOT / "laion_zarr" / "compat").glob("*.py")
+    files |= {f"compat.{path.stem}": path for path in compat}
+    del files["__init__"], files["compat.__init__"]
     return files
 
 

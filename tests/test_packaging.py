@@ -50,7 +50,7 @@ def test_wheel_has_no_bare_conversion(tmp_path):
     """`conversion/` installs as laion_zarr.conversion, and as nothing else."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     setuptools = project["tool"]["setuptools"]
-    assert setuptools["packages"] == ["laion_zarr", "laion_zarr.conversion"]
+    assert setuptools["packages"] == ["laion_zarr", "laion_zarr.compat", "laion_zarr.conversion"]
     code = "import laion_zarr.conversion, importlib.util as u; print(u.find_spec('conversion'))"
     result = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True

@@ -1,0 +1,78 @@
+"""Between a mask file's voxels and the brain; `Subject` has the same without naming files."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import xarray as xr
+
+from laion_zarr import templates
+from laion_zarr._dataset import voxel_positions
+from laion_zarr._schema import VOXEL
+from laion_zarr.compat.io import load_nifti_with_affine
+
+__all__ = ["get_voxel_coordinates", "to_nifti"]
+
+PathLike = str | os.PathLike[str]
+
+
+def _selected(
+    path: PathLike, roi_mask: np.ndarray | None, custom_mask: np.ndarray | None
+) -> tuple[np.ndarray, tuple[int, ...]]:
+    """Flat C indices of the voxels that a mask file, and one within it, select; and the grid."""
+    mask, _ = load_nifti_with_affine(path)
+    voxels = np.flatnonzero(mask)
+    within = roi_mask if roi_mask is not None else custom_mask
+    return voxels if within is None else voxels[within], mask.shape
+
+
+def to_nifti(
+    values: np.ndarray,
+    output_path: PathLike,
+    brain_mask_path: PathLike,
+    affine: np.ndarray,
+    roi_mask: np.ndarray | None = None,
+    custom_mask: np.ndarray | None = None,
+) -> None:
+    """Write values on the voxels of a mask file as float32 NIfTI, 0 outside.
+
+    Parameters
+    ----------
+    values : numpy.ndarray, (voxel,)
+        In C order of the grid.
+    output_path, brain_mask_path : str or os.PathLike
+        File to write, and the NIfTI whose non-zero voxels are meant.
+    affine : numpy.ndarray, (4, 4)
+        Of the file to write.
+    roi_mask, custom_mask : numpy.ndarray, bool, optional
+        Among the voxels of the mask; the first one given counts.
+    """
+    voxels, shape = _selected(brain_mask_path, roi_mask, custom_mask)
+    axis = xr.Dataset(coords={VOXEL: voxels})
+    placed, voxels = templates.place(
+        np.asarray(values), axis, int(np.prod(shape)), str(brain_mask_path)
+    )
+    templates.write_nifti(placed, voxels, shape, affine, output_path)
+
+
+def get_voxel_coordinates(
+    brain_mask_path: PathLike,
+    affine: np.ndarray,
+    roi_mask: np.ndarray | None = None,
+    custom_mask: np.ndarray | None = None,
+) -> np.ndarray:
+    """Positions of the voxels of a mask file, (voxel, 3) float64, in the affine's mm.
+
+    Parameters
+    ----------
+    brain_mask_path : str or os.PathLike
+        NIfTI whose non-zero voxels are meant.
+    affine : numpy.ndarray, (4, 4)
+        From grid indices to mm.
+    roi_mask, custom_mask : numpy.ndarray, bool, optional
+        Among the voxels of the mask; the first one given counts.
+    """
+    voxels, shape = _selected(brain_mask_path, roi_mask, custom_mask)
+    found = voxel_positions(voxels, shape, np.asarray(affine))
+    return np.stack([found[name].values for name in "xyz"], axis=1)

@@ -1,0 +1,32 @@
+"""Captions; as `laion_zarr.captions`, whose answers are lists and tables already."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from laion_zarr import captions
+from laion_zarr._store import StoreLike
+from laion_zarr.compat._convert import KeyedView, store_in
+
+__all__ = ["Captions"]
+
+
+class Captions(KeyedView):
+    """Captions of the stimuli, by image name; as `laion_zarr.captions.Captions`.
+
+    Parameters
+    ----------
+    data_dir : str or os.PathLike, optional
+        Folder that holds ``laion-fmri.zarr``. If not provided, the default store.
+    store, storage_options
+        Instead of it, as in `laion_zarr.load_stimuli`.
+    """
+
+    def __init__(
+        self,
+        data_dir: str | os.PathLike[str] | None = None,
+        store: StoreLike | None = None,
+        storage_options: dict[str, Any] | None = None,
+    ) -> None:
+        self._labelled = captions.Captions(store_in(data_dir, store), storage_options)

@@ -1,0 +1,109 @@
+"""The stimuli; as `laion_zarr.stimuli`, with numpy arrays."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from laion_zarr import stimuli
+from laion_zarr._pictures import displayed as as_displayed_rgb
+from laion_zarr._schema import METADATA_PART
+from laion_zarr._store import StoreLike
+from laion_zarr.compat._convert import Closing, KeyedView, NumpyView, as_numpy, store_in
+from laion_zarr.compat.captions import Captions
+from laion_zarr.compat.embeddings import Embeddings
+from laion_zarr.compat.segmentations import Segmentations
+
+__all__ = ["Stimuli", "as_displayed_rgb", "load_stimuli"]
+
+
+class Images(KeyedView):
+    """Stimulus pictures, by image name or row; as `laion_zarr.images.Images`."""
+
+    def __iter__(self) -> Iterator[tuple[str, bytes]]:
+        return iter(self._labelled)
+
+    @property
+    def metadata(self) -> pd.DataFrame:
+        """One row per image; as `Stimuli.metadata`."""
+        return self._labelled._handle.table(METADATA_PART).copy()
+
+    def index_of(self, name: str) -> int:
+        """Row of an image."""
+        return self._labelled._keys.position(name)
+
+    def array(self, *args: Any, **kwargs: Any) -> np.ndarray:
+        """Pictures as displayed, (image, y, x, channel) uint8; as `laion_zarr.images` has it."""
+        return as_numpy(self._labelled.array(*args, **kwargs))
+
+
+class Stimuli(NumpyView, Closing):
+    """All that belongs to the stimuli; as `laion_zarr.stimuli.Stimuli`.
+
+    Parameters
+    ----------
+    data_dir : str or os.PathLike, optional
+        Folder that holds ``laion-fmri.zarr``. If not provided, the default store.
+    store, storage_options
+        Instead of it, as in `laion_zarr.load_stimuli`.
+    """
+
+    def __init__(
+        self,
+        data_dir: str | os.PathLike[str] | None = None,
+        store: StoreLike | None = None,
+        storage_options: dict[str, Any] | None = None,
+    ) -> None:
+        self._labelled = stimuli.load_stimuli(store_in(data_dir, store), storage_options)
+
+    def __len__(self) -> int:
+        return len(self._labelled)
+
+    @property
+    def images(self) -> Images:
+        """The pictures."""
+        return Images.around(self._labelled.images)
+
+    @property
+    def embeddings(self) -> Embeddings:
+        """Embeddings of the pictures, of all models in the store."""
+        return Embeddings.around(self._labelled.embeddings)
+
+    @property
+    def segmentations(self) -> Segmentations:
+        """Masks of the objects in the shared pictures."""
+        return Segmentations.around(self._labelled.segmentations)
+
+    @property
+    def captions(self) -> Captions:
+        """Captions of the pictures."""
+        return Captions.around(self._labelled.captions)
+
+
+def load_stimuli(
+    data_dir: str | os.PathLike[str] | None = None,
+    store: StoreLike | None = None,
+    storage_options: dict[str, Any] | None = None,
+) -> Stimuli:
+    """Open the stimuli; the parameters are those of `Stimuli`.
+
+    Returns
+    -------
+    Stimuli
+
+    Raises
+    ------
+    StimuliNotDownloadedError
+        If the store holds no stimuli.
+
+    Examples
+    --------
+    >>> from laion_zarr.compat import load_stimuli
+    >>> load_stimuli().embeddings["CLIP"].dtype
+    dtype('float16')
+    """
+    return Stimuli(data_dir, store, storage_options)

@@ -1,0 +1,274 @@
+"""One subject; as `laion_zarr.subject`, with numpy arrays."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from laion_zarr import _layout, subject
+from laion_zarr._schema import DEFAULT_MASK
+from laion_zarr._store import StoreLike
+from laion_zarr.compat._convert import KeyedView, NumpyView, as_numpy, store_in
+from laion_zarr.compat.embeddings import Embeddings
+from laion_zarr.compat.segmentations import ImageSegmentations
+from laion_zarr.compat.templates import as_returned
+
+__all__ = ["Subject", "load_subject", "resolve_subject_id"]
+
+
+def resolve_subject_id(subject: str) -> str:
+    """``"01"`` or ``"sub-01"`` -> ``"sub-01"``; `SubjectNotFoundError` if it is no subject id."""
+    return _layout.subject_id(subject)
+
+
+class SubjectImages(KeyedView):
+    """Pictures by global trial index; as `laion_zarr.images.SubjectImages`."""
+
+    def __iter__(self) -> Iterator[tuple[str, bytes]]:
+        return iter(self._labelled)
+
+    def array(self, session: str | None = None, size: tuple[int, int] | None = None) -> np.ndarray:
+        """Pictures as displayed in trial order, (trial, y, x, channel) uint8, all in memory.
+
+        As `laion_zarr.images.SubjectImages.array`: a session of the release is 3 GB.
+        """
+        return as_numpy(self._labelled.array(session, size))
+
+
+class SubjectEmbeddings(Embeddings):
+    """Embeddings by global trial index; as `laion_zarr.embeddings.SubjectEmbeddings`."""
+
+    def get(self, model: str, trial_idx: Any) -> np.ndarray:
+        """Embeddings of what one trial showed, (feature,) float16."""
+        return as_numpy(self._labelled.get(model, trial_idx))
+
+    def all(self, model: str, session: str | None = None) -> np.ndarray:
+        """Embeddings in trial order, (trial, feature) float16, row by row those of the betas."""
+        return as_numpy(self._labelled.all(model, session))
+
+
+class SubjectCaptions(KeyedView):
+    """Captions by global trial index; as `laion_zarr.captions.ImageCaptions`."""
+
+    def for_image(self, trial_idx: Any) -> pd.DataFrame:
+        """All captions of what one trial showed, one row each; the same as ``get``."""
+        return self._labelled.get(trial_idx)
+
+
+class Subject(NumpyView):
+    """One subject; as `laion_zarr.subject.Subject`, with numpy arrays.
+
+    What needs no conversion is that class's own: ids, sessions, tables, paths. So are ``dataset``,
+    ``sel`` and ``get_image_betas``, which the numpy package does not have: they stay labelled.
+
+    Parameters
+    ----------
+    subject_id : str
+        ``"sub-01"`` or ``"01"``.
+    data_dir : str or os.PathLike, optional
+        Folder that holds ``laion-fmri.zarr``. If not provided, the default store.
+    store, storage_options
+        Instead of it, as in `laion_zarr.load_subject`.
+    """
+
+    _labelled: subject.Subject
+
+    def __init__(
+        self,
+        subject_id: str,
+        data_dir: str | os.PathLike[str] | None = None,
+        store: StoreLike | None = None,
+        storage_options: dict[str, Any] | None = None,
+    ) -> None:
+        self._labelled = subject.load_subject(
+            subject_id, store_in(data_dir, store), storage_options
+        )
+
+    # -- regions
+
+    def get_available_rois(self, category: str | None = None) -> list[str]:
+        """ROI names, sorted; as `laion_zarr.subject.Subject`, but none for an unknown category."""
+        if category is not None and category not in self._labelled.get_available_categories():
+            return []
+        return self._labelled.get_available_rois(category)
+
+    def get_brain_mask(self, source: str = DEFAULT_MASK, res: str | None = "1pt8") -> np.ndarray:
+        """Brain mask over the whole grid, flat in C order, (grid,) bool."""
+        return as_numpy(self._labelled.get_brain_mask(source, res))
+
+    def get_roi_mask(self, query: Any, mask_source: str = DEFAULT_MASK) -> np.ndarray:
+        """Union of ROIs on the voxel axis, (voxel,) bool."""
+        return as_numpy(self._labelled.get_roi_mask(query, mask_source))
+
+    def get_roi_masks(self, queries: Any, mask_source: str = DEFAULT_MASK) -> dict[str, np.ndarray]:
+        """Several `get_roi_mask` at once, by query."""
+        return as_numpy(self._labelled.get_roi_masks(queries, mask_source))
+
+    def get_roi_data(
+        self,
+        query: Any,
+        format: str | None = None,
+        hemi: str | None = None,
+        mask_source: str = DEFAULT_MASK,
+    ) -> dict[str, dict[str, Any]]:
+        """ROIs in every form, as arrays; `format` and `hemi` may also be None, for ``"all"``."""
+        found = self._labelled.get_roi_data(query, format or "all", hemi or "all", mask_source)
+        return as_numpy(found)
+
+    # -- betas and maps
+
+    def get_betas(
+        self,
+        session: str | Sequence[str] | None = None,
+        roi: str | Sequence[str] | None = None,
+        mask: Any = None,
+        nc_threshold: float | None = None,
+        stimuli: str | None = None,
+        streaming: bool = False,
+        mask_source: str = DEFAULT_MASK,
+    ) -> Any:
+        """Single-trial betas, in memory.
+
+        Parameters
+        ----------
+        session, roi, mask, nc_threshold, stimuli, streaming, mask_source
+            As in `laion_zarr.subject.Subject.get_betas`. Without `session`: all of them in one
+            array, which the numpy package refuses.
+
+        Returns
+        -------
+        numpy.ndarray, (trial, voxel) float32, percent signal change
+            C-contiguous, NaN where there is no estimate; a dict by session id for a list.
+
+        Examples
+        --------
+        >>> from laion_zarr.compat.subject import load_subject
+        >>> b = load_subject("sub-01").get_betas(session="ses-01", roi=["face", "place"])
+        >>> z = (b - b.mean(0)) / b.std(0)
+        """
+        options = (roi, mask, nc_threshold, stimuli, streaming, mask_source)
+        return as_numpy(self._labelled.get_betas(session, *options))
+
+    def get_noise_ceiling(
+        self,
+        session: str | Sequence[str] | None = None,
+        desc: str | Sequence[str] | None = None,
+        roi: str | Sequence[str] | None = None,
+        mask: Any = None,
+        mask_source: str = DEFAULT_MASK,
+    ) -> Any:
+        """Noise ceiling per voxel, (voxel,) float32, percent; a dict for a list."""
+        return as_numpy(self._labelled.get_noise_ceiling(session, desc, roi, mask, mask_source))
+
+    # -- brain space
+
+    def get_voxel_coordinates(
+        self, roi: Any = None, mask: Any = None, mask_source: str = DEFAULT_MASK
+    ) -> np.ndarray:
+        """Positions of the voxels in T1w space, (voxel, 3) float64, mm."""
+        return as_numpy(self._labelled.get_voxel_coordinates(roi, mask, mask_source))
+
+    def to_nifti(
+        self,
+        values: Any,
+        output_path: str | os.PathLike[str],
+        roi: Any = None,
+        mask: Any = None,
+        mask_source: str = DEFAULT_MASK,
+    ) -> None:
+        """Write (voxel,) or (trial, voxel) values as float32 NIfTI, 0 outside."""
+        self._labelled.to_nifti(values, output_path, roi, mask, mask_source)
+
+    def unmask(
+        self, values: Any, roi: Any = None, mask: Any = None, mask_source: str = DEFAULT_MASK
+    ) -> np.ndarray:
+        """Values in volumes of the functional grid, (x, y, z) or (trial, x, y, z); NaN outside."""
+        return as_numpy(self._labelled.unmask(values, roi, mask, mask_source))
+
+    def to_template(
+        self,
+        values: Any,
+        target: str,
+        *,
+        hemi: str | None = None,
+        surface: str = "white",
+        fsaverage_density: str = "fsaverage5",
+        interpolation: str = "linear",
+        mask_source: str = DEFAULT_MASK,
+    ) -> Any:
+        """Carry values into a template space; as `laion_zarr.subject.Subject.to_template`.
+
+        Returns
+        -------
+        numpy.ndarray, dict or nibabel.Nifti1Image
+            For fsaverage (vertex,) or (trial, vertex) of one `hemi`, else a dict of ``"L"`` and
+            ``"R"``. For MNI305 an image, trials last.
+        """
+        found = self._labelled.to_template(
+            values,
+            target,
+            hemi=hemi,
+            surface=surface,
+            fsaverage_density=fsaverage_density,
+            interpolation=interpolation,
+            mask_source=mask_source,
+        )
+        return as_returned(found)
+
+    # -- stimuli
+
+    @property
+    def images(self) -> SubjectImages:
+        """Pictures that the subject saw, by global trial index."""
+        return SubjectImages.around(self._labelled.images)
+
+    @property
+    def embeddings(self) -> SubjectEmbeddings:
+        """Embeddings of what the subject saw, by global trial index."""
+        return SubjectEmbeddings.around(self._labelled.embeddings)
+
+    @property
+    def segmentations(self) -> ImageSegmentations:
+        """Masks of objects in what the subject saw, by global trial index; shared images only."""
+        return ImageSegmentations.around(self._labelled.segmentations)
+
+    @property
+    def captions(self) -> SubjectCaptions:
+        """Captions of what the subject saw, by global trial index."""
+        return SubjectCaptions.around(self._labelled.captions)
+
+
+def load_subject(
+    subject: str,
+    store: StoreLike | None = None,
+    storage_options: dict[str, Any] | None = None,
+) -> Subject:
+    """Open a subject; as `laion_zarr.load_subject`, but its arrays are numpy's.
+
+    Parameters
+    ----------
+    subject, store, storage_options
+        As there.
+
+    Returns
+    -------
+    Subject
+
+    Raises
+    ------
+    SubjectNotFoundError
+        If `subject` is no subject id.
+    DataNotDownloadedError
+        If the store does not hold the subject.
+
+    Examples
+    --------
+    >>> from laion_zarr.compat.subject import load_subject
+    >>> load_subject("sub-01").get_betas(session="ses-01", roi="FFA1").dtype
+    dtype('float32')
+    """
+    return Subject(subject, store=store, storage_options=storage_options)
