@@ -41,7 +41,12 @@ CONTENTS = {
 # -- text
 
 myst_heading_anchors = 3  # "benchmarks.md#pytorch" leads there, as on GitHub
-nb_execution_mode = "off"
+
+# -- notebooks: stored without what they show, so run here; again only when they have changed
+
+nb_execution_mode = "cache"
+nb_execution_timeout = 300
+nb_execution_raise_on_error = True
 copybutton_exclude = ".linenos, .gp, .go"  # prompts and results
 
 # -- docstrings: types stand in them, with shapes and units
