@@ -26,7 +26,7 @@ extensions = [
 ]
 root_doc = "README"
 include_patterns = ["README.md", "CHANGELOG.md", "docs/**", "notebooks/*.ipynb"]
-exclude_patterns = ["**/.ipynb_checkpoints", "docs/_templates"]
+exclude_patterns = ["**/.ipynb_checkpoints"]
 templates_path = ["_templates"]
 
 # Each group takes the pages that match and are in none before it.
@@ -41,13 +41,14 @@ CONTENTS = {
 # -- text
 
 myst_heading_anchors = 3  # "benchmarks.md#pytorch" leads there, as on GitHub
+myst_ref_domains = ["std", "py"]
+copybutton_exclude = ".linenos, .gp, .go"  # prompts and results
 
 # -- notebooks: stored without what they show, so run here; again only when they have changed
 
 nb_execution_mode = "cache"
 nb_execution_timeout = 300
 nb_execution_raise_on_error = True
-copybutton_exclude = ".linenos, .gp, .go"  # prompts and results
 
 # -- docstrings: types stand in them, with shapes and units
 
@@ -60,6 +61,8 @@ numpydoc_show_class_members = False
 
 html_theme = "furo"
 html_title = f"laion_zarr {version}"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_additional_pages = {"index": "to_readme.html"}
 html_copy_source = False
 html_show_sourcelink = False

@@ -125,6 +125,12 @@ def test_commands_exist(page):
             assert set(extras.split(",")) <= set(project["optional-dependencies"])
 
 
+def test_each_extra_is_explained():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    text = (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
+    assert set(project["optional-dependencies"]) <= set(re.findall(r"^\| `(\w+)` \|", text, re.M))
+
+
 def exit_code(arguments: list[str]) -> object:
     """Of parsing a command line, or of what it prints at once (--version)."""
     try:
