@@ -1,4 +1,4 @@
-.PHONY: fmt lint types test
+.PHONY: fmt lint types test docs
 
 fmt:
 	ruff check --fix .
@@ -15,3 +15,7 @@ types:
 
 test:
 	pytest -n auto
+
+# Strict: what Sphinx warns of, such as a link that leads nowhere, is an error.
+docs:
+	sphinx-build -W --keep-going -q -b html -c docs . build/site
