@@ -1,4 +1,4 @@
-.PHONY: fmt lint types test
+.PHONY: fmt lint types test notebooks
 
 fmt:
 	ruff check --fix .
@@ -15,3 +15,7 @@ types:
 
 test:
 	pytest -n auto
+
+# Top to bottom; what they draw is thrown away.
+notebooks:
+	jupyter execute --timeout=300 notebooks/*.ipynb
