@@ -37,8 +37,10 @@ def test_notebook_is_stored_bare(path):
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_one_line_chooses_the_dataset(path):
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    lines = [line for cell in cells for line in text_of(cell).splitlines()]
-    assert sum(line.strip().startswith("use_demo(") for line in lines) == 1
+    lines = [
+        line for cell in cells if cell["cell_type"] == "code" for line in text_of(cell).splitlines()
+    ]
+    assert sum(bool(re.search(r"\b(use_demo|demo_in_bucket)\(", line)) for line in lines) == 1
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
