@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from laion_zarr import _repr, _select, analysis
+from laion_zarr import _repr, _select
 from laion_zarr._brain_space import BrainSpace
 from laion_zarr._layout import subject_id
 from laion_zarr._lazy import SubjectHandle
 from laion_zarr._regions import Regions
+from laion_zarr._repeats import image_betas
 from laion_zarr._schema import DEFAULT_MASK, TRIAL, VOXEL
 from laion_zarr._store import StoreLike, location
 from laion_zarr._subject_stimuli import SubjectStimuli
@@ -252,7 +253,7 @@ class Subject(Regions, BrainSpace, SubjectStimuli):
         """
         betas = self.get_betas(None, roi, mask, nc_threshold, mask_source=mask_source)
         keep = self._query.trials(None, None, stimuli, None)
-        return analysis.image_betas(betas, zscore, np.isin(np.arange(len(betas)), keep))
+        return image_betas(betas, zscore, np.isin(np.arange(len(betas)), keep))
 
     # -- noise ceilings
 

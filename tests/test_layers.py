@@ -73,7 +73,12 @@ ALLOWED: dict[str, set[str]] = {
     },
     "_split_rules": {"errors", "_layout"},
     "splits": {*BASE, "_layout", "_split_rules", "_store", "config"},
-    "analysis": {"_image_sums", "_lazy", "_schema", "_selected"},
+    "_repeats": {"_image_sums", "_lazy", "_schema", "_selected"},
+    "_reliability": {"_image_sums", "_repeats", "_schema", "_selected"},
+    "_geometry": {"_repeats", "_schema"},
+    "_encoding": {"_optional", "_reliability", "_schema"},
+    "_permutation": set(),
+    "analysis": {"_encoding", "_geometry", "_permutation", "_reliability", "_repeats"},
     "group": {
         *(*BASE, "_layout", "_repr", "_store", "analysis", "config", "stimuli", "subject"),
     },
@@ -86,7 +91,7 @@ ALLOWED: dict[str, set[str]] = {
     "engine": set(),
     "subject": {
         *("_brain_space", "_layout", "_lazy", "_regions", "_repr", "_schema", "_select", "_store"),
-        *("_subject_stimuli", "analysis", "config"),
+        *("_repeats", "_subject_stimuli", "config"),
     },
     "conversion.plan": {"_schema"},
     "conversion.options": {"errors", "_layout", "_select", "conversion.plan"},
@@ -185,6 +190,7 @@ LOCAL_IMPORTS = {
     "_resample": {"scipy"},
     "templates": {"nibabel", "scipy"},
     "_dataset": {"dask"},
+    "_encoding": {"sklearn"},
     "_image_files": {"PIL"},
     "_pictures": {"PIL"},  # only who looks at pictures waits for it
     "_subject_stimuli": {"laion_zarr.torch_data"},  # which imports PyTorch

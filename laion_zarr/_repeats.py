@@ -1,0 +1,263 @@
+"""Z-scores, and averages over the repeats of each image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import pandas as pd
+import xarray as xr
+from dask.base import tokenize
+
+from laion_zarr._image_sums import LazyImageBetas, TrialGroups, standardize
+from laion_zarr._lazy import LazyBetas
+from laion_zarr._schema import IMAGE, IMAGE_NAME, TRIAL
+from laion_zarr._selected import SelectedBetas, source_of
+
+COUNT = "n_trials"
+_UNITS = "standard deviations"
+_NAME = IMAGE_NAME.name
+# Of all trials and some voxels: what a task holds, beside a sorted copy of it.
+_BLOCK_BYTES = 128 << 20
+_BY = ("session", "run")
+
+
+def zscore(betas: xr.DataArray, by: str = "session") -> xr.DataArray:
+    """Z-score each voxel within each session, or each run.
+
+    Parameters
+    ----------
+    betas : xarray.DataArray, (trial, voxel)
+        With ``session`` (and ``run``) along its trials.
+    by : {"session", "run"}
+        Trials that are scored together.
+
+    Returns
+    -------
+    xarray.DataArray, (trial, voxel)
+        Of the same dtype, in standard deviations (ddof 0): NaN left out of both, and NaN where a
+        voxel does not vary. Lazy if `betas` is, block by block where its blocks hold whole
+        sessions.
+
+    Raises
+    ------
+    ValueError
+        If `by` is neither, or the label is not there.
+
+    Examples
+    --------
+    >>> from laion_zarr import load_subject
+    >>> from laion_zarr.analysis import zscore
+    >>> z = zscore(load_subject("01").get_betas(roi="FFA1"))
+    >>> z.attrs["units"]
+    'standard deviations'
+    """
+    groups = groups_of(betas, by)
+    ordered = betas.transpose(TRIAL, ...)
+    if isinstance(ordered.data, da.Array):
+        data = ordered.data
+        if not _holds_whole(groups, data.chunks[0]):
+            data = with_all_rows(data)
+        labels = da.from_array(groups[:, None], chunks=(data.chunks[0], 1))
+        values = da.map_blocks(_scored, data, labels, dtype=data.dtype, meta=data._meta)
+    else:
+        values = _scored(ordered.values, groups[:, None])
+    scored = ordered.copy(data=values).transpose(*betas.dims)
+    return scored.assign_attrs(units=_UNITS)
+
+
+def average_repeats(betas: xr.DataArray) -> xr.DataArray:
+    """Average over the repeats of each image.
+
+    Parameters
+    ----------
+    betas : xarray.DataArray, (trial, …)
+        With ``image_name`` along its trials: betas, embeddings, any other values by trial.
+
+    Returns
+    -------
+    xarray.DataArray, (image, …)
+        Mean over the trials of each image that are not NaN, NaN if all are; of the same dtype.
+        Images are sorted by name as plain strings, so that averages of several subjects line up.
+        ``n_trials`` counts the trials of each image; labels along trials that are the same for all
+        trials of an image stay. Lazy if `betas` is.
+
+    Raises
+    ------
+    ValueError
+        If nothing says what was seen.
+
+    See Also
+    --------
+    laion_zarr.subject.Subject.get_image_betas : the same of z-scored betas, read once.
+
+    Examples
+    --------
+    >>> from laion_zarr import load_subject
+    >>> from laion_zarr.analysis import average_repeats
+    >>> mean = average_repeats(load_subject("01").get_betas(roi="FFA1"))
+    >>> mean.dims
+    ('image', 'voxel')
+    """
+    dim, images, codes = images_of(betas)
+    ordered = betas.transpose(dim, ...)
+    if source_of(ordered.data) is not None:
+        return image_betas(ordered, None, np.ones(len(codes), dtype=bool))
+    mean = partial(_mean_by_code, codes=codes)
+    if isinstance(ordered.data, da.Array):
+        data = with_all_rows(ordered.data)
+        shape = ((len(images),), *data.chunks[1:])
+        values = da.map_blocks(mean, data, dtype=betas.dtype, chunks=shape, meta=data._meta)
+    else:
+        values = mean(ordered.values)
+    return _by_image(ordered, images, codes, values)
+
+
+def image_betas(betas: xr.DataArray, by: str | None, keep: np.ndarray) -> xr.DataArray:
+    """Z-score and average selected betas while they are read.
+
+    Parameters
+    ----------
+    betas : xarray.DataArray, (trial, voxel)
+        As `Subject.get_betas` returns them.
+    by : {"session", "run", None}
+        As in `zscore`; None for no scores.
+    keep : numpy.ndarray, (trial,) bool
+        Trials to average, after all were scored.
+
+    Returns
+    -------
+    xarray.DataArray, (image, voxel) float32, Dask-backed
+    """
+    source = source_of(betas.data)
+    assert source is not None
+    scored = None if by is None else groups_of(betas, by)
+    kept = betas.isel({TRIAL: keep})
+    _, images, codes = images_of(kept)
+    of_trials = np.full(len(betas), -1)
+    of_trials[keep] = codes
+    assert isinstance(source.betas, LazyBetas)
+    lazy = LazyImageBetas(source.betas, of_subject(source, of_trials, scored))
+    name = f"images-{tokenize(lazy, source.voxels.tobytes())}"
+    columns = _columns(4 * len(images), betas.chunks[1] if betas.chunks else ())
+    values = SelectedBetas(lazy, np.arange(len(images)), source.voxels).chunked((-1, columns), name)
+    averaged = _by_image(kept, images, codes, values)
+    return averaged if by is None else averaged.assign_attrs(units=_UNITS)
+
+
+# -- labels
+
+
+def images_of(betas: xr.DataArray) -> tuple[str, np.ndarray, np.ndarray]:
+    """The dim along which images were seen, their names sorted, and the number of each trial's."""
+    if _NAME not in betas.coords or betas[_NAME].ndim != 1:
+        raise ValueError(
+            f"{_NAME!r} must be a coordinate along trials; there are "
+            f"{', '.join(map(str, betas.coords)) or 'none'}."
+        )
+    (dim,) = betas[_NAME].dims
+    images, codes = np.unique(betas[_NAME].values.astype(str), return_inverse=True)
+    return str(dim), images, codes
+
+
+def groups_of(betas: xr.DataArray, by: str) -> np.ndarray:
+    """Number of the session, or run of a session, of each trial."""
+    if by not in _BY:
+        raise ValueError(f"Z-scores are by one of {', '.join(_BY)}, got {by!r}.")
+    names = _BY[: _BY.index(by) + 1]
+    if missing := [name for name in names if name not in betas.coords]:
+        raise ValueError(
+            f"{missing[0]!r} must be a coordinate along trials; there are "
+            f"{', '.join(map(str, betas.coords)) or 'none'}."
+        )
+    table = pd.DataFrame({name: betas[name].values for name in names})
+    return table.groupby(list(names), sort=False).ngroup().to_numpy()
+
+
+def _by_image(
+    betas: xr.DataArray, images: np.ndarray, codes: np.ndarray, values: Any
+) -> xr.DataArray:
+    """Label values by image."""
+    dim = betas.dims[0]
+    coords = {
+        **{key: c for key, c in betas.coords.items() if dim not in c.dims},
+        **_per_image(betas, dim, codes, len(images)),
+        IMAGE: images.astype(object),
+        COUNT: (IMAGE, np.bincount(codes, minlength=len(images))),
+    }
+    return xr.DataArray(values, coords, (IMAGE, *betas.dims[1:]), betas.name, betas.attrs)
+
+
+def _per_image(
+    betas: xr.DataArray, dim: object, codes: np.ndarray, n_images: int
+) -> dict[object, tuple[str, np.ndarray]]:
+    """Labels of trials that say something of the image."""
+    first = np.zeros(n_images, dtype=np.intp)
+    first[codes[::-1]] = np.arange(len(codes))[::-1]
+    found = {}
+    for name, coord in betas.coords.items():
+        if coord.dims != (dim,) or name in (dim, _NAME):
+            continue
+        own = coord.values[first]
+        if pd.Series(coord.values).equals(pd.Series(own[codes])):
+            found[name] = (IMAGE, own)
+    return found
+
+
+# -- blocks
+
+
+def _holds_whole(groups: np.ndarray, blocks: Sequence[int]) -> bool:
+    """Whether no group of trials is in two blocks."""
+    block = np.repeat(np.arange(len(blocks)), blocks)
+    return len(set(zip(groups.tolist(), block.tolist(), strict=True))) == len(np.unique(groups))
+
+
+def _columns(row_nbytes: int, there: Sequence[int]) -> int | tuple[int, ...]:
+    """Block sizes along columns: as they are, or fewer at a time if a block would be too large."""
+    columns = max(1, _BLOCK_BYTES * 4 // max(1, row_nbytes))
+    return tuple(there) if max(there, default=0) <= columns else columns
+
+
+def with_all_rows(data: da.Array) -> da.Array:
+    """The same in blocks of all rows and as many columns as a task can hold."""
+    columns = max(1, _BLOCK_BYTES // max(1, data.shape[0] * data.dtype.itemsize))
+    sizes = {axis: min(columns, data.shape[axis]) for axis in range(1, data.ndim)}
+    return data.rechunk({0: -1} | sizes)
+
+
+def of_subject(source: SelectedBetas, codes: np.ndarray, scored: np.ndarray | None) -> TrialGroups:
+    """What becomes of each trial of the subject, from what becomes of those selected."""
+    images, scores = np.full((2, source.betas.shape[0]), -1)
+    images[source.trials] = codes
+    if scored is None:
+        return TrialGroups(images)
+    scores[source.trials] = scored
+    return TrialGroups(images, scores)
+
+
+# -- numbers
+
+
+def _scored(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Z-score a block (trial, voxel)."""
+    scored = np.array(values, order="C")
+    standardize(np.moveaxis(scored, 0, -1), groups[:, 0])
+    return scored
+
+
+def _mean_by_code(values: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """Mean of the rows of each code, without NaN; every code occurs."""
+    order = np.argsort(codes, kind="stable")
+    starts = np.flatnonzero(np.diff(codes[order], prepend=-1))
+    rows = values[order]
+    known = ~np.isnan(rows)
+    counts = np.add.reduceat(known, starts, axis=0, dtype=np.int32)
+    rows[~known] = 0
+    sums = np.add.reduceat(rows, starts, axis=0, dtype=np.float64)
+    means = np.full(sums.shape, np.nan, dtype=values.dtype)
+    np.divide(sums, counts, out=means, where=counts > 0, casting="same_kind")
+    return means
