@@ -1,4 +1,4 @@
-"""A bucket on this machine with the demo's store in it, for the notebook that reads from one."""
+"""A bucket on this machine with the demo in it, for the notebook that reads from one."""
 
 from __future__ import annotations
 
@@ -11,21 +11,23 @@ import time
 
 import fsspec
 
+from laion_zarr import convert, get_data_dir
 from laion_zarr.conversion.demo import use_demo
 
-_PLACE = "my-bucket/laion-fmri.zarr"
+_BUCKET = "my-bucket"
+_PARTS = ("betas", "anatomy", "metadata")  # without pictures: those must not be passed on
 _SECONDS = 60
 
 
 def demo_in_bucket() -> str:
-    """Put the demo's store into a bucket, served as S3 on localhost until this process ends.
+    """Convert the demo into a bucket, served as S3 on localhost until this process ends.
 
     Returns
     -------
     str
         URL of the store. ``AWS_ENDPOINT_URL`` is set, so that ``s3://`` leads there.
     """
-    demo = use_demo()
+    use_demo()
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -39,10 +41,10 @@ def demo_in_bucket() -> str:
         "AWS_ACCESS_KEY_ID": "demo",
         "AWS_SECRET_ACCESS_KEY": "demo",
     }
-    bucket = fsspec.filesystem("s3")
-    bucket.mkdir(_PLACE.partition("/")[0])
-    bucket.put(f"{demo}/", f"{_PLACE}/", recursive=True)
-    return f"s3://{_PLACE}"
+    fsspec.filesystem("s3").mkdir(_BUCKET)
+    store = f"s3://{_BUCKET}/laion-fmri.zarr"
+    convert(get_data_dir(), store, "sub-01", parts=_PARTS, progress=False)
+    return store
 
 
 def _wait_for(port: int, server: subprocess.Popen[bytes]) -> None:
