@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import shutil
+import subprocess
 import sys
 
 import dask
@@ -575,6 +577,25 @@ def test_picture(sub, tmp_path):
     assert {text.get_text() for text in slices.axes[0].texts} == {"L", "R"}
     figure.savefig(tmp_path / "brain.png")
     assert (tmp_path / "brain.png").stat().st_size > 20_000
+
+
+def test_first_picture_of_a_notebook_is_shown(tmp_path):
+    """Loading its backend is what teaches a notebook to show figures."""
+    backend = "from matplotlib.backends.backend_agg import FigureCanvas\nprint('loaded')\n"
+    (tmp_path / "notebook_backend.py").write_text(backend)
+    code = (
+        "import numpy as np\nfrom laion_zarr import plots\n"
+        "volume = np.ones((3, 4, 5))\n"
+        "plots.brain(volume, volume, volume > 0, 'no recon', 'title')\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"MPLBACKEND": "module://notebook_backend", "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert result.stdout == "loaded\n"
 
 
 def test_surfaces_are_drawn_on_their_own_side(sub, monkeypatch):

@@ -203,6 +203,7 @@ ALLOWED: dict[str, set[str]] = {
     "conversion.demo": {
         *("_schema", "_store", "subject", "conversion.pipeline", "conversion.synthetic"),
         *("conversion._experiment", "conversion._split_files", "conversion.splits"),
+        *("errors", "splits"),
     },
     "conversion.cli": {"errors", "config", "conversion.cli_download"},
     "conversion.cli_download": set(),
