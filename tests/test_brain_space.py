@@ -669,3 +669,20 @@ def test_nothing_to_draw(sub):
         sub.plot_voxels(np.full(sub.get_n_voxels(), np.nan))
     with pytest.raises(ValueError, match='mean\\("trial"\\)'):
         sub.plot_voxels(sub.get_betas())
+
+
+def test_a_series_is_placed_by_its_labels(sub):
+    ceiling = sub.get_noise_ceiling(desc="NoiseceilingAllrep")
+    shuffled = ceiling.to_series().sort_values()
+    assert shuffled.index.name == "voxel"
+    np.testing.assert_array_equal(sub.unmask(shuffled), sub.unmask(ceiling))
+    strong = ceiling.to_series() > 20
+    expected = sub.get_betas(mask=(ceiling > 20))["voxel"].values
+    np.testing.assert_array_equal(sub.get_betas(mask=strong.sort_values())["voxel"], expected)
+
+
+def test_no_voxels_at_all(sub):
+    nothing = sub.get_noise_ceiling(desc="NoiseceilingAllrep")[:0]
+    for place in (sub.unmask, sub.plot_voxels):
+        with pytest.raises(ValueError, match="values have no voxel"):
+            place(nothing)

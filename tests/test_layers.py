@@ -64,7 +64,7 @@ ALLOWED: dict[str, set[str]] = {
     "_base": {*BASE, "_lazy", "_query"},
     "_anatomy": {"errors", "_base", "_layout", "config"},
     "_brain_space": {
-        *(*BASE, "_anatomy", "_layout", "_optional", "_recon", "plots", "templates"),
+        *(*BASE, "_anatomy", "_layout", "_optional", "_recon", "_select", "plots", "templates"),
     },
     "_regions": {*BASE, "_base", "_rois", "_select"},
     "_subject_stimuli": {
@@ -84,7 +84,8 @@ ALLOWED: dict[str, set[str]] = {
         *("_encoding", "_geometry", "_permutation", "_reliability", "_repeats", "_scoring"),
     },
     "group": {
-        *(*BASE, "_layout", "_repr", "_store", "analysis", "config", "stimuli", "subject"),
+        *(*BASE, "_layout", "_repr", "_select", "_store", "analysis", "config", "stimuli"),
+        "subject",
     },
     "_trial_rows": set(),
     "torch_data": {
