@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import numpy as np
 
 from laion_zarr import _codec
 from laion_zarr._schema import ArraySpec, Chunking, chunk_table
-from laion_zarr._store import StoredParts, damaged, fetch_spans
+from laion_zarr._store import Memory, StoredParts, damaged, fetch_spans
 
 # Chunks (~0.5 MB each, of betas) fetched together: bounds what a block holds beside its result.
 _CHUNKS_AT_ONCE = 32
@@ -73,24 +74,18 @@ class ChunkedArray:
         for _, *found in gather_each([(self, shape)], rows):
             yield found[0], found[1], found[2]
 
-    def _fetch(self, n_below: int, ids: np.ndarray) -> list[tuple[str, _Span, np.ndarray | None]]:
+    def _fetch(
+        self, n_below: int, ids: np.ndarray, buffer: Memory
+    ) -> list[tuple[str, _Span, np.ndarray | None]]:
         """Fetch chunks, all at once, run by run."""
         path = f"{self.stored.part(self.part).path}/{self.spec.name}"
         spans = self._spans(ids)
         requests = [
             (f"{path}/c/{span.shard}{'/0' * n_below}", (span.start, span.end)) for span in spans
         ]
-        answers = fetch_spans(self.stored.store, requests)
+        answers = fetch_spans(self.stored.store, requests, buffer)
         keys = [key for key, _ in requests]
         return list(zip(keys, spans, answers, strict=True))
-
-    def _decode_all(
-        self, fetched: list[tuple[str, _Span, np.ndarray | None]], row: tuple[int, ...]
-    ) -> Iterator[np.ndarray]:
-        dtype = np.dtype(self.spec.dtype).newbyteorder("<")
-        buffer = np.empty((self.chunking.rows, *row), dtype=dtype)
-        for key, span, data in fetched:
-            yield from self._decode(key, span, data, buffer)
 
     def _decode(
         self, key: str, span: _Span, data: np.ndarray | None, buffer: np.ndarray
@@ -136,14 +131,21 @@ def gather_each(
     groups = [slice(lo, lo + _CHUNKS_AT_ONCE) for lo in range(0, len(ids), _CHUNKS_AT_ONCE)]
     jobs = [(number, group) for number in range(len(arrays)) for group in groups]
 
+    # One is being decoded while the next is fetched.
+    buffers, decoded = itertools.cycle([Memory(), Memory()]), Memory()
+
     def fetch(job: tuple[int, slice]) -> list[tuple[str, _Span, np.ndarray | None]]:
         array, shape = arrays[job[0]]
-        return array._fetch(len(shape), ids[job[1]])
+        return array._fetch(len(shape), ids[job[1]], next(buffers))
 
     for (number, group), fetched in zip(jobs, _one_ahead(fetch, jobs), strict=True):
-        chunks = arrays[number][0]._decode_all(fetched, arrays[number][1])
-        for chunk, where in zip(chunks, wheres[group], strict=True):
-            yield number, chunk, rows[where] % n_rows, where
+        array, shape = arrays[number]
+        chunk = decoded.array((n_rows, *shape), np.dtype(array.spec.dtype).newbyteorder("<"))
+        chunks = (
+            one for key, span, data in fetched for one in array._decode(key, span, data, chunk)
+        )
+        for one, where in zip(chunks, wheres[group], strict=True):
+            yield number, one, rows[where] % n_rows, where
 
 
 def _one_ahead(work: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any]:

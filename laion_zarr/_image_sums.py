@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from laion_zarr._lazy import LazyArray, LazyBetas, digest
+from laion_zarr._store import Memory
 
 # All trials of eight chunks of voxels: 128 MB of a subject, and one request for each session.
 VOXELS_AT_ONCE = 1024
@@ -27,13 +28,15 @@ def standardize(rows: np.ndarray, groups: np.ndarray) -> np.ndarray:
         run = here[-1] + 1 - here[0] == len(here)  # as a rule: then nothing is copied
         part = rows[:, slice(here[0], here[-1] + 1) if run else here]
         total = part.sum(axis=1, dtype=np.float64)
-        whole = np.isfinite(total)
+        lost = ~np.isfinite(total)
+        scored = _scored_with_nan(part[lost])
         # As exact as the betas: a mean is rounded as they are.
-        scored = part - (total / len(here)).astype(part.dtype)[:, None]
-        variance = np.einsum("vt,vt->v", scored, scored) / len(here)
-        scored *= _inverse(variance, total / len(here))[:, None]
-        scored[~whole] = _scored_with_nan(part[~whole])
-        rows[:, slice(here[0], here[-1] + 1) if run else here] = scored
+        part -= (total / len(here)).astype(part.dtype)[:, None]
+        variance = np.einsum("vt,vt->v", part, part) / len(here)
+        part *= _inverse(variance, total / len(here))[:, None]
+        part[lost] = scored
+        if not run:
+            rows[:, here] = part
     return rows
 
 
@@ -137,7 +140,9 @@ class Repeats:
             first = last
 
 
-def read_repeats(betas: LazyBetas, groups: TrialGroups, voxels: np.ndarray) -> np.ndarray:
+def read_repeats(
+    betas: LazyBetas, groups: TrialGroups, voxels: np.ndarray, buffer: Memory
+) -> np.ndarray:
     """Read all trials of some voxels, each chunk once, and lay them out.
 
     Parameters
@@ -148,13 +153,15 @@ def read_repeats(betas: LazyBetas, groups: TrialGroups, voxels: np.ndarray) -> n
         What becomes of each of its trials.
     voxels : numpy.ndarray, (voxel,) int
         Positions in the stored union, in any order.
+    buffer : Memory
+        Where to put them.
 
     Returns
     -------
     numpy.ndarray, (voxel, column) float32
         Columns as `TrialGroups.repeats` says.
     """
-    found = np.empty((len(voxels), groups.repeats.n_columns), dtype=betas.dtype)
+    found = buffer.array((len(voxels), groups.repeats.n_columns), betas.dtype)
     for trials, rows, where in betas.by_session(voxels, groups.images >= 0):
         _lay_out(rows, groups, trials, found, where)
     return found
@@ -191,14 +198,15 @@ def in_cache(rows: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
         yield here, rows[here]
 
 
-def mean_of_known(part: np.ndarray) -> np.ndarray:
+def mean_of_known(part: np.ndarray, out: np.ndarray) -> np.ndarray:
     """Mean over the repeats (voxel, repeat, image) that are not NaN; NaN if all are."""
-    mean = part.sum(axis=1)
-    mean /= part.shape[1]
-    if np.isnan(mean).any():
+    np.add.reduce(part, axis=1, out=out)
+    out /= part.shape[1]
+    lost = np.isnan(out.sum(axis=1))
+    if lost.any():
         with np.errstate(invalid="ignore"):  # 0 / 0 where every repeat is NaN
-            mean = np.nansum(part, axis=1) / (~np.isnan(part)).sum(axis=1, dtype=np.uint16)
-    return mean.astype(part.dtype, copy=False)
+            out[lost] = np.nansum(part[lost], axis=1) / (~np.isnan(part[lost])).sum(axis=1)
+    return out
 
 
 class LazyImageBetas(LazyArray):
@@ -224,11 +232,13 @@ class LazyImageBetas(LazyArray):
         code[wanted] = np.arange(len(wanted))
         groups = TrialGroups(code[self.groups.images], self.groups.scored)
         means = np.empty((len(wanted), len(voxels)), dtype=self.dtype)
+        kept, spare = Memory(), Memory()
         for where in self.betas.by_storage(voxels, VOXELS_AT_ONCE):
-            rows = read_repeats(self.betas, groups, voxels[where])
+            rows = read_repeats(self.betas, groups, voxels[where], kept)
             for here, few in in_cache(rows):
                 for members, part in groups.repeats.parts(few):
-                    means[np.ix_(members, where[here])] = mean_of_known(part).T
+                    mean = spare.array((len(few), len(members)), rows.dtype)
+                    means[np.ix_(members, where[here])] = mean_of_known(part, mean).T
         return means if np.array_equal(wanted, images) else means[place]
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:

@@ -27,8 +27,9 @@ from laion_zarr._lazy import LazyBetas, digest
 from laion_zarr._repeats import groups_of, images_of, of_subject, with_all_rows, within_sessions
 from laion_zarr._schema import PERCENT, TRIAL, VOXEL
 from laion_zarr._selected import SelectedBetas, source_of
+from laion_zarr._store import Memory
 
-# Trials (voxel, column) as laid out -> a value of each voxel.
+# Trials (voxel, column) as laid out, which are overwritten -> a value of each voxel.
 Finish = Callable[[np.ndarray, Repeats], np.ndarray]
 
 
@@ -188,7 +189,8 @@ class _FromMemory:
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
         dtype = np.result_type(values, np.float32)
-        return _finished(lay_out(np.array(values.T, dtype, order="C"), self.groups), self)
+        rows = lay_out(np.array(values.T, dtype, order="C"), self.groups)
+        return self.finish(rows, self.groups.repeats)
 
 
 @dataclass(frozen=True)
@@ -201,7 +203,8 @@ class _FromStore:
     voxels: np.ndarray
 
     def __call__(self, span: tuple[int, int]) -> np.ndarray:
-        return _finished(read_repeats(self.betas, self.groups, self.voxels[slice(*span)]), self)
+        rows = read_repeats(self.betas, self.groups, self.voxels[slice(*span)], Memory())
+        return self.finish(rows, self.groups.repeats)
 
     def __dask_tokenize__(self) -> Any:
         return normalize_token((self.betas, self.groups, self.finish, digest(self.voxels)))
@@ -209,13 +212,6 @@ class _FromStore:
 
 def _call(given: Any, work: _FromMemory | _FromStore) -> np.ndarray:
     return work(given)
-
-
-def _finished(rows: np.ndarray, work: _FromMemory | _FromStore) -> np.ndarray:
-    found = np.empty(len(rows), dtype=np.float32)
-    for here, few in in_cache(rows):
-        found[here] = work.finish(few, work.groups.repeats)
-    return found
 
 
 def _in_order(parts: list[np.ndarray], order: np.ndarray) -> np.ndarray:
@@ -232,28 +228,29 @@ def _in_order(parts: list[np.ndarray], order: np.ndarray) -> np.ndarray:
 def _ceiling(rows: np.ndarray, repeats: Repeats) -> np.ndarray:
     """Noise ceiling, percent, (voxel,)."""
     noise, n_images = np.zeros((2, len(rows)))
-    shares, n_repeated = 0.0, 0
-    for images, part in repeats.parts(rows):
-        n_trials = part.shape[1]
-        if n_trials < 2:
-            continue
-        shares += len(images) / n_trials
-        n_repeated += len(images)
-        squares = part - mean_of_known(part)[:, None]
-        np.square(squares, out=squares)
-        total = squares.reshape(len(rows), -1).sum(axis=1)
-        whole = ~np.isnan(total)
-        noise += np.where(whole, total / (n_trials - 1), 0)
-        n_images += np.where(whole, len(images), 0)
-        if not whole.all():
-            variances, known = _variances_of_known(squares[~whole])
-            noise[~whole] += variances
-            n_images[~whole] += known
+    memory = Memory()
+    for here, few in in_cache(rows):
+        for images, part in repeats.parts(few):
+            n_trials = part.shape[1]
+            if n_trials < 2:
+                continue
+            mean = memory.array((len(few), len(images)), rows.dtype)
+            part -= mean_of_known(part, mean)[:, None]
+            squares = np.square(part, out=part)
+            total = squares.reshape(len(few), -1).sum(axis=1) / (n_trials - 1)
+            known = np.full(len(few), len(images))
+            if (lost := np.isnan(total)).any():
+                total[lost], known[lost] = _variances_of_known(squares[lost])
+            noise[here] += total
+            n_images[here] += known
+    repeated = [(n, len(images)) for n, images in zip(repeats.counts, repeats.images, strict=True)]
+    n_repeated = sum(many for n, many in repeated if n > 1)
     with np.errstate(invalid="ignore", divide="ignore"):
         noise /= n_images
+        per_repeat = sum(many / n for n, many in repeated if n > 1) / np.float64(n_repeated)
         signal = np.maximum(0, 1 - noise)
         # ncsnr² / (ncsnr² + mean(1/n)), both sides times the noise, which may be 0.
-        ceiling = 100 * signal / (signal + noise * np.divide(shares, n_repeated or np.nan))
+        ceiling = 100 * signal / (signal + noise * per_repeat)
     return ceiling.astype(np.float32)
 
 
@@ -266,15 +263,36 @@ def _variances_of_known(squares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _correlated_halves(rows: np.ndarray, repeats: Repeats) -> np.ndarray:
     """Correlation over images of the means of two halves, (voxel,)."""
-    empty = np.empty((len(rows), 0), dtype=rows.dtype)
-    halves = [
-        np.concatenate(
-            [empty, *(mean_of_known(part[:, first::2]) for _, part in repeats.parts(rows))], axis=1
-        )
-        for first in (0, 1)
-    ]
-    known = ~np.isnan(halves[0]) & ~np.isnan(halves[1])
-    return correlation(halves[0].T, halves[1].T, known.T).astype(np.float32)
+    found = np.empty(len(rows), dtype=np.float32)
+    n_images = sum(map(len, repeats.images))
+    memory = [Memory(), Memory()]
+    for here, few in in_cache(rows):
+        halves = [own.array((len(few), n_images), rows.dtype) for own in memory]
+        first = 0
+        for images, part in repeats.parts(few):
+            for turn, half in enumerate(halves):
+                mean_of_known(part[:, turn::2], half[:, first : first + len(images)])
+            first += len(images)
+        found[here] = _correlation_of_rows(*halves)
+    return found
+
+
+def _correlation_of_rows(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Pearson correlation along rows, which are overwritten."""
+    total = first.sum(axis=1) + second.sum(axis=1)
+    if first.shape[1] < 3:
+        return np.full(len(first), np.nan)
+    whole = np.isfinite(total)
+    known = ~np.isnan(first[~whole]) & ~np.isnan(second[~whole])
+    found = np.empty(len(first))
+    found[~whole] = correlation(first[~whole].T, second[~whole].T, known.T)
+    for half in (first, second):
+        half -= half.mean(axis=1, keepdims=True)
+    squares = [np.einsum("vi,vi->v", half, half) for half in (first, second)]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        straight = np.einsum("vi,vi->v", first, second) / np.sqrt(squares[0] * squares[1])
+    found[whole] = straight[whole]
+    return found
 
 
 def correlation(first: np.ndarray, second: np.ndarray, known: np.ndarray) -> np.ndarray:

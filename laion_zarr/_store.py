@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,18 +73,23 @@ async def _get_all(
     return await asyncio.gather(*(_get(store, key, span) for key, span in requests))
 
 
-def _get_local(store: LocalStore, key: str, span: tuple[int, int]) -> np.ndarray | None:
+def _get_local(
+    store: LocalStore, key: str, span: tuple[int, int], buffer: Memory
+) -> np.ndarray | None:
     """Read a range of a file: twice as fast as by way of an event loop and its threads."""
     start, end = span
+    data = buffer.array((end - start,), np.dtype(np.uint8))
+    n_read = 0
     try:
         with (store.root / key).open("rb", buffering=0) as file:
             file.seek(start)
-            data = file.read(end - start)
+            while n_read < len(data) and (n := file.readinto(data[n_read:].data)):
+                n_read += n
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise damaged(store, key, f"cannot be read ({error})") from error
-    return np.frombuffer(data, np.uint8)
+    return data[:n_read]
 
 
 def fetch(store: Store, keys: Sequence[str]) -> list[bytes | None]:
@@ -92,12 +98,31 @@ def fetch(store: Store, keys: Sequence[str]) -> list[bytes | None]:
     return [None if value is None else value.to_bytes() for value in found]
 
 
+class Memory:
+    """Memory that is used again: of new memory the kernel must first find and clear every page."""
+
+    def __init__(self) -> None:
+        self._bytes = np.empty(0, np.uint8)
+
+    def array(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        """An array of whatever lies there; the one before is no longer good."""
+        nbytes = math.prod(shape) * dtype.itemsize
+        if nbytes > len(self._bytes):
+            self._bytes = np.empty(nbytes, np.uint8)
+        return self._bytes[:nbytes].view(dtype).reshape(shape)
+
+
 def fetch_spans(
-    store: Store, requests: Sequence[tuple[str, tuple[int, int]]]
+    store: Store,
+    requests: Sequence[tuple[str, tuple[int, int]]],
+    buffer: Memory | None = None,
 ) -> list[np.ndarray | None]:
-    """Read byte ranges, (start, end) within a key, all at once -> uint8, without a copy."""
+    """Read byte ranges, (start, end) within a key, all at once -> uint8, without a copy.
+
+    Where they are read into `buffer`, they are good until it is used again.
+    """
     if len(requests) == 1 and type(store) is LocalStore:
-        return [_get_local(store, *requests[0])]
+        return [_get_local(store, *requests[0], buffer or Memory())]
     found = sync(_get_all(store, requests))
     return [None if value is None else value.as_numpy_array() for value in found]
 

@@ -683,6 +683,7 @@ def test_a_series_is_placed_by_its_labels(sub):
 
 def test_no_voxels_at_all(sub):
     nothing = sub.get_noise_ceiling(desc="NoiseceilingAllrep")[:0]
-    for place in (sub.unmask, sub.plot_voxels):
-        with pytest.raises(ValueError, match="values have no voxel"):
-            place(nothing)
+    with pytest.raises(ValueError, match="values have no voxel"):
+        sub.unmask(nothing)
+    with pytest.raises(ValueError, match="There is no value to draw"):
+        sub.plot_voxels(nothing)
