@@ -1,4 +1,4 @@
-.PHONY: fmt lint types test
+.PHONY: fmt lint types test notebooks docs
 
 fmt:
 	ruff check --fix .
@@ -15,3 +15,11 @@ types:
 
 test:
 	pytest -n auto
+
+# Top to bottom; what they draw is thrown away.
+notebooks:
+	jupyter execute --timeout=300 notebooks/*.ipynb
+
+# Strict: what Sphinx warns of, such as a link that leads nowhere, is an error.
+docs:
+	sphinx-build -W --keep-going -q -b html -c docs . build/site

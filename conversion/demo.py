@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import textwrap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from laion_zarr.conversion._split_files import write_splits
 from laion_zarr.conversion.pipeline import convert
 from laion_zarr.conversion.splits import add_splits
 from laion_zarr.conversion.synthetic import write_dataset
+from laion_zarr.errors import NotConvertedError
+from laion_zarr.splits import load_split
 from laion_zarr.subject import Subject, load_subject
 
 SUBJECT = "sub-01"
@@ -54,8 +57,7 @@ def run_demo(
     pathlib.Path
         The picture.
     """
-    root = Path(folder).absolute()
-    data, store = root / "data", root / DEFAULT_STORE
+    data, store = _places(folder)
     started = time.perf_counter()
 
     def took() -> str:
@@ -66,7 +68,7 @@ def run_demo(
     write_dataset(data, size, [SUBJECT], progress=progress)
     say(f"Made     {data}: synthetic, {_megabytes(data)} ({took()})")
     convert(data, store, progress=progress)
-    add_splits(write_splits(root / "splits", SIZES[size]), store)
+    add_splits(write_splits(data.with_name("splits"), SIZES[size]), store)
     say(f"Stored   {store}: {_megabytes(store)}, with train/test splits ({took()})")
 
     started = time.perf_counter()
@@ -85,10 +87,65 @@ def run_demo(
     trial = telling_trial(sub, responses)
     for line in _about_trial(sub, trial, faces):
         say(line)
-    picture = draw(sub, store, faces, trial, root / "demo.png")
+    picture = draw(sub, store, faces, trial, store.with_name("demo.png"))
     say(f"Picture  {picture} ({took()})")
     say(f"Go on    load_subject('{SUBJECT[4:]}', store='{store}')")
     return picture
+
+
+def use_demo(
+    folder: str | Path = "laion-zarr-demo",
+    subjects: Sequence[str] = (SUBJECT,),
+    size: str = "demo",
+) -> Path:
+    """Let all that follows in this process use the demo's store; make it if it is not there.
+
+    Sets ``LAION_ZARR_STORE`` and ``LAION_ZARR_DATA_DIR``, which win over what is configured.
+
+    Parameters
+    ----------
+    folder : str or Path
+        As in `run_demo`.
+    subjects : sequence of str
+        Who must be in the store; those who are not are added.
+    size : str
+        A size of `laion_zarr.conversion.synthetic.SIZES`.
+
+    Returns
+    -------
+    pathlib.Path
+        The store.
+
+    Examples
+    --------
+    >>> from laion_zarr import load_subject
+    >>> from laion_zarr.conversion.demo import use_demo
+    >>> store = use_demo()  # doctest: +SKIP
+    >>> sub = load_subject("01")
+    """
+    data, store = _places(folder)
+    lacking = [subject for subject in subjects if not _is_made(store, subject, size)]
+    if lacking:
+        write_dataset(data, size, lacking)
+        convert(data, store, lacking, progress=False)
+        add_splits(write_splits(data.with_name("splits"), SIZES[size]), store)
+    os.environ |= {"LAION_ZARR_STORE": str(store), "LAION_ZARR_DATA_DIR": str(data)}
+    return store
+
+
+def _places(folder: str | Path) -> tuple[Path, Path]:
+    """The dataset and the store of a demo's folder."""
+    root = Path(folder).absolute()
+    return root / "data", root / DEFAULT_STORE
+
+
+def _is_made(store: Path, subject: str, size: str) -> bool:
+    """Whether nothing is left to do for a subject: sessions come last in it, splits in all."""
+    try:
+        load_split("tau", "shared", store)
+        return load_subject(subject, store).get_sessions() == list(SIZES[size].sessions)
+    except NotConvertedError:
+        return False
 
 
 def _megabytes(folder: Path) -> str:

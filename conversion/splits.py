@@ -195,7 +195,9 @@ def parse_split(path: str, name: str, data: bytes) -> Split:
     """Parse one split file, and check that it says what its name says, each image once."""
     pool, _, stem = name.removesuffix(".json").partition("/")
     try:
-        check_pool(pool), check_name(stem)
+        if check_pool(pool) != pool:
+            raise ValueError(f"The pool is named {check_pool(pool)}, not {pool}.")
+        check_name(stem)
     except ValueError as error:
         raise SourceError(f"{path}: {error} Split files are named POOL/NAME.json.") from None
     try:
@@ -206,7 +208,7 @@ def parse_split(path: str, name: str, data: bytes) -> Split:
         found = content.get("name") if isinstance(content, dict) else type(content).__name__
         raise damaged(path, f"name {found!r}", f"name {stem!r}")
     for key, kind in _KEYS.items():
-        if not isinstance(content.get(key), kind):
+        if type(content.get(key)) is not kind:
             raise damaged(path, f"{key} {content.get(key)!r}", f"{key}, {kind.__name__}")
     sizes = (content["n_train"], content["n_test"])
     variants = [_variant(path, variant, sizes) for variant in content["variants"]]
@@ -219,7 +221,7 @@ def parse_split(path: str, name: str, data: bytes) -> Split:
 def _variant(path: str, content: Any, sizes: tuple[int, int]) -> SplitVariant:
     given = content if isinstance(content, dict) else {}
     number = given.get("variant_id")
-    if type(number) is not int:
+    if type(number) is not int or not 0 <= number < 1 << 31:
         raise damaged(path, f"variant_id {number!r}", "a whole number")
     for key, size in zip(_SIDES, sizes, strict=True):
         ids = given.get(key)

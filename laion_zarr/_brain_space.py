@@ -17,6 +17,7 @@ from laion_zarr._layout import HEMIS
 from laion_zarr._optional import needs
 from laion_zarr._recon import Recon
 from laion_zarr._schema import ANATOMY_PART, DEFAULT_MASK, GRID_DIMS, HEMI, MASKS, VOXEL
+from laion_zarr._select import labelled as as_labelled
 from laion_zarr.errors import DataDirNotSetError, DataNotDownloadedError
 
 if TYPE_CHECKING:
@@ -67,8 +68,8 @@ class BrainSpace(MirrorAnatomy):
         Parameters
         ----------
         values : xarray.DataArray or array-like, (voxel,) or (trial, voxel)
-            A DataArray is placed by its ``voxel`` labels, whatever their order; an array follows
-            the axis that `roi`, `mask` and `mask_source` select.
+            A DataArray (or a Series by voxel) is placed by its ``voxel`` labels, whatever their
+            order; an array follows the axis that `roi`, `mask` and `mask_source` select.
         path : str or os.PathLike
             Ends in ``.nii`` or ``.nii.gz``.
         roi, mask, mask_source
@@ -304,6 +305,7 @@ class BrainSpace(MirrorAnatomy):
         self, values: Any, roi: Any, mask: Any, mask_source: str
     ) -> tuple[xr.DataArray, np.ndarray]:
         """Values, and the flat index on the functional grid of each."""
+        values = as_labelled(values)
         labelled = isinstance(values, xr.DataArray) and VOXEL in values.coords
         if labelled:
             axis = self._query.lazy[[VOXEL]]

@@ -32,7 +32,8 @@ def standardize(rows: np.ndarray, groups: np.ndarray) -> np.ndarray:
         scored = _scored_with_nan(part[lost])
         # As exact as the betas: a mean is rounded as they are.
         part -= (total / len(here)).astype(part.dtype)[:, None]
-        part *= _inverse(np.einsum("vt,vt->v", part, part) / len(here))[:, None]
+        variance = np.einsum("vt,vt->v", part, part) / len(here)
+        part *= _inverse(variance, total / len(here))[:, None]
         part[lost] = scored
         if not run:
             rows[:, here] = part
@@ -42,14 +43,16 @@ def standardize(rows: np.ndarray, groups: np.ndarray) -> np.ndarray:
 def _scored_with_nan(part: np.ndarray) -> np.ndarray:
     known = ~np.isnan(part)
     count = np.maximum(known.sum(axis=1, keepdims=True), 1)
-    scored = part - np.where(known, part, 0).sum(1, np.float64, keepdims=True) / count
+    mean = np.where(known, part, 0).sum(1, np.float64, keepdims=True) / count
+    scored = part - mean
     squares = np.square(np.where(known, scored, 0)).sum(1, np.float64, keepdims=True)
-    return (scored * _inverse(squares / count)).astype(part.dtype)
+    return (scored * _inverse(squares / count, mean)).astype(part.dtype)
 
 
-def _inverse(variance: np.ndarray) -> np.ndarray:
-    """One over the standard deviation, NaN where there is none."""
-    return 1 / np.sqrt(np.where(variance == 0, np.nan, variance))
+def _inverse(variance: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """One over the standard deviation, NaN where there is none beyond what rounding leaves."""
+    rounding = 8 * np.finfo(variance.dtype).eps * np.abs(mean)
+    return 1 / np.sqrt(np.where(variance <= rounding**2, np.nan, variance))
 
 
 @dataclass(frozen=True)

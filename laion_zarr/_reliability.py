@@ -8,6 +8,7 @@ from typing import Any
 
 import dask.array as da
 import numpy as np
+import pandas as pd
 import xarray as xr
 from dask.base import normalize_token, tokenize
 from dask.delayed import delayed
@@ -23,7 +24,7 @@ from laion_zarr._image_sums import (
     read_repeats,
 )
 from laion_zarr._lazy import LazyBetas, digest
-from laion_zarr._repeats import groups_of, images_of, of_subject, with_all_rows
+from laion_zarr._repeats import groups_of, images_of, of_subject, with_all_rows, within_sessions
 from laion_zarr._schema import PERCENT, TRIAL, VOXEL
 from laion_zarr._selected import SelectedBetas, source_of
 from laion_zarr._store import Memory
@@ -45,7 +46,8 @@ def noise_ceiling(
         Trials that are z-scored together before. None: they are z-scores already.
     trials : array-like of bool, (trial,), optional
         Trials to count, after all were z-scored: ``sub.metadata["n_reps"] == "4rep"`` gives the
-        release's ``Noiseceiling4rep``. If not provided, all.
+        release's ``Noiseceiling4rep``. A Series or DataArray is joined by trial. If not provided,
+        all.
 
     Returns
     -------
@@ -69,7 +71,7 @@ def noise_ceiling(
     >>> ceiling.attrs["units"]
     'percent'
     """
-    keep = np.ones(betas.sizes[TRIAL], dtype=bool) if trials is None else np.asarray(trials)
+    keep = np.ones(betas.sizes[TRIAL], dtype=bool) if trials is None else _along(trials, betas)
     if keep.dtype != bool or keep.shape != (betas.sizes[TRIAL],):
         raise ValueError(
             f"trials must be boolean, one value for each of the {betas.sizes[TRIAL]:,} trials; got "
@@ -80,6 +82,21 @@ def noise_ceiling(
     values = _by_voxel(betas, np.where(keep, codes, -1), scored, _ceiling)
     attrs = {"units": PERCENT, "description": "noise ceiling"}
     return _per_voxel(betas, values, attrs, "noise_ceiling")
+
+
+def _along(trials: Any, betas: xr.DataArray) -> np.ndarray:
+    """What is said of trials, by their labels where it has them."""
+    if isinstance(trials, pd.Series):
+        trials = xr.DataArray(trials.to_numpy(), {TRIAL: trials.index}, (TRIAL,))
+    if isinstance(trials, xr.DataArray) and TRIAL in trials.coords and TRIAL in betas.coords:
+        try:
+            trials = trials.sel({TRIAL: betas[TRIAL].values})
+        except KeyError as error:
+            raise ValueError(
+                f"trials says nothing of some trials of betas ({error}). A Series or DataArray is "
+                "joined by its labels, the global trial index; pass an array to go by position."
+            ) from None
+    return np.asarray(trials)
 
 
 def split_half_reliability(betas: xr.DataArray, zscore: str | None = "session") -> xr.DataArray:
@@ -133,7 +150,7 @@ def _by_voxel(
     """All trials of each voxel, image by image, and what `finish` makes of them: (voxel,)."""
     ordered = betas.transpose(TRIAL, VOXEL)
     source = source_of(ordered.data)
-    if source is not None:
+    if source is not None and within_sessions(source, scored):
         return _streamed(source, of_subject(source, codes, scored), finish)
     work = _FromMemory(TrialGroups(codes, scored), finish)
     if not isinstance(ordered.data, da.Array):

@@ -23,6 +23,7 @@ _NAME = IMAGE_NAME.name
 # Of all trials and some voxels: what a task holds, beside a sorted copy of it.
 _BLOCK_BYTES = 128 << 20
 _BY = ("session", "run")
+NO_LABEL = ("", "n/a")
 
 
 def zscore(betas: xr.DataArray, by: str = "session") -> xr.DataArray:
@@ -80,7 +81,8 @@ def average_repeats(betas: xr.DataArray) -> xr.DataArray:
     Returns
     -------
     xarray.DataArray, (image, …)
-        Mean over the trials of each image that are not NaN, NaN if all are; of the same dtype.
+        Mean over the trials of each image that are not NaN, NaN if all are; of the same dtype,
+        float64 for whole numbers.
         Images are sorted by name as plain strings, so that averages of several subjects line up.
         ``n_trials`` counts the trials of each image; labels along trials that are the same for all
         trials of an image stay. Lazy if `betas` is.
@@ -104,13 +106,15 @@ def average_repeats(betas: xr.DataArray) -> xr.DataArray:
     """
     dim, images, codes = images_of(betas)
     ordered = betas.transpose(dim, ...)
+    if betas.dtype.kind != "f":
+        ordered = ordered.astype(np.float64)
     if source_of(ordered.data) is not None:
         return image_betas(ordered, None, np.ones(len(codes), dtype=bool))
     if isinstance(ordered.data, da.Array):
         data = with_all_rows(ordered.data)
         shape = ((len(images),), *data.chunks[1:])
         held = delayed(codes, name=f"codes-{digest(codes)}", traverse=False)
-        options = {"dtype": betas.dtype, "chunks": shape, "meta": data._meta}
+        options = {"dtype": data.dtype, "chunks": shape, "meta": data._meta}
         values = da.map_blocks(_mean_by_code, data, codes=held, **options)
     else:
         values = _mean_by_code(ordered.values, codes)
@@ -160,7 +164,13 @@ def images_of(betas: xr.DataArray) -> tuple[str, np.ndarray, np.ndarray]:
             f"{', '.join(map(str, betas.coords)) or 'none'}."
         )
     (dim,) = betas[_NAME].dims
-    images, codes = np.unique(betas[_NAME].values.astype(str), return_inverse=True)
+    labels = betas[_NAME].values
+    if unlabelled := int((pd.isna(labels) | np.isin(labels.astype(str), NO_LABEL)).sum()):
+        raise ValueError(
+            f"{unlabelled:,} trials have no label: there is no telling what was seen. Leave them "
+            f"out first: betas[~betas[{_NAME!r}].isin({list(NO_LABEL)})]."
+        )
+    images, codes = np.unique(labels.astype(str), return_inverse=True)
     return str(dim), images, codes
 
 
@@ -175,6 +185,8 @@ def groups_of(betas: xr.DataArray, by: str) -> np.ndarray:
             f"{', '.join(map(str, betas.coords)) or 'none'}."
         )
     table = pd.DataFrame({name: betas[name].values for name in names})
+    if table.isna().any(axis=None):
+        raise ValueError(f"Some trials have no {' or no '.join(names)}; leave them out first.")
     return table.groupby(list(names), sort=False).ngroup().to_numpy()
 
 
@@ -228,6 +240,14 @@ def with_all_rows(data: da.Array) -> da.Array:
     columns = max(1, _BLOCK_BYTES // max(1, data.shape[0] * data.dtype.itemsize))
     sizes = {axis: min(columns, data.shape[axis]) for axis in range(1, data.ndim)}
     return data.rechunk({0: -1} | sizes)
+
+
+def within_sessions(source: SelectedBetas, scored: np.ndarray | None) -> bool:
+    """Whether no trials are z-scored together that are stored apart: sessions may be relabelled."""
+    assert isinstance(source.betas, LazyBetas)
+    sizes = list(source.betas.n_trials.values())
+    stored = np.repeat(np.arange(len(sizes)), sizes)[source.trials]
+    return scored is None or len(np.unique([scored, stored], axis=1).T) == len(np.unique(scored))
 
 
 def of_subject(source: SelectedBetas, codes: np.ndarray, scored: np.ndarray | None) -> TrialGroups:

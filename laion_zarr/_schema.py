@@ -24,6 +24,7 @@ GRID = "grid"
 VERTEX = "vertex"
 HEMI = "hemi"
 IMAGE = "image"
+FEATURE = "feature"
 
 # Measured: 128 voxels x all trials of a session is ~0.5 MB, and a region of ~500 voxels then reads
 # 1.8 times its bytes (2.5 times with 256); 135 chunks make one ~72 MB shard, and one Dask block.
@@ -233,7 +234,7 @@ IMAGE_ARRAYS = _specs(
 )
 EMBEDDING = ArraySpec(
     "embedding",
-    (IMAGE, "feature"),
+    (IMAGE, FEATURE),
     "float16",
     "embedding of the picture, NaN if not valid",
     # Half floats hardly shrink (0.96), and whoever reads them wants many.

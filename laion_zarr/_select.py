@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from numbers import Real
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -222,13 +223,20 @@ def _is_block(size: object, length: int) -> bool:
     return int(size) == -1 or int(size) > 0
 
 
+def labelled(values: Any) -> Any:
+    """A pandas Series by voxel as a DataArray, since its labels count; all else as it is."""
+    if isinstance(values, pd.Series) and values.index.name == VOXEL:
+        return xr.DataArray(values.to_numpy(), {VOXEL: values.index.to_numpy()}, (VOXEL,))
+    return values
+
+
 def voxel_mask(mask: object, axis: xr.Dataset) -> np.ndarray:
     """A user's boolean mask -> (voxel,) bool over the axis.
 
-    A numpy mask is positional; a DataArray is aligned by its ``voxel`` labels, and voxels that it
-    does not name are out.
+    A numpy mask is positional; a DataArray or Series is aligned by its ``voxel`` labels, and voxels
+    that it does not name are out.
     """
-    voxels = axis[VOXEL].values
+    voxels, mask = axis[VOXEL].values, labelled(mask)
     values = np.asarray(mask)
     if values.dtype != bool:
         raise ValueError(f"mask must be boolean, got {values.dtype}. For labels use sel(voxel=…).")

@@ -7,15 +7,11 @@ chunk once and all trials of it at a time, whatever the blocks of the array are.
 from __future__ import annotations
 
 from typing import Any
-from weakref import WeakValueDictionary
 
 import dask.array as da
 import numpy as np
 
 from laion_zarr._lazy import LazyArray, LazyBetas
-
-# By the name of the Dask array, which names its content: what is computed from it has another.
-_SOURCES: WeakValueDictionary[str, SelectedBetas] = WeakValueDictionary()
 
 
 class SelectedBetas:
@@ -42,15 +38,20 @@ class SelectedBetas:
         return self.betas.outer((self.trials[key[0]], self.voxels[key[1]]))
 
     def chunked(self, blocks: tuple[Any, ...], name: str) -> da.Array:
-        """The same in Dask blocks; from its name `source_of` finds the way back."""
+        """The same in Dask blocks."""
         meta = np.empty((0, 0), dtype=self.dtype)
-        array = da.from_array(self, blocks, name, asarray=False, fancy=False, meta=meta)
-        # What is averaged is not averaged again; and a trial that is named twice counts twice.
-        if isinstance(self.betas, LazyBetas) and (np.diff(self.trials) > 0).all():
-            _SOURCES[name] = self
-        return array
+        return da.from_array(self, blocks, name, asarray=False, fancy=False, meta=meta)
 
 
 def source_of(data: Any) -> SelectedBetas | None:
     """The selection that a Dask array is, as it was read; None of anything else."""
-    return _SOURCES.get(data.name) if isinstance(data, da.Array) else None
+    if not isinstance(data, da.Array):
+        return None
+    # Where `from_array` keeps what it reads; anything computed from it has another name.
+    key = f"original-{data.name}"
+    kept = data.dask.layers.get(key, {}).get(key)
+    source = getattr(kept, "value", kept)
+    # What is averaged is not averaged again; and a trial that is named twice counts twice.
+    if not isinstance(source, SelectedBetas) or not isinstance(source.betas, LazyBetas):
+        return None
+    return source if (np.diff(source.trials) > 0).all() else None

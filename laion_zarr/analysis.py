@@ -7,7 +7,21 @@ Anything else (a product, a sorted axis, an array in memory) is taken as it is.
 
 from __future__ import annotations
 
+from laion_zarr._encoding import fit_encoding
+from laion_zarr._geometry import rdm
+from laion_zarr._permutation import permutation_pvalue
 from laion_zarr._reliability import noise_ceiling, split_half_reliability
 from laion_zarr._repeats import average_repeats, zscore
+from laion_zarr._scoring import predict, score
 
-__all__ = ["average_repeats", "noise_ceiling", "split_half_reliability", "zscore"]
+__all__ = [
+    "average_repeats",
+    "fit_encoding",
+    "noise_ceiling",
+    "permutation_pvalue",
+    "predict",
+    "rdm",
+    "score",
+    "split_half_reliability",
+    "zscore",
+]

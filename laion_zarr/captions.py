@@ -87,7 +87,18 @@ class ImageCaptions(ImageTable):
         return self.list(key, "human")[:limit]
 
     def ai(self, key: Any) -> str | None:
-        """Caption by a model; None where there is none."""
+        """Caption by a model.
+
+        Parameters
+        ----------
+        key : str or int
+            Image name or row; for a subject, the global trial index.
+
+        Returns
+        -------
+        str or None
+            None where there is none.
+        """
         return next(iter(self.list(key, "ai")), None)
 
 

@@ -15,13 +15,12 @@ from xarray.core import indexing
 from laion_zarr._keys import ImageKeys, Keys, TrialKeys, is_one
 from laion_zarr._lazy import LazyArray, digest
 from laion_zarr._query import Query
-from laion_zarr._schema import EMBEDDING, embeddings_part
+from laion_zarr._schema import EMBEDDING, FEATURE, embeddings_part
 from laion_zarr._select import as_list
 from laion_zarr._stimulus_handle import StimuliHandle
 from laion_zarr._store import StoreLike
 from laion_zarr.errors import StimuliNotDownloadedError
 
-FEATURE = "feature"
 # Eight chunks: a single image then reads a megabyte at most.
 _IMAGES_PER_BLOCK = 512
 # Two blocks for a subject, 33 MB of CLIP each; more of them take longer.

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import xarray as xr
 
 from laion_zarr import _repr
 from laion_zarr._layout import is_shared, subject_id
-from laion_zarr._schema import DEFAULT_MASK, TRIAL
+from laion_zarr._schema import DEFAULT_MASK, IMAGE
+from laion_zarr._select import as_list
 from laion_zarr._store import StoreLike, location, open_store, subjects_in
 from laion_zarr.analysis import average_repeats
 from laion_zarr.config import get_store
@@ -54,7 +56,7 @@ def load_subjects(
     'sub-01'
     """
     place = get_store() if store is None else store
-    if subjects == "all":
+    if isinstance(subjects, str) and subjects == "all":
         ids = subjects_in(open_store(place, storage_options))
         if not ids:
             raise NotConvertedError(
@@ -62,8 +64,9 @@ def load_subjects(
                 "Download one, then run 'laion-zarr convert'."
             )
     else:
-        given = [subjects] if isinstance(subjects, str) else subjects
-        ids = sorted(set(map(subject_id, given)))
+        ids = sorted(set(map(subject_id, as_list(subjects))))
+        if not ids:
+            raise ValueError("No subject is named. Name one or several, or 'all'.")
     return Group([load_subject(one, place, storage_options) for one in ids])
 
 
@@ -81,7 +84,7 @@ class Group:
 
     def __getitem__(self, key: str | int) -> Subject:
         """Look up one subject, by id or position."""
-        if isinstance(key, int):
+        if isinstance(key, int | np.integer):
             return list(self._subjects.values())[key]
         try:
             return self._subjects[subject_id(key)]
@@ -132,6 +135,12 @@ class Group:
         >>> all(other == names[0] for other in names)
         True
         """
+        if session is not None and not isinstance(session, str):
+            raise ValueError(f"session names one session, or None for all; got {session!r}.")
+        if isinstance(mask, Mapping):
+            mask = {subject_id(one): its for one, its in mask.items()}
+            if missing := sorted(set(self._subjects) - set(mask)):
+                raise ValueError(f"mask has none for {', '.join(missing)}.")
         found = {}
         for one, subject in self:
             own = mask[one] if isinstance(mask, Mapping) else mask
@@ -144,10 +153,7 @@ class Group:
         if not average:
             return found
         images = self._images(session)
-        return {
-            one: average_repeats(betas.isel({TRIAL: betas["image_name"].isin(images).values}))
-            for one, betas in found.items()
-        }
+        return {one: average_repeats(betas).sel({IMAGE: images}) for one, betas in found.items()}
 
     def get_shared_images(self) -> xr.DataArray:
         """Pictures of the images that every subject of the group saw.

@@ -197,6 +197,11 @@ class SubjectImages(Images):
         ----------
         session : str, optional
             Only of this session.
+
+        Yields
+        ------
+        PIL.Image.Image
+            As displayed in one trial.
         """
         for row in self._there(self._keys.of_session(session)):
             (data,) = _pictures.read(self._handle, [row])

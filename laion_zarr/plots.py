@@ -170,9 +170,10 @@ def brain(
     -------
     matplotlib.figure.Figure
     """
-    # Not kept by pyplot, whose import lets notebooks show figures.
     from matplotlib import pyplot
 
+    # The figure is not kept by pyplot, whose backend, once loaded, lets notebooks show figures.
+    pyplot.draw_if_interactive()
     style = colours(values, **style)
     figure = pyplot.Figure(figsize=(12, 8), layout="constrained")
     parts: Any = figure.subfigures(2, 1, height_ratios=[1.7, 1])

@@ -129,11 +129,32 @@ class ImageSegmentations(ImageTable):
         )
 
     def for_image(self, key: Any) -> pd.DataFrame:
-        """Rows of the table for one image, in table order; empty where it has no masks."""
+        """Rows of the table for one image.
+
+        Parameters
+        ----------
+        key : str or int
+            Image name or row; for a subject, the global trial index.
+
+        Returns
+        -------
+        pandas.DataFrame
+            In table order; empty where the image has no masks.
+        """
         return self._rows(key)
 
     def has_image(self, key: Any) -> bool:
-        """Whether anything was located in a picture."""
+        """Whether anything was located in a picture.
+
+        Parameters
+        ----------
+        key : str or int
+            Image name or row; for a subject, the global trial index.
+
+        Returns
+        -------
+        bool
+        """
         return bool(self.nouns(key))
 
 

@@ -45,7 +45,7 @@ __all__ = [
 ]
 
 _TRAIN, _TEST = 1, 2
-_LABELS = ("label", IMAGE_NAME.name, IMAGE)  # where trials or images say what was seen
+_LABELS = (IMAGE_NAME.name, IMAGE, "label")  # where trials or images say what was seen
 Labelled = TypeVar("Labelled", xr.DataArray, xr.Dataset)
 
 

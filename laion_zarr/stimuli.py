@@ -13,6 +13,7 @@ from laion_zarr import _pictures, _repr
 from laion_zarr._keys import ImageKeys
 from laion_zarr._schema import (
     CAPTIONS_PART,
+    FEATURE,
     IMAGE,
     IMAGE_ARRAYS,
     IMAGE_LICENSE,
@@ -24,7 +25,7 @@ from laion_zarr._schema import (
 from laion_zarr._stimulus_handle import StimuliHandle
 from laion_zarr._store import StoreLike, location
 from laion_zarr.captions import ImageCaptions
-from laion_zarr.embeddings import FEATURE, Embeddings
+from laion_zarr.embeddings import Embeddings
 from laion_zarr.images import Images
 from laion_zarr.segmentations import ImageSegmentations
 

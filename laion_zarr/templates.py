@@ -107,6 +107,8 @@ def _lazily(
     function: Callable[[np.ndarray], np.ndarray], array: xr.DataArray, sizes: Mapping[str, int]
 ) -> xr.DataArray:
     """Apply a function of (…, voxel) arrays that gives (…, *sizes), block by block."""
+    if not array.sizes[VOXEL]:
+        raise ValueError("values have no voxel: there is nothing to put into the brain.")
     array = array.astype(np.result_type(array.dtype, np.float32), copy=False)
     return xr.apply_ufunc(
         function,

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import pickle
+import shutil
+
 import dask
 import numpy as np
 import pytest
@@ -9,6 +13,7 @@ import xarray as xr
 from test_sample import EXPECTED, SAMPLE
 
 from laion_zarr import convert, load_subject
+from laion_zarr._selected import source_of
 from laion_zarr.analysis import average_repeats, noise_ceiling, split_half_reliability, zscore
 
 
@@ -255,6 +260,98 @@ def sample_store(tmp_path_factory):
     path = tmp_path_factory.mktemp("sample") / "s.zarr"
     convert(SAMPLE / "data", path, parts=["betas", "anatomy"], progress=False)
     return path
+
+
+def test_relabelled_sessions_are_scored_as_labelled(betas):
+    """However they are stored, and whether or not they are read in the order of the store."""
+    for labels in (["all"] * betas.sizes["trial"], betas["run"].values.astype(str)):
+        relabelled = betas.assign_coords(session=("trial", np.array(labels, dtype=object)))
+        for statistic in (noise_ceiling, split_half_reliability):
+            np.testing.assert_allclose(
+                statistic(relabelled), statistic(relabelled.compute()), rtol=1e-4, atol=1e-3
+            )
+
+
+def test_the_source_is_known_as_long_as_the_array_is(sub):
+    betas = sub.get_betas(roi="V1v")
+    source = source_of(betas.data)
+    assert source is not None
+    del source
+    sub.get_betas(roi="V1v")
+    gc.collect()
+    assert source_of(betas.data) is not None
+    sent = pickle.loads(pickle.dumps(betas))
+    assert source_of(sent.data) is not None
+    for other in (betas + 1, betas[3:], betas.chunk({"trial": 5}), zscore(betas), betas.persist()):
+        assert source_of(other.data) is None
+    assert source_of(sub.get_image_betas(roi="V1v").data) is None
+    assert source_of(betas.values) is None
+
+
+def test_a_copy_of_the_store_is_not_the_store(store, copy_of):
+    first = load_subject("01", store).get_betas(roi="V1v")
+    path = copy_of(store)
+    second = load_subject("01", path).get_betas(roi="V1v")
+    expected = noise_ceiling(second).values
+    shutil.rmtree(path)
+    np.testing.assert_array_equal(noise_ceiling(first), expected)
+
+
+def test_trials_are_joined_by_label(sub, betas):
+    wanted = sub.metadata["n_reps"] == "12rep"
+    expected = noise_ceiling(betas, trials=wanted.to_numpy())
+    shuffled = wanted.sample(frac=1, random_state=1)
+    labelled = xr.DataArray(shuffled.to_numpy(), {"trial": shuffled.index}, ("trial",))
+    for trials in (
+        wanted,
+        shuffled,
+        labelled,
+        labelled.drop_vars("trial")[np.argsort(shuffled.index)],
+    ):
+        np.testing.assert_array_equal(noise_ceiling(betas, trials=trials), expected)
+    with pytest.raises(ValueError, match="trials says nothing of some trials"):
+        noise_ceiling(betas, trials=wanted.iloc[1:])
+
+
+def test_trials_without_labels(betas):
+    labels = betas["image_name"].values.copy()
+    labels[[3, 9]] = ["", "n/a"]
+    unlabelled = betas.assign_coords(image_name=("trial", labels))
+    for statistic in (average_repeats, noise_ceiling, split_half_reliability):
+        with pytest.raises(ValueError, match="2 trials have no label"):
+            statistic(unlabelled)
+        statistic(unlabelled[~unlabelled["image_name"].isin(["", "n/a"])])
+    sessions = betas["session"].values.copy()
+    sessions[4] = None
+    with pytest.raises(ValueError, match="Some trials have no session"):
+        zscore(betas.assign_coords(session=("trial", sessions)))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("scale", [1e-4, 0.1, 1, 300])
+def test_scores_of_any_type_and_scale(dtype, scale):
+    values = (np.random.default_rng(2).standard_normal((60, 3)) * scale).astype(dtype)
+    values[:, 1] = scale * 0.7  # does not vary
+    coords = {
+        "session": ("trial", ["a"] * 60),
+        "image_name": ("trial", [f"{n % 20}" for n in range(60)]),
+    }
+    betas = xr.DataArray(values, coords, ("trial", "voxel"))
+    found = zscore(betas)
+    assert found.dtype == dtype
+    expected = scores(values, ["a"] * 60)
+    expected[:, 1] = np.nan
+    np.testing.assert_allclose(found, expected, rtol=2e-3, atol=2e-3)  # of float16
+    assert np.isnan(noise_ceiling(betas).values).tolist() == [False, True, False]
+
+
+def test_whole_numbers_are_averaged(betas):
+    whole = (betas.fillna(0) * 100).astype(int)
+    found = average_repeats(whole)
+    assert found.dtype == np.float64
+    names, expected = means_of(whole.values, betas["image_name"].values.tolist())
+    assert found["image"].values.tolist() == names
+    np.testing.assert_allclose(found, expected)
 
 
 def test_wrong_arguments(betas):

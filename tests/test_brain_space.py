@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import shutil
+import subprocess
 import sys
 
 import dask
@@ -577,6 +579,25 @@ def test_picture(sub, tmp_path):
     assert (tmp_path / "brain.png").stat().st_size > 20_000
 
 
+def test_first_picture_of_a_notebook_is_shown(tmp_path):
+    """Loading its backend is what teaches a notebook to show figures."""
+    backend = "from matplotlib.backends.backend_agg import FigureCanvas\nprint('loaded')\n"
+    (tmp_path / "notebook_backend.py").write_text(backend)
+    code = (
+        "import numpy as np\nfrom laion_zarr import plots\n"
+        "volume = np.ones((3, 4, 5))\n"
+        "plots.brain(volume, volume, volume > 0, 'no recon', 'title')\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"MPLBACKEND": "module://notebook_backend", "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert result.stdout == "loaded\n"
+
+
 def test_surfaces_are_drawn_on_their_own_side(sub, monkeypatch):
     drawn = []
     monkeypatch.setattr(
@@ -648,3 +669,21 @@ def test_nothing_to_draw(sub):
         sub.plot_voxels(np.full(sub.get_n_voxels(), np.nan))
     with pytest.raises(ValueError, match='mean\\("trial"\\)'):
         sub.plot_voxels(sub.get_betas())
+
+
+def test_a_series_is_placed_by_its_labels(sub):
+    ceiling = sub.get_noise_ceiling(desc="NoiseceilingAllrep")
+    shuffled = ceiling.to_series().sort_values()
+    assert shuffled.index.name == "voxel"
+    np.testing.assert_array_equal(sub.unmask(shuffled), sub.unmask(ceiling))
+    strong = ceiling.to_series() > 20
+    expected = sub.get_betas(mask=(ceiling > 20))["voxel"].values
+    np.testing.assert_array_equal(sub.get_betas(mask=strong.sort_values())["voxel"], expected)
+
+
+def test_no_voxels_at_all(sub):
+    nothing = sub.get_noise_ceiling(desc="NoiseceilingAllrep")[:0]
+    with pytest.raises(ValueError, match="values have no voxel"):
+        sub.unmask(nothing)
+    with pytest.raises(ValueError, match="There is no value to draw"):
+        sub.plot_voxels(nothing)

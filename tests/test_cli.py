@@ -7,9 +7,10 @@ import sys
 
 import pytest
 
-from laion_zarr import config
+from laion_zarr import config, load_subject, load_subjects
 from laion_zarr.conversion import demo
 from laion_zarr.conversion.cli import main
+from laion_zarr.splits import load_split
 
 
 def test_config_info_convert_verify(bids_root, tmp_path, capsys):
@@ -92,6 +93,34 @@ def test_demo_says_what_happened_and_draws(tmp_path):
     assert "get_betas(roi='face'): 51 trials ×" in text
     assert str(picture) in text
     assert demo.run_demo(tmp_path / "demo", "tiny", False, lines.append) == picture
+
+
+def test_use_demo_makes_what_lacks_and_leaves_what_is_there(tmp_path, monkeypatch):
+    for name in ("LAION_ZARR_STORE", "LAION_ZARR_DATA_DIR"):
+        monkeypatch.setenv(name, "elsewhere")  # what use_demo sets is undone
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(demo, "add_splits", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            demo.use_demo(tmp_path, size="tiny")
+    path = demo.use_demo(tmp_path, size="tiny")
+    assert load_split("tau", "shared").n_test
+    assert load_subject("01").get_t1w().is_relative_to(tmp_path)
+
+    before = {file: file.stat().st_mtime_ns for file in path.rglob("*") if file.is_file()}
+    assert demo.use_demo(tmp_path, size="tiny") == path
+    assert {file: file.stat().st_mtime_ns for file in path.rglob("*") if file.is_file()} == before
+
+    demo.use_demo(tmp_path, ["sub-01", "sub-05"], "tiny")
+    assert [one for one, _ in load_subjects("all")] == ["sub-01", "sub-05"]
+    betas = [file for file in before if file.is_relative_to(path / "sub-01" / "ses-01")]
+    assert betas
+    assert {file: file.stat().st_mtime_ns for file in betas} == {
+        file: before[file] for file in betas
+    }
 
 
 def test_info_shows_what_is_damaged_beside_the_rest(store, copy_of, capsys):

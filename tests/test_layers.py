@@ -64,7 +64,7 @@ ALLOWED: dict[str, set[str]] = {
     "_base": {*BASE, "_lazy", "_query"},
     "_anatomy": {"errors", "_base", "_layout", "config"},
     "_brain_space": {
-        *(*BASE, "_anatomy", "_layout", "_optional", "_recon", "plots", "templates"),
+        *(*BASE, "_anatomy", "_layout", "_optional", "_recon", "_select", "plots", "templates"),
     },
     "_regions": {*BASE, "_base", "_rois", "_select"},
     "_subject_stimuli": {
@@ -75,9 +75,17 @@ ALLOWED: dict[str, set[str]] = {
     "splits": {*BASE, "_layout", "_split_rules", "_store", "config"},
     "_repeats": {"_image_sums", "_lazy", "_schema", "_selected"},
     "_reliability": {"_image_sums", "_lazy", "_repeats", "_schema", "_selected", "_store"},
-    "analysis": {"_reliability", "_repeats"},
+    "_labels": set(),
+    "_geometry": {"_labels", "_schema"},
+    "_encoding": {"_labels", "_optional", "_schema"},
+    "_scoring": {"_labels", "_reliability", "_schema"},
+    "_permutation": set(),
+    "analysis": {
+        *("_encoding", "_geometry", "_permutation", "_reliability", "_repeats", "_scoring"),
+    },
     "group": {
-        *(*BASE, "_layout", "_repr", "_store", "analysis", "config", "stimuli", "subject"),
+        *(*BASE, "_layout", "_repr", "_select", "_store", "analysis", "config", "stimuli"),
+        "subject",
     },
     "_trial_rows": set(),
     "torch_data": {
@@ -196,6 +204,7 @@ ALLOWED: dict[str, set[str]] = {
     "conversion.demo": {
         *("_schema", "_store", "subject", "conversion.pipeline", "conversion.synthetic"),
         *("conversion._experiment", "conversion._split_files", "conversion.splits"),
+        *("errors", "splits"),
     },
     "conversion.cli": {"errors", "config", "conversion.cli_download"},
     "conversion.cli_download": set(),
@@ -215,6 +224,7 @@ LOCAL_IMPORTS = {
     "_resample": {"scipy"},
     "templates": {"nibabel", "scipy"},
     "_dataset": {"dask"},
+    "_encoding": {"sklearn"},
     "_image_files": {"PIL"},
     "_pictures": {"PIL"},  # only who looks at pictures waits for it
     "_subject_stimuli": {"laion_zarr.torch_data"},  # which imports PyTorch

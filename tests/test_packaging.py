@@ -28,7 +28,8 @@ def conda() -> dict[str, str]:
 def test_environment_is_in_step_with_pyproject():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
-    wanted = requirements([*project["dependencies"], *extras["plot"], *extras["template"]])
+    found = [*project["dependencies"], *extras["analysis"], *extras["plot"], *extras["template"]]
+    wanted = requirements(found)
     environment = conda()
     for name, bound in wanted.items():
         assert environment.get(CONDA_NAMES.get(name, name)) == bound, name

@@ -196,6 +196,16 @@ def test_masks_are_set_membership(with_splits, own_splits, name):
     assert set(by_image["image"].values[train]) <= set(variant["train_ids"])
 
 
+def test_a_label_of_ones_own_is_not_the_images_name(with_splits):
+    betas = load_subject("01", with_splits).get_betas(roi="face")
+    expected = splits.get_split_masks(betas, "tau", "shared", store=with_splits)
+    kinds = np.where(np.arange(len(betas)) % 2, "face", "other").astype(object)
+    own = betas.assign_coords(label=("trial", kinds))
+    np.testing.assert_array_equal(
+        splits.get_split_masks(own, "tau", "shared", store=with_splits), expected
+    )
+
+
 def test_the_sides_of_what_is_in_no_pool(with_splits):
     names = ["nobody.jpg", None, np.nan, "shared_12rep_nothing.jpg", ""]
     train, test = splits.get_split_masks(names, "tau", "shared", store=with_splits)
@@ -362,6 +372,7 @@ def test_variants(with_splits, own_splits, copy_of, tmp_path):
     ("changes", "message"),
     [
         ({"name": "ood"}, "expected name 'tau', found name 'ood'"),
+        ({"n_train": True}, "expected n_train, int, found n_train True"),
         ({"n_train": 3}, "expected 3, as n_train says, found"),
         ({"n_test": "4"}, "expected n_test, int, found n_test '4'"),
         ({"params": []}, "expected params, dict"),
@@ -369,6 +380,7 @@ def test_variants(with_splits, own_splits, copy_of, tmp_path):
         ({"variants": []}, "one or more variants"),
         ({"variants": [3]}, "variant_id None"),
         ({"variant_id": True}, "variant_id True"),
+        ({"variant_id": 1 << 40}, "variant_id 1099511627776"),
         ({"test_ids": "abc"}, "test_ids that are no list of image names"),
         ({"test_ids": [1, 2], "n_test": 2}, "test_ids that are no list of image names"),
         ({"train_ids": ["b.jpg", "a.jpg"], "n_train": 2}, "out of order or twice"),
@@ -396,7 +408,9 @@ def test_files_that_are_no_splits(with_splits, tmp_path, text):
         add_splits(tmp_path, with_splits)
 
 
-@pytest.mark.parametrize("name", ["shared/mine.json", "all/tau.json", "sub-02/tau.json"])
+@pytest.mark.parametrize(
+    "name", ["shared/mine.json", "all/tau.json", "sub-02/tau.json", "01/tau.json"]
+)
 def test_files_of_other_names(with_splits, own_splits, tmp_path, name):
     (tmp_path / name).parent.mkdir()
     (tmp_path / name).write_bytes((own_splits / "shared" / "tau.json").read_bytes())

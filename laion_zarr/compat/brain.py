@@ -24,6 +24,8 @@ def _selected(
     mask, _ = load_nifti_with_affine(path)
     voxels = np.flatnonzero(mask)
     within = roi_mask if roi_mask is not None else custom_mask
+    if within is not None and np.asarray(within).dtype != bool:
+        raise ValueError(f"The mask must be boolean, got {np.asarray(within).dtype}.")
     return voxels if within is None else voxels[within], mask.shape
 
 

@@ -1,0 +1,95 @@
+"""The documentation site: README, docs and notebooks, built where they lie (``make docs``).
+
+The repository is Sphinx's source folder, so that a link that leads somewhere on GitHub leads there
+on the site, and no page is kept twice.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import version as installed
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+project = "laion_zarr"
+author = "The laion_zarr developers"
+copyright = author
+version = release = installed("laion-zarr")
+
+extensions = [
+    "myst_nb",
+    "numpydoc",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.viewcode",
+    "sphinx_copybutton",
+    "sphinxarg.ext",
+]
+root_doc = "README"
+include_patterns = ["README.md", "CHANGELOG.md", "docs/**", "notebooks/*.ipynb"]
+exclude_patterns = ["**/.ipynb_checkpoints"]
+templates_path = ["_templates"]
+
+# Each group takes the pages that match and are in none before it.
+CONTENTS = {
+    "Start": ["docs/install.md", "docs/coming-from-laion_fmri.md", "docs/faq.md"],
+    "Notebooks": ["notebooks/*.ipynb"],
+    "Reference": ["docs/api/index.rst", "docs/store.md", "docs/promises.md", "docs/benchmarks.md"],
+    "Guides": ["docs/*.md"],
+    "Project": ["CHANGELOG.md"],
+}
+
+# -- text
+
+myst_heading_anchors = 3  # "benchmarks.md#pytorch" leads there, as on GitHub
+myst_ref_domains = ["std", "py"]
+copybutton_exclude = ".linenos, .gp, .go"  # prompts and results
+
+# -- notebooks: stored without what they show, so run here; again only when they have changed
+
+nb_execution_mode = "cache"
+nb_execution_timeout = 300
+nb_execution_raise_on_error = True
+
+# -- docstrings: types stand in them, with shapes and units
+
+default_role = "py:obj"
+autodoc_typehints = "none"
+autodoc_member_order = "bysource"
+numpydoc_show_class_members = False
+
+# -- looks
+
+html_theme = "furo"
+html_title = f"laion_zarr {version}"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_additional_pages = {"index": "to_readme.html"}
+html_copy_source = False
+html_show_sourcelink = False
+
+
+def contents() -> str:
+    """The groups of CONTENTS, as MyST: GitHub's README has no need of them."""
+    listed: set[str] = set()
+    blocks = []
+    for caption, patterns in CONTENTS.items():
+        found = [path for pattern in patterns for path in sorted(ROOT.glob(pattern))]
+        pages = [path.relative_to(ROOT).as_posix() for path in found]
+        new = [page for page in pages if page not in listed]
+        listed.update(new)
+        if new:
+            lines = "\n".join(page.rpartition(".")[0] for page in new)
+            blocks.append(f"```{{toctree}}\n:hidden:\n:caption: {caption}\n\n{lines}\n```")
+    return "\n\n".join(blocks)
+
+
+def add_contents(app: object, page: str, source: list[str]) -> None:
+    """Give the root page the tables of contents that Sphinx expects in it."""
+    if page == root_doc:
+        source[0] += f"\n\n{contents()}\n"
+
+
+def setup(app: object) -> None:
+    """Tell Sphinx."""
+    app.connect("source-read", add_contents)
+    app.connect("env-get-outdated", lambda *_: [root_doc])  # what it lists may have changed

@@ -1,0 +1,207 @@
+"""Encoding models: the betas of each voxel as a weighted sum of features of the images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+from dask.base import tokenize
+from dask.highlevelgraph import HighLevelGraph
+
+from laion_zarr._labels import ordered, shared
+from laion_zarr._optional import needs
+from laion_zarr._schema import FEATURE, IMAGE, VOXEL
+
+ALPHAS = tuple(np.logspace(0, 7, 15).tolist())
+# Of betas in float64, of which a fit holds some six: as many voxels as that allows, because each
+# block decomposes the features anew, which takes as long as fitting some hundred voxels.
+_BLOCK_BYTES = 64 << 20
+_FITTED = ("weights", "intercept", "alpha")
+
+
+def fit_encoding(
+    features: xr.DataArray, betas: xr.DataArray, alphas: Sequence[float] = ALPHAS
+) -> xr.Dataset:
+    """Fit a ridge regression of each voxel's betas on features of the images.
+
+    Parameters
+    ----------
+    features : xarray.DataArray, (image, feature)
+        Of the images to train on, or of more: ``load_stimuli().embeddings["CLIP"]``. Images with
+        NaN are left out. They are read at once.
+    betas : xarray.DataArray, (image, voxel)
+        Of the images to train on, one row each: `Subject.get_image_betas`. Joined with `features`
+        by image.
+    alphas : sequence of float
+        Penalties to choose from, for features in standard deviations.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``weights`` (feature, voxel) float32, in units of the betas per standard deviation of the
+        feature; ``intercept`` (voxel) float32; ``alpha`` (voxel) float64, the penalty chosen;
+        ``feature_mean``, ``feature_scale`` (feature), of the images trained on. All NaN where a
+        voxel is NaN in any of them. The attributes ``n_images`` and ``n_images_left_out`` say how
+        many of `betas` had features, and how many had none. What is by voxel is lazy if `betas`
+        is.
+
+    Raises
+    ------
+    ImportError
+        Without scikit-learn, the extra ``analysis``.
+    ValueError
+        If no image has both, an image comes twice, or a penalty is not positive.
+
+    Notes
+    -----
+    Features are z-scored over the images trained on (one that does not vary counts for nothing);
+    the intercept, which is not penalized, takes up the mean of the betas. The penalty is chosen by
+    each voxel for itself: the least mean squared error of leaving out one image at a time, exact
+    and from one decomposition of the features, by `sklearn.linear_model.RidgeCV`: Rifkin & Lippert
+    (2007), MIT-CSAIL-TR-2007-025. Folds would need as many decompositions, and depend on how
+    images are dealt out to them. A block of voxels is a task of half a gigabyte that keeps several
+    cores busy by itself: one thread per Dask worker does.
+
+    Examples
+    --------
+    >>> from laion_zarr import load_stimuli, load_subject
+    >>> from laion_zarr.analysis import fit_encoding, score
+    >>> from laion_zarr.splits import get_split_masks
+    >>> betas = load_subject("01").get_image_betas(roi="face")
+    >>> features = load_stimuli().embeddings["CLIP"]
+    >>> train, test = get_split_masks(betas["image"].values, "tau", pool="sub-01")
+    >>> model = fit_encoding(features, betas[train])
+    >>> score(model, features, betas[test])["correlation"].dims
+    ('voxel',)
+    """
+    needs("analysis", "sklearn")
+    penalties = np.asarray(alphas, dtype=np.float64)
+    if (
+        penalties.ndim != 1
+        or not penalties.size
+        or not ((penalties > 0) & (penalties < np.inf)).all()
+    ):
+        raise ValueError(f"alphas must be positive numbers, one or more; got {alphas!r}.")
+    given = ordered(features, "features", IMAGE, FEATURE)
+    wanted = ordered(betas, "betas", IMAGE, VOXEL)
+    given, wanted = shared(given, wanted, IMAGE)
+    values = given.values
+    known = ~np.isnan(values).any(axis=1)
+    if not known.all():
+        values, given, wanted = values[known], given[known], wanted[known]
+    if len(values) < 2:
+        raise ValueError(
+            f"{len(values)} of the {len(known):,} images of betas have features that are not NaN; "
+            "a model needs two or more."
+        )
+    scaler = _scaler_of(values)
+    fitted: Any
+    if isinstance(wanted.data, da.Array):
+        fitted = _fit_blocks(wanted.data, given.data, scaler, penalties)
+    else:
+        fitted = _fit(wanted.values, scaler(values), penalties)
+    left_out = betas.sizes[IMAGE] - len(values)
+    attrs = {"n_images": len(values), "n_images_left_out": left_out}
+    return _labelled(fitted, scaler, given, wanted).assign_attrs(attrs)
+
+
+def _labelled(
+    fitted: Any, scaler: _Scaler, features: xr.DataArray, betas: xr.DataArray
+) -> xr.Dataset:
+    """The model, from what was fitted by voxel."""
+    coords = {key: c for key, c in betas.coords.items() if IMAGE not in c.dims}
+    coords |= {key: c for key, c in features.coords.items() if c.dims == (FEATURE,)}
+    units = betas.attrs.get("units", "units of the betas")
+    return xr.Dataset(
+        {
+            "weights": (
+                (FEATURE, VOXEL),
+                fitted["weights"].T,
+                {"units": f"{units} per standard deviation of the feature"},
+            ),
+            "intercept": ((VOXEL,), fitted["intercept"], {"units": units}),
+            "alpha": ((VOXEL,), fitted["alpha"], {"description": "penalty"}),
+            "feature_mean": ((FEATURE,), scaler.mean),
+            "feature_scale": ((FEATURE,), scaler.scale),
+        },
+        coords,
+    )
+
+
+# -- blocks
+
+
+@dataclass(frozen=True)
+class _Scaler:
+    """Mean and standard deviation of each feature over the images trained on.
+
+    Attributes
+    ----------
+    mean, scale : numpy.ndarray, (feature,) float64
+        `scale` is 1 where a feature does not vary.
+    """
+
+    mean: np.ndarray
+    scale: np.ndarray
+
+    def __call__(self, values: np.ndarray) -> np.ndarray:
+        """Standardized features, float64."""
+        return (values - self.mean) / self.scale
+
+
+def _scaler_of(values: np.ndarray) -> _Scaler:
+    from sklearn.preprocessing import StandardScaler
+
+    fitted = StandardScaler().fit(values.astype(np.result_type(values, np.float32), copy=False))
+    return _Scaler(fitted.mean_, fitted.scale_)
+
+
+def _fit_blocks(betas: da.Array, features: Any, scaler: _Scaler, alphas: np.ndarray) -> da.Array:
+    """Fit block by block; features are standardized once for all."""
+    n_images = max(1, betas.shape[0])
+    betas = betas.rechunk((-1, min(betas.shape[1], max(1, _BLOCK_BYTES // (8 * n_images)))))
+    features = da.asarray(features).rechunk(-1)
+    token = tokenize(betas.name, features.name, scaler, alphas)
+    # As tasks of their own: Dask would merge blockwise layers, and fit anew for each use.
+    shared, name = f"standardized-{token}", f"encoding-{token}"
+    tasks: dict[Any, Any] = {shared: (_call, scaler, (features.name, 0, 0))}
+    for n in range(betas.numblocks[1]):
+        tasks[name, n] = (_fit, (betas.name, 0, n), shared, alphas)
+    beneath: Any = [betas, features]  # Dask's type hints say that an Array is no collection
+    graph = HighLevelGraph.from_collections(name, tasks, dependencies=beneath)
+    return da.Array(graph, name, (betas.chunks[1],), dtype=_fields(features.shape[1]))
+
+
+def _call(scaler: _Scaler, features: np.ndarray) -> np.ndarray:
+    return scaler(features)
+
+
+# -- numbers
+
+
+def _fields(n_features: int) -> np.dtype:
+    """What is fitted to a voxel."""
+    return np.dtype(
+        [("weights", np.float32, (n_features,)), ("intercept", np.float32), ("alpha", np.float64)],
+        align=True,
+    )
+
+
+def _fit(betas: np.ndarray, features: np.ndarray, alphas: np.ndarray) -> np.ndarray:
+    """Fit each voxel of a block that has no NaN, (voxel,)."""
+    from sklearn.linear_model import RidgeCV
+
+    found = np.empty(betas.shape[1], dtype=_fields(features.shape[1]))
+    for name in _FITTED:
+        found[name] = np.nan
+    known = ~np.isnan(betas).any(axis=0)
+    if known.any():
+        model = RidgeCV(alphas, alpha_per_target=True).fit(features, betas[:, known])
+        found["weights"][known] = model.coef_
+        found["intercept"][known] = model.intercept_
+        found["alpha"][known] = model.alpha_
+    return found

@@ -1,0 +1,55 @@
+"""Arrays side by side: by label, never by place."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+
+def ordered(values: xr.DataArray, what: str, *dims: str) -> xr.DataArray:
+    """The same with its dims in this order, which must be all that it has."""
+    if set(values.dims) != set(dims):
+        raise ValueError(f"{what} must be {dims}, got {tuple(map(str, values.dims))}.")
+    return values.transpose(*dims)
+
+
+def shared(first: Any, second: xr.DataArray, dim: str) -> tuple[Any, xr.DataArray]:
+    """Both along the labels that both have, in the order of the second."""
+    given, wanted = _labels(first, dim), _labels(second, dim)
+    places = given.get_indexer(wanted)
+    there = places >= 0
+    if not there.any():
+        raise ValueError(
+            f"No {dim} is in both: {_some(given)} on one side, {_some(wanted)} on the other."
+        )
+    if not np.array_equal(places, np.arange(len(given))):
+        first = first.isel({dim: places[there]})
+    return first, second if there.all() else second.isel({dim: there})
+
+
+def along(values: xr.DataArray, like: xr.DataArray, dim: str, what: str) -> xr.DataArray:
+    """Values at the labels of betas, all of which they must have."""
+    given, wanted = _labels(values, dim), _labels(like, dim)
+    places = given.get_indexer(wanted)
+    if lacking := np.count_nonzero(places < 0):
+        raise ValueError(
+            f"{what} lacks {lacking:,} of the {len(wanted):,} {dim} labels of the betas: it has "
+            f"{_some(given)}. Take both from the same subject, and {what} of all that is stored."
+        )
+    return values.isel({dim: places})
+
+
+def _labels(values: Any, dim: str) -> pd.Index:
+    if dim not in values.indexes or not values.indexes[dim].is_unique:
+        raise ValueError(
+            f"Along {dim!r} there must be labels, each once, to join by; got "
+            f"{'labels that come twice' if dim in values.indexes else 'none'}."
+        )
+    return values.indexes[dim]
+
+
+def _some(labels: pd.Index) -> str:
+    return f"{len(labels):,} such as {labels[:1].tolist()[0]!r}" if len(labels) else "none"
