@@ -287,7 +287,8 @@ def _correlation_of_rows(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     found = np.empty(len(first))
     found[~whole] = correlation(first[~whole].T, second[~whole].T, known.T)
     for half in (first, second):
-        half -= half.mean(axis=1, keepdims=True)
+        # In float64, so that of what does not vary nothing is left.
+        half -= half.mean(axis=1, dtype=np.float64, keepdims=True).astype(half.dtype)
     squares = [np.einsum("vi,vi->v", half, half) for half in (first, second)]
     with np.errstate(invalid="ignore", divide="ignore"):
         straight = np.einsum("vi,vi->v", first, second) / np.sqrt(squares[0] * squares[1])

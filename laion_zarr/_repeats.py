@@ -147,8 +147,9 @@ def image_betas(betas: xr.DataArray, by: str | None, keep: np.ndarray) -> xr.Dat
     assert isinstance(source.betas, LazyBetas)
     lazy = LazyImageBetas(source.betas, of_subject(source, of_trials, scored))
     name = f"images-{tokenize(lazy, digest(source.voxels))}"
-    columns = _columns(4 * len(images), betas.chunks[1] if betas.chunks else ())
-    values = SelectedBetas(lazy, np.arange(len(images)), source.voxels).chunked((-1, columns), name)
+    averages = SelectedBetas(lazy, np.arange(len(images)), source.voxels)
+    width = max(1, _BLOCK_BYTES // max(1, 4 * len(images)))
+    values = averages.evenly_chunked(_reads(betas.data.chunks[1], 4 * width), width, name)
     averaged = _by_image(kept, images, codes, values)
     return averaged if by is None else averaged.assign_attrs(units=_UNITS)
 
@@ -229,10 +230,11 @@ def _holds_whole(groups: np.ndarray, blocks: Sequence[int]) -> bool:
     return len(set(zip(groups.tolist(), block.tolist(), strict=True))) == len(np.unique(groups))
 
 
-def _columns(row_nbytes: int, there: Sequence[int]) -> int | tuple[int, ...]:
+def _reads(there: Sequence[int], most: int) -> tuple[int, ...]:
     """Block sizes along columns: as they are, or fewer at a time if a block would be too large."""
-    columns = max(1, _BLOCK_BYTES * 4 // max(1, row_nbytes))
-    return tuple(there) if max(there, default=0) <= columns else columns
+    if max(there) <= most:
+        return tuple(there)
+    return da.core.normalize_chunks(most, (sum(there),))[0]
 
 
 def with_all_rows(data: da.Array) -> da.Array:

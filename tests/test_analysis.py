@@ -12,7 +12,7 @@ import pytest
 import xarray as xr
 from test_sample import EXPECTED, SAMPLE
 
-from laion_zarr import convert, load_subject
+from laion_zarr import _dataset, _repeats, convert, load_subject
 from laion_zarr._selected import source_of
 from laion_zarr.analysis import average_repeats, noise_ceiling, split_half_reliability, zscore
 
@@ -195,6 +195,22 @@ def test_image_betas_kept_in_a_store(sub, tmp_path):
     assert again["image"].values.tolist() == betas["image"].values.tolist()
 
 
+def test_image_betas_of_many_voxels_are_kept_in_even_blocks(sub, tmp_path, monkeypatch):
+    """Whatever was read together: slabs of one of two masks are of any width."""
+    whole = sub.get_image_betas(mask_source="rsquare")
+    expected = whole.compute()
+    reads = (7, 100, whole.sizes["voxel"] - 107)
+    monkeypatch.setattr(_dataset, "voxel_blocks", lambda voxels: reads)
+    monkeypatch.setattr(_repeats, "_BLOCK_BYTES", 4 * len(whole["image"]) * 23)
+    betas = sub.get_image_betas(mask_source="rsquare")
+    assert set(betas.chunks[1][:-1]) == {23}
+    xr.testing.assert_identical(betas.compute(), expected)
+    xr.testing.assert_identical(betas[3:9, 20:120].compute(), expected[3:9, 20:120])
+    betas.to_zarr(tmp_path / "all.zarr", consolidated=False)
+    again = xr.open_dataarray(tmp_path / "all.zarr", engine="zarr", consolidated=False)
+    np.testing.assert_array_equal(again, expected)
+
+
 @pytest.mark.parametrize("by", ["session", "run", None])
 @pytest.mark.parametrize("subset", [False, True])
 def test_noise_ceiling(betas, by, subset):
@@ -215,6 +231,16 @@ def test_noise_ceiling(betas, by, subset):
         assert "session" not in found.coords
         # In percent, of differences of float32 z-scores.
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-3, err_msg=what)
+
+
+def test_what_does_not_vary_has_no_reliability():
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(5000, 3)).astype("f4")
+    values[:, 1] = 0.1
+    labels = np.repeat([f"{n}.jpg" for n in range(2500)], 2)
+    betas = xr.DataArray(values, {"image_name": ("trial", labels)}, ("trial", "voxel"))
+    found = split_half_reliability(betas, zscore=None)
+    np.testing.assert_array_equal(np.isnan(found), [False, True, False])
 
 
 def test_split_half_reliability(betas):
