@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from laion_zarr._lazy import LazyArray, LazyBetas, digest
+from laion_zarr._lazy import LazyArray, LazyBetas, as_run, digest
 from laion_zarr._store import Memory
 
 # All trials of eight chunks of voxels: 128 MB of a subject, and one request for each session.
@@ -78,7 +78,7 @@ class TrialGroups:
 
     @cached_property
     def repeats(self) -> Repeats:
-        """Where the trials go."""
+        """Their order by image."""
         return Repeats.of(self.images)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -90,60 +90,60 @@ class TrialGroups:
 
 @dataclass(frozen=True)
 class Repeats:
-    """Columns of the trials: the first ones of some images side by side, then the second ones, ….
+    """Trials in order: the first ones of some images side by side, then the second ones, ….
 
     Attributes
     ----------
-    columns : numpy.ndarray, (trial,) int
-        Column of each trial, -1 for one that does not count.
+    order : numpy.ndarray of int
+        The trials that count.
     images : list of numpy.ndarray of int
         Images with equally many trials, ascending; a member for each such number.
     counts : list of int
         That number.
     """
 
-    columns: np.ndarray
+    order: np.ndarray
     images: list[np.ndarray]
     counts: list[int]
 
     @classmethod
     def of(cls, images: np.ndarray) -> Repeats:
-        """Lay out trials by the image that each shows, -1 for none."""
+        """Order trials by the image that each shows, -1 for none."""
         counted = np.flatnonzero(images >= 0)
-        codes = images[counted]
-        trials_of = np.bincount(codes)
-        by_image = np.argsort(codes, kind="stable")
-        turn = np.empty_like(codes)  # which repeat of its image a trial is
-        turn[by_image] = np.arange(len(codes)) - (np.cumsum(trials_of) - trials_of)[codes[by_image]]
-        columns = np.full(len(images), -1)
-        found, counts, first = [], np.unique(trials_of[trials_of > 0]).tolist(), 0
-        for count in counts:
-            members = np.flatnonzero(trials_of == count)
-            mine = np.flatnonzero(trials_of[codes] == count)
-            place = np.searchsorted(members, codes[mine])
-            columns[counted[mine]] = first + turn[mine] * len(members) + place
-            found.append(members)
-            first += count * len(members)
-        return cls(columns, found, counts)
+        by_image = counted[np.argsort(images[counted], kind="stable")]
+        trials_of = np.bincount(images[counted])
+        first = np.cumsum(trials_of) - trials_of
+        counts = np.unique(trials_of[trials_of > 0]).tolist()
+        members = [np.flatnonzero(trials_of == count) for count in counts]
+        order = [
+            by_image[first[mine] + turn]
+            for count, mine in zip(counts, members, strict=True)
+            for turn in range(count)
+        ]
+        return cls(np.concatenate([np.empty(0, np.intp), *order]), members, counts)
 
-    @property
-    def n_columns(self) -> int:
-        """Trials that count."""
-        return sum(n * len(images) for n, images in zip(self.counts, self.images, strict=True))
+    def few_at_a_time(self, rows: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+        """Rows (voxel, trial) in this order, as many as fit the cache; good until the next ones."""
+        memory = Memory()
+        for lo in range(0, len(rows), _VOXELS_IN_CACHE):
+            some = rows[lo : lo + _VOXELS_IN_CACHE]
+            few = memory.array((len(some), len(self.order)), rows.dtype)
+            np.take(some, self.order, axis=1, out=few, mode="clip")
+            yield slice(lo, lo + len(some)), few
 
-    def parts(self, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Images with equally many trials, and their trials in rows: (voxel, repeat, image)."""
+    def parts(self, few: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Images with equally many trials, and their trials: (voxel, repeat, image)."""
         first = 0
         for images, count in zip(self.images, self.counts, strict=True):
             last = first + count * len(images)
-            yield images, rows[:, first:last].reshape(len(rows), count, len(images))
+            yield images, few[:, first:last].reshape(len(few), count, len(images))
             first = last
 
 
-def read_repeats(
+def read_trials(
     betas: LazyBetas, groups: TrialGroups, voxels: np.ndarray, buffer: Memory
 ) -> np.ndarray:
-    """Read all trials of some voxels, each chunk once, and lay them out.
+    """Read all trials of some voxels, each chunk once, and score them.
 
     Parameters
     ----------
@@ -158,44 +158,15 @@ def read_repeats(
 
     Returns
     -------
-    numpy.ndarray, (voxel, column) float32
-        Columns as `TrialGroups.repeats` says.
+    numpy.ndarray, (voxel, trial) float32
+        Whatever was there for sessions of which no trial counts.
     """
-    found = buffer.array((len(voxels), groups.repeats.n_columns), betas.dtype)
+    found = buffer.array((len(voxels), betas.shape[0]), betas.dtype)
     for trials, rows, where in betas.by_session(voxels, groups.images >= 0):
-        _lay_out(rows, groups, trials, found, where)
+        if groups.scored is not None:
+            standardize(rows, groups.scored[trials])
+        found[as_run(where), trials] = rows
     return found
-
-
-def lay_out(rows: np.ndarray, groups: TrialGroups) -> np.ndarray:
-    """The same of rows (voxel, trial) in memory, which are scored in place."""
-    found = np.empty((len(rows), groups.repeats.n_columns), dtype=rows.dtype)
-    _lay_out(rows, groups, slice(None), found, slice(None))
-    return found
-
-
-def _lay_out(
-    rows: np.ndarray, groups: TrialGroups, trials: slice, found: np.ndarray, where: Any
-) -> None:
-    if groups.scored is not None:
-        standardize(rows, groups.scored[trials])
-    columns = groups.repeats.columns[trials]
-    kept = columns >= 0
-    if not kept.all():
-        rows, columns = rows[:, kept], columns[kept]
-    if isinstance(where, np.ndarray) and where[-1] + 1 - where[0] == len(where):
-        where = slice(where[0], where[-1] + 1)  # a run, since `gather` gives them ascending
-    if isinstance(where, slice):
-        found[where, columns] = rows
-    else:
-        found[np.ix_(where, columns)] = rows
-
-
-def in_cache(rows: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
-    """Rows, a few at a time."""
-    for lo in range(0, len(rows), _VOXELS_IN_CACHE):
-        here = slice(lo, lo + _VOXELS_IN_CACHE)
-        yield here, rows[here]
 
 
 def mean_of_known(part: np.ndarray, out: np.ndarray) -> np.ndarray:
@@ -234,8 +205,8 @@ class LazyImageBetas(LazyArray):
         means = np.empty((len(wanted), len(voxels)), dtype=self.dtype)
         kept, spare = Memory(), Memory()
         for where in self.betas.by_storage(voxels, VOXELS_AT_ONCE):
-            rows = read_repeats(self.betas, groups, voxels[where], kept)
-            for here, few in in_cache(rows):
+            rows = read_trials(self.betas, groups, voxels[where], kept)
+            for here, few in groups.repeats.few_at_a_time(rows):
                 for members, part in groups.repeats.parts(few):
                     mean = spare.array((len(few), len(members)), rows.dtype)
                     means[np.ix_(members, where[here])] = mean_of_known(part, mean).T

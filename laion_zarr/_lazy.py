@@ -25,6 +25,12 @@ def digest(values: np.ndarray) -> str:
     return hashlib.blake2b(np.ascontiguousarray(values).data, digest_size=16).hexdigest()
 
 
+def as_run(index: np.ndarray) -> slice | np.ndarray:
+    """Positions as a slice where they are one run, ascending: nothing is copied to gather them."""
+    run = (np.diff(index) == 1).all()
+    return slice(int(index[0]), int(index[-1]) + 1) if len(index) and run else index
+
+
 class SubjectHandle(Handle):
     """A subject's open store."""
 
@@ -165,9 +171,7 @@ class LazyBetas(LazyArray):
             first += n_trials
         stored = self.handle.storage_order()[voxels]
         for number, chunk, inside, where in gather_each(arrays, stored):
-            run = inside[-1] + 1 - inside[0] == len(inside) and (np.diff(inside) == 1).all()
-            rows = chunk[inside[0] : inside[-1] + 1] if run else chunk[inside]
-            yield spans[number], rows, where
+            yield spans[number], chunk[as_run(inside)], where
 
     def by_storage(self, voxels: np.ndarray, most: int) -> Iterator[np.ndarray]:
         """Places in `voxels`, so many at most, of those that lie together; no chunk is cut."""

@@ -18,10 +18,9 @@ from laion_zarr._image_sums import (
     VOXELS_AT_ONCE,
     Repeats,
     TrialGroups,
-    in_cache,
-    lay_out,
     mean_of_known,
-    read_repeats,
+    read_trials,
+    standardize,
 )
 from laion_zarr._lazy import LazyBetas, digest
 from laion_zarr._repeats import groups_of, images_of, of_subject, with_all_rows, within_sessions
@@ -29,7 +28,7 @@ from laion_zarr._schema import PERCENT, TRIAL, VOXEL
 from laion_zarr._selected import SelectedBetas, source_of
 from laion_zarr._store import Memory
 
-# Trials (voxel, column) as laid out, which are overwritten -> a value of each voxel.
+# Betas (voxel, trial), and their order by image -> a value of each voxel.
 Finish = Callable[[np.ndarray, Repeats], np.ndarray]
 
 
@@ -189,7 +188,9 @@ class _FromMemory:
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
         dtype = np.result_type(values, np.float32)
-        rows = lay_out(np.array(values.T, dtype, order="C"), self.groups)
+        rows = np.array(values.T, dtype, order="C")
+        if self.groups.scored is not None:
+            standardize(rows, self.groups.scored)
         return self.finish(rows, self.groups.repeats)
 
 
@@ -203,7 +204,7 @@ class _FromStore:
     voxels: np.ndarray
 
     def __call__(self, span: tuple[int, int]) -> np.ndarray:
-        rows = read_repeats(self.betas, self.groups, self.voxels[slice(*span)], Memory())
+        rows = read_trials(self.betas, self.groups, self.voxels[slice(*span)], Memory())
         return self.finish(rows, self.groups.repeats)
 
     def __dask_tokenize__(self) -> Any:
@@ -229,7 +230,7 @@ def _ceiling(rows: np.ndarray, repeats: Repeats) -> np.ndarray:
     """Noise ceiling, percent, (voxel,)."""
     noise, n_images = np.zeros((2, len(rows)))
     memory = Memory()
-    for here, few in in_cache(rows):
+    for here, few in repeats.few_at_a_time(rows):
         for images, part in repeats.parts(few):
             n_trials = part.shape[1]
             if n_trials < 2:
@@ -266,7 +267,7 @@ def _correlated_halves(rows: np.ndarray, repeats: Repeats) -> np.ndarray:
     found = np.empty(len(rows), dtype=np.float32)
     n_images = sum(map(len, repeats.images))
     memory = [Memory(), Memory()]
-    for here, few in in_cache(rows):
+    for here, few in repeats.few_at_a_time(rows):
         halves = [own.array((len(few), n_images), rows.dtype) for own in memory]
         first = 0
         for images, part in repeats.parts(few):
