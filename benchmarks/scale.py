@@ -22,13 +22,14 @@ from typing import Any
 
 import dask
 import numpy as np
+import xarray as xr
 from distributed import Client, LocalCluster, get_task_stream
 from many_sessions import link_sessions
 from measure import Figure, report, timed
 
 from laion_zarr import _layout as layout
 from laion_zarr import convert, load_subject
-from laion_zarr.analysis import noise_ceiling, split_half_reliability
+from laion_zarr.analysis import fit_encoding, noise_ceiling, split_half_reliability
 from laion_zarr.conversion.synthetic import write_dataset
 
 SUBJECT, SESSION = "sub-01", "ses-01"
@@ -39,6 +40,7 @@ KEEP_MEMORY = {
     "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": 1 << 28,
     "distributed.nanny.pre-spawn-environ.MALLOC_MMAP_THRESHOLD_": 1 << 25,
 }
+ENCODING, REGION, N_FEATURES = "encoding model", "face", 1024
 # Of the release, in 30 sessions: images shown 12 times, shared and unique ones shown 4 times.
 FREQUENT, RARE, OOD, UNIQUE = 813, 308, 371, 4712
 # Reads and decodes whole sessions, shard by shard: nothing but zarr-python.
@@ -141,12 +143,17 @@ def analyses(sub: Any, folder: Path) -> dict[str, tuple[Any, Callable[[Any], Any
         shutil.rmtree(folder / "kept.zarr", ignore_errors=True)
         lazy.drop_encoding().to_zarr(folder / "kept.zarr", consolidated=False)
 
-    betas = sub.get_betas()
+    betas, region = sub.get_betas(), sub.get_image_betas(roi=REGION)
+    images = region["image"].values
+    values = np.random.default_rng(0).normal(size=(len(images), N_FEATURES)).astype(np.float32)
+    features = xr.DataArray(values, {"image": images}, ("image", "feature"))
+    model = fit_encoding(features, region)["weights"]
     return {
         "noise ceiling, whole brain": (noise_ceiling(betas), lambda lazy: lazy.compute()),
         "reliability, whole brain": (split_half_reliability(betas), lambda lazy: lazy.compute()),
         "z-scores averaged by image, all ROIs, to a store": (sub.get_image_betas(roi="all"), kept),
         "z-scores averaged by image, whole brain, to a store": (sub.get_image_betas(), kept),
+        f"{ENCODING}, {REGION}": (model, lambda lazy: lazy.compute()),
     }
 
 
@@ -157,6 +164,15 @@ def of_subject(client: Client, store: Path, folder: Path) -> dict[str, dict[str,
         found[name] = run(client, name, lazy, work)
     shutil.rmtree(folder / "kept.zarr")
     return found
+
+
+def own_figures(name: str, own: dict[str, float]) -> Iterator[Figure]:
+    """What is said of one analysis by itself."""
+    yield Figure(f"{name}: time", own["seconds"], "s")
+    yield Figure(f"{name}: peak memory of a worker", own["peak"], "GB", 2.0)
+    yield Figure(f"{name}: spilled", own["spilled"], "GB", 0.0)
+    yield Figure(f"{name}: graph", own["graph"], "MB", 10.0)
+    yield Figure(f"{name}: first task after", own["first"], "s")
 
 
 def figures(root: Path, n_sessions: int) -> Iterator[Figure]:
@@ -182,19 +198,15 @@ def figures(root: Path, n_sessions: int) -> Iterator[Figure]:
         Client(cluster) as client,
     ):
         found = {n: of_subject(client, store, root) for n, store in stores.items()}
-    nbytes = dict.fromkeys(found[n_sessions], betas.nbytes)
     for name, own in found[n_sessions].items():
-        if "all ROIs" in name:
-            nbytes[name] = sub.get_betas(roi="all").nbytes
-        share = nbytes[name] / betas.nbytes
-        yield Figure(f"{name}, {what}: time", own["seconds"], "s")
-        yield Figure(f"{name}, {what}", share * alone / own["seconds"], "× plain zarr's bytes/s")
-        speed = share * together / own["seconds"]
-        yield Figure(f"{name}, {what}: of 2 processes", speed, "× plain zarr's bytes/s")
-        yield Figure(f"{name}, {what}: peak memory of a worker", own["peak"], "GB", 2.0)
-        yield Figure(f"{name}, {what}: spilled", own["spilled"], "GB", 0.0)
-        yield Figure(f"{name}, {what}: graph", own["graph"], "MB", 10.0)
-        yield Figure(f"{name}, {what}: first task after", own["first"], "s")
+        yield from own_figures(f"{name}, {what}", own)
+        if name.startswith(ENCODING):  # which computes more than it reads
+            continue
+        region = sub.get_betas(roi="all" if "ROIs" in name else None)
+        share = region.nbytes / betas.nbytes / own["seconds"]
+        unit = "× plain zarr's bytes/s"
+        yield Figure(f"{name}, {what}: of one process", share * alone, unit)
+        yield Figure(f"{name}, {what}: of {N_WORKERS} processes", share * together, unit)
         before = found[few][name]
         growth = own["seconds"] / before["seconds"] * few / n_sessions
         yield Figure(f"{name}, {few} to {what}: time of a session", growth, "×", 1.25)

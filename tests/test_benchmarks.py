@@ -21,6 +21,19 @@ def test_small_benchmark_of_the_stimuli(tmp_path):
     assert all(figure["what"] in run.stdout for figure in figures)
 
 
+def test_small_benchmark_at_scale(tmp_path):
+    pytest.importorskip("distributed")
+    out = tmp_path / "figures.json"
+    command = [sys.executable, str(BENCHMARKS / "scale.py"), "--size", "tiny", "--sessions", "6"]
+    run = subprocess.run(
+        [*command, "--json", str(out)], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    figures = {figure["what"]: figure["value"] for figure in json.loads(out.read_text())}
+    assert all(what in run.stdout for what in figures)
+    assert sum(what.endswith("spilled") for what in figures) == 5
+    assert not any(value for what, value in figures.items() if what.endswith("spilled"))
+
+
 def test_small_benchmark_of_data_loading(tmp_path):
     pytest.importorskip("torch")
     out = tmp_path / "figures.json"
