@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
+from operator import getitem
 from typing import Any
 
+import dask.array as da
 import numpy as np
+from dask.highlevelgraph import HighLevelGraph
 
 from laion_zarr._lazy import LazyArray, LazyBetas, as_run, digest
 from laion_zarr._store import Memory
@@ -198,19 +202,76 @@ class LazyImageBetas(LazyArray):
 
     def _read(self, *positions: np.ndarray) -> np.ndarray:
         images, voxels = positions
-        code = np.full(self.shape[0] + 1, -1)  # of trials that count for nothing, too
         wanted, place = np.unique(images, return_inverse=True)
-        code[wanted] = np.arange(len(wanted))
+        (means,) = self.parts(wanted, voxels, [0, len(voxels)])
+        return means if np.array_equal(wanted, images) else means[place]
+
+    def parts(
+        self, images: np.ndarray, voxels: np.ndarray, cuts: Sequence[int]
+    ) -> list[np.ndarray]:
+        """Averages of some images, ascending, each chunk read once: an array from cut to cut."""
+        code = np.full(self.shape[0] + 1, -1)  # of trials that count for nothing, too
+        code[images] = np.arange(len(images))
         groups = TrialGroups(code[self.groups.images], self.groups.scored)
-        means = np.empty((len(wanted), len(voxels)), dtype=self.dtype)
-        kept, spare = Memory(), Memory()
+        spans = list(pairwise(cuts))
+        found = [np.empty((len(images), hi - lo), dtype=self.dtype) for lo, hi in spans]
+        kept, of_rows, spare = Memory(), Memory(), Memory()
         for where in self.betas.by_storage(voxels, VOXELS_AT_ONCE):
             rows = read_trials(self.betas, groups, voxels[where], kept)
+            means = of_rows.array((len(rows), len(images)), self.dtype)
             for here, few in groups.repeats.few_at_a_time(rows):
-                for members, part in groups.repeats.parts(few):
+                for members, trials in groups.repeats.parts(few):
                     mean = spare.array((len(few), len(members)), rows.dtype)
-                    means[np.ix_(members, where[here])] = mean_of_known(part, mean).T
-        return means if np.array_equal(wanted, images) else means[place]
+                    means[here, members] = mean_of_known(trials, mean)
+            for part, (lo, hi) in zip(found, spans, strict=True):
+                inside = np.flatnonzero((where >= lo) & (where < hi))
+                part[:, where[inside] - lo] = means[inside].T
+        return found
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
         return (*super().__dask_tokenize__(), *self.groups.__dask_tokenize__())
+
+
+def even_blocks(
+    lazy: LazyImageBetas, voxels: np.ndarray, reads: Sequence[int], width: int, name: str
+) -> da.Array:
+    """All images and some voxels in Dask blocks of an even width, as Zarr wants its chunks.
+
+    Parameters
+    ----------
+    lazy : LazyImageBetas
+        All averages of the subject.
+    voxels : numpy.ndarray, (voxel,) int
+        Positions in the stored union.
+    reads : sequence of int
+        Numbers of voxels that are read together, so that few chunks are read more than once. What
+        is read comes in pieces: each is let go when its block has been used.
+    width : int
+        Voxels of a block.
+    name : str
+        Of the array.
+    """
+    ends = np.cumsum([0, *reads]).tolist()
+    starts = list(range(0, len(voxels), width))
+    tasks: dict[Any, Any] = {f"held-{name}": lazy, f"voxels-{name}": voxels.astype(np.int32)}
+    pieces: list[list[Any]] = [[] for _ in starts]
+    for lo, hi in pairwise(ends):
+        cuts = sorted({lo, hi, *(start for start in starts if lo < start < hi)})
+        tasks[f"read-{name}", lo] = (_read_parts, f"held-{name}", f"voxels-{name}", cuts)
+        for number, cut in enumerate(cuts[:-1]):
+            tasks[f"piece-{name}", cut] = (getitem, (f"read-{name}", lo), number)
+            pieces[cut // width].append((f"piece-{name}", cut))
+    for number, keys in enumerate(pieces):
+        tasks[name, 0, number] = (_side_by_side, keys)
+    widths = tuple(np.diff([*starts, len(voxels)]).tolist())
+    graph = HighLevelGraph.from_collections(name, tasks)
+    return da.Array(graph, name, ((lazy.shape[0],), widths), dtype=lazy.dtype)
+
+
+def _read_parts(lazy: LazyImageBetas, voxels: np.ndarray, cuts: list[int]) -> list[np.ndarray]:
+    inside = [cut - cuts[0] for cut in cuts]
+    return lazy.parts(np.arange(lazy.shape[0]), voxels[cuts[0] : cuts[-1]], inside)
+
+
+def _side_by_side(pieces: list[np.ndarray]) -> np.ndarray:
+    return pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=1)

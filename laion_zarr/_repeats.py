@@ -12,9 +12,9 @@ import xarray as xr
 from dask.base import tokenize
 from dask.delayed import delayed
 
-from laion_zarr._image_sums import LazyImageBetas, TrialGroups, standardize
+from laion_zarr._image_sums import LazyImageBetas, TrialGroups, even_blocks, standardize
 from laion_zarr._lazy import LazyBetas, digest, transposed
-from laion_zarr._schema import IMAGE, IMAGE_NAME, TRIAL
+from laion_zarr._schema import IMAGE, IMAGE_NAME, TRIAL, VOXEL
 from laion_zarr._selected import SelectedBetas, source_of
 
 COUNT = "n_trials"
@@ -147,9 +147,12 @@ def image_betas(betas: xr.DataArray, by: str | None, keep: np.ndarray) -> xr.Dat
     assert isinstance(source.betas, LazyBetas)
     lazy = LazyImageBetas(source.betas, of_subject(source, of_trials, scored))
     name = f"images-{tokenize(lazy, digest(source.voxels))}"
-    averages = SelectedBetas(lazy, np.arange(len(images)), source.voxels)
     width = max(1, _BLOCK_BYTES // max(1, 4 * len(images)))
-    values = averages.evenly_chunked(_reads(betas.data.chunks[1], 4 * width), width, name)
+    if betas.sizes[VOXEL] <= width:
+        values = SelectedBetas(lazy, np.arange(len(images)), source.voxels).chunked((-1, -1), name)
+    else:
+        reads = _reads(betas.data.chunks[1], 4 * width)
+        values = even_blocks(lazy, source.voxels, reads, width, name)
     averaged = _by_image(kept, images, codes, values)
     return averaged if by is None else averaged.assign_attrs(units=_UNITS)
 

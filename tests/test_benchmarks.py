@@ -24,7 +24,7 @@ def test_small_benchmark_of_the_stimuli(tmp_path):
 def test_small_benchmark_at_scale(tmp_path):
     pytest.importorskip("distributed")
     out = tmp_path / "figures.json"
-    command = [sys.executable, str(BENCHMARKS / "scale.py"), "--size", "tiny", "--sessions", "6"]
+    command = [sys.executable, str(BENCHMARKS / "scale.py"), "--size", "tiny", "--sessions", "2"]
     run = subprocess.run(
         [*command, "--json", str(out)], cwd=tmp_path, capture_output=True, text=True, check=True
     )

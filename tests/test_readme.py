@@ -20,6 +20,7 @@ PAGES = ["README.md", *DOCS]
 
 # Pages whose blocks run elsewhere.
 ELSEWHERE = {
+    "docs/cluster.md": "test_cluster.py, which needs dask.distributed",
     "docs/coming-from-laion_fmri.md": "test_coming_from.py, which compares both forms",
     "docs/pytorch.md": "test_torch.py, which looks at the tensors",
     "docs/s3.md": "test_bucket_page_runs, which has a bucket",
