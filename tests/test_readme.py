@@ -38,7 +38,7 @@ def blocks(page: str, *languages: str) -> list[tuple[str, str]]:
 
 def run(page: str) -> None:
     """Run the Python of a page, block after block; of sessions, compare the results."""
-    names: dict[str, object] = {}
+    names: dict[str, object] = {"__name__": "__main__"}  # as of a script or a notebook
     parser, runner = doctest.DocTestParser(), doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
     found = blocks(page, "python", "pycon")
     assert found
