@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import dask
+import dask.array as da
 import numpy as np
 import xarray as xr
 from distributed import Client, LocalCluster, get_task_stream
@@ -37,8 +38,8 @@ N_SESSIONS, FEW_SESSIONS = 30, 5
 N_WORKERS, MEMORY = 2, "2GB"
 # As docs/cluster.md advises: memory that is returned at once must be found anew, page by page.
 KEEP_MEMORY = {
-    "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": 1 << 28,
-    "distributed.nanny.pre-spawn-environ.MALLOC_MMAP_THRESHOLD_": 1 << 25,
+    "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": 1 << 24,
+    "distributed.nanny.pre-spawn-environ.MALLOC_MMAP_THRESHOLD_": 1 << 21,
 }
 ENCODING, REGION, N_FEATURES = "encoding model", "face", 1024
 # Of the release, in 30 sessions: images shown 12 times, shared and unique ones shown 4 times.
@@ -145,7 +146,7 @@ def analyses(sub: Any, folder: Path) -> dict[str, tuple[Any, Callable[[Any], Any
 
     betas, region = sub.get_betas(), sub.get_image_betas(roi=REGION)
     images = region["image"].values
-    values = np.random.default_rng(0).normal(size=(len(images), N_FEATURES)).astype(np.float32)
+    values = da.random.default_rng(0).normal(size=(len(images), N_FEATURES), chunks=-1)
     features = xr.DataArray(values, {"image": images}, ("image", "feature"))
     model = fit_encoding(features, region)["weights"]
     return {

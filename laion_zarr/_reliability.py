@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,26 +9,22 @@ import dask.array as da
 import numpy as np
 import pandas as pd
 import xarray as xr
-from dask.base import normalize_token, tokenize
+from dask.base import tokenize
 from dask.delayed import delayed
-from dask.highlevelgraph import HighLevelGraph
 
-from laion_zarr._image_sums import (
-    VOXELS_AT_ONCE,
-    Repeats,
-    TrialGroups,
-    mean_of_known,
-    read_trials,
-    standardize,
-)
-from laion_zarr._lazy import LazyBetas, digest
 from laion_zarr._repeats import groups_of, images_of, of_subject, with_all_rows, within_sessions
 from laion_zarr._schema import PERCENT, TRIAL, VOXEL
-from laion_zarr._selected import SelectedBetas, source_of
+from laion_zarr._selected import source_of
 from laion_zarr._store import Memory
-
-# Betas (voxel, trial), and their order by image -> a value of each voxel.
-Finish = Callable[[np.ndarray, Repeats], np.ndarray]
+from laion_zarr._stream import (
+    Finish,
+    Repeats,
+    Stream,
+    TrialGroups,
+    mean_of_known,
+    standardize,
+    values_of,
+)
 
 
 def noise_ceiling(
@@ -150,7 +145,8 @@ def _by_voxel(
     ordered = betas.transpose(TRIAL, VOXEL)
     source = source_of(ordered.data)
     if source is not None and within_sessions(source, scored):
-        return _streamed(source, of_subject(source, codes, scored), finish)
+        stream = Stream(source.betas, of_subject(source, codes, scored), finish)
+        return values_of(stream, source.voxels)
     work = _FromMemory(TrialGroups(codes, scored), finish)
     if not isinstance(ordered.data, da.Array):
         return work(ordered.values)
@@ -159,24 +155,6 @@ def _by_voxel(
     held = delayed(work, name=f"held-{tokenize(work)}", traverse=False)
     meta = np.empty(0, dtype=np.float32)
     return da.map_blocks(_call, data, drop_axis=0, work=held, dtype="f4", meta=meta)
-
-
-def _streamed(source: SelectedBetas, groups: TrialGroups, finish: Finish) -> da.Array:
-    """The same from the store, in blocks of voxels that lie together there."""
-    assert isinstance(source.betas, LazyBetas)
-    places = list(source.betas.by_storage(source.voxels, VOXELS_AT_ONCE))
-    order = np.concatenate([np.empty(0, np.int32), *places]).astype(np.int32)
-    work = _FromStore(source.betas, groups, finish, source.voxels[order])
-    token = tokenize(work)
-    tasks: dict[Any, Any] = {f"held-{token}": work, f"order-{token}": order}
-    ends = np.cumsum([0, *map(len, places)]).tolist()
-    parts = [(f"parts-{token}", n) for n in range(len(places))]
-    for part, lo, hi in zip(parts, ends[:-1], ends[1:], strict=True):
-        tasks[part] = (_call, (lo, hi), f"held-{token}")
-    name = f"by-voxel-{token}"
-    tasks[name, 0] = (_in_order, parts, f"order-{token}")
-    graph = HighLevelGraph.from_collections(name, tasks)
-    return da.Array(graph, name, ((len(order),),), dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -194,33 +172,8 @@ class _FromMemory:
         return self.finish(rows, self.groups.repeats)
 
 
-@dataclass(frozen=True)
-class _FromStore:
-    """Reads voxels, and finishes them: sent once, called for each span of them."""
-
-    betas: LazyBetas
-    groups: TrialGroups
-    finish: Finish
-    voxels: np.ndarray
-
-    def __call__(self, span: tuple[int, int]) -> np.ndarray:
-        rows = read_trials(self.betas, self.groups, self.voxels[slice(*span)], Memory())
-        return self.finish(rows, self.groups.repeats)
-
-    def __dask_tokenize__(self) -> Any:
-        return normalize_token((self.betas, self.groups, self.finish, digest(self.voxels)))
-
-
-def _call(given: Any, work: _FromMemory | _FromStore) -> np.ndarray:
-    return work(given)
-
-
-def _in_order(parts: list[np.ndarray], order: np.ndarray) -> np.ndarray:
-    """Parts one after the other, each value in its place."""
-    found = np.empty(len(order), dtype=np.float32)
-    if parts:
-        found[order] = np.concatenate(parts)
-    return found
+def _call(values: np.ndarray, work: _FromMemory) -> np.ndarray:
+    return work(values)
 
 
 # -- numbers
@@ -230,21 +183,21 @@ def _ceiling(rows: np.ndarray, repeats: Repeats) -> np.ndarray:
     """Noise ceiling, percent, (voxel,)."""
     noise, n_images = np.zeros((2, len(rows)))
     memory = Memory()
-    for here, few in repeats.few_at_a_time(rows):
-        for images, part in repeats.parts(few):
+    for here, parts in repeats.few_at_a_time(rows):
+        for images, part in parts:
             n_trials = part.shape[1]
             if n_trials < 2:
                 continue
-            mean = memory.array((len(few), len(images)), rows.dtype)
+            mean = memory.array((len(part), len(images)), rows.dtype)
             part -= mean_of_known(part, mean)[:, None]
             squares = np.square(part, out=part)
-            total = squares.reshape(len(few), -1).sum(axis=1) / (n_trials - 1)
-            known = np.full(len(few), len(images))
+            total = squares.reshape(len(part), -1).sum(axis=1) / (n_trials - 1)
+            known = np.full(len(part), len(images))
             if (lost := np.isnan(total)).any():
                 total[lost], known[lost] = _variances_of_known(squares[lost])
             noise[here] += total
             n_images[here] += known
-    repeated = [(n, len(images)) for n, images in zip(repeats.counts, repeats.images, strict=True)]
+    repeated = [trials.shape for trials in repeats.trials]
     n_repeated = sum(many for n, many in repeated if n > 1)
     with np.errstate(invalid="ignore", divide="ignore"):
         noise /= n_images
@@ -267,10 +220,11 @@ def _correlated_halves(rows: np.ndarray, repeats: Repeats) -> np.ndarray:
     found = np.empty(len(rows), dtype=np.float32)
     n_images = sum(map(len, repeats.images))
     memory = [Memory(), Memory()]
-    for here, few in repeats.few_at_a_time(rows):
-        halves = [own.array((len(few), n_images), rows.dtype) for own in memory]
+    for here, parts in repeats.few_at_a_time(rows):
+        n_voxels = here.stop - here.start
+        halves = [own.array((n_voxels, n_images), rows.dtype) for own in memory]
         first = 0
-        for images, part in repeats.parts(few):
+        for images, part in parts:
             for turn, half in enumerate(halves):
                 mean_of_known(part[:, turn::2], half[:, first : first + len(images)])
             first += len(images)

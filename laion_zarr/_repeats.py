@@ -9,19 +9,18 @@ import dask.array as da
 import numpy as np
 import pandas as pd
 import xarray as xr
-from dask.base import tokenize
 from dask.delayed import delayed
 
-from laion_zarr._image_sums import LazyImageBetas, TrialGroups, even_blocks, standardize
-from laion_zarr._lazy import LazyBetas, digest, transposed
-from laion_zarr._schema import IMAGE, IMAGE_NAME, TRIAL, VOXEL
+from laion_zarr._lazy import digest, transposed
+from laion_zarr._schema import IMAGE, IMAGE_NAME, SLAB_VOXELS, TRIAL
 from laion_zarr._selected import SelectedBetas, source_of
+from laion_zarr._stream import Stream, TrialGroups, columns_of, means, standardize
 
 COUNT = "n_trials"
 _UNITS = "standard deviations"
 _NAME = IMAGE_NAME.name
 # Of all trials and some voxels: what a task holds, beside a sorted copy of it.
-_BLOCK_BYTES = 128 << 20
+_BLOCK_BYTES = 96 << 20
 _BY = ("session", "run")
 NO_LABEL = ("", "n/a")
 
@@ -144,15 +143,9 @@ def image_betas(betas: xr.DataArray, by: str | None, keep: np.ndarray) -> xr.Dat
     _, images, codes = images_of(kept)
     of_trials = np.full(len(betas), -1)
     of_trials[keep] = codes
-    assert isinstance(source.betas, LazyBetas)
-    lazy = LazyImageBetas(source.betas, of_subject(source, of_trials, scored))
-    name = f"images-{tokenize(lazy, digest(source.voxels))}"
-    width = max(1, _BLOCK_BYTES // max(1, 4 * len(images)))
-    if betas.sizes[VOXEL] <= width:
-        values = SelectedBetas(lazy, np.arange(len(images)), source.voxels).chunked((-1, -1), name)
-    else:
-        reads = _reads(betas.data.chunks[1], 4 * width)
-        values = even_blocks(lazy, source.voxels, reads, width, name)
+    stream = Stream(source.betas, of_subject(source, of_trials, scored), means)
+    width = _even_width(_BLOCK_BYTES // max(1, 4 * len(images)))
+    values = columns_of(stream, source.voxels, len(images), width)
     averaged = _by_image(kept, images, codes, values)
     return averaged if by is None else averaged.assign_attrs(units=_UNITS)
 
@@ -233,11 +226,10 @@ def _holds_whole(groups: np.ndarray, blocks: Sequence[int]) -> bool:
     return len(set(zip(groups.tolist(), block.tolist(), strict=True))) == len(np.unique(groups))
 
 
-def _reads(there: Sequence[int], most: int) -> tuple[int, ...]:
-    """Block sizes along columns: as they are, or fewer at a time if a block would be too large."""
-    if max(there) <= most:
-        return tuple(there)
-    return da.core.normalize_chunks(most, (sum(there),))[0]
+def _even_width(most: int) -> int:
+    """Voxels of a block: so many at most, of which whole blocks make a slab of the store."""
+    widths = (SLAB_VOXELS // n for n in range(1, SLAB_VOXELS + 1) if SLAB_VOXELS % n == 0)
+    return next(width for width in widths if width <= max(1, most))
 
 
 def with_all_rows(data: da.Array) -> da.Array:
@@ -249,7 +241,6 @@ def with_all_rows(data: da.Array) -> da.Array:
 
 def within_sessions(source: SelectedBetas, scored: np.ndarray | None) -> bool:
     """Whether no trials are z-scored together that are stored apart: sessions may be relabelled."""
-    assert isinstance(source.betas, LazyBetas)
     sizes = list(source.betas.n_trials.values())
     stored = np.repeat(np.arange(len(sizes)), sizes)[source.trials]
     return scored is None or len(np.unique([scored, stored], axis=1).T) == len(np.unique(scored))

@@ -11,7 +11,7 @@ from typing import Any
 import dask.array as da
 import numpy as np
 
-from laion_zarr._lazy import LazyArray, LazyBetas
+from laion_zarr._lazy import LazyBetas
 
 
 class SelectedBetas:
@@ -19,7 +19,7 @@ class SelectedBetas:
 
     Parameters
     ----------
-    betas : LazyBetas or LazyImageBetas
+    betas : LazyBetas
         All betas of the subject.
     trials, voxels : numpy.ndarray of int
         Positions along its axes.
@@ -27,7 +27,7 @@ class SelectedBetas:
 
     ndim = 2
 
-    def __init__(self, betas: LazyArray, trials: np.ndarray, voxels: np.ndarray) -> None:
+    def __init__(self, betas: LazyBetas, trials: np.ndarray, voxels: np.ndarray) -> None:
         self.betas = betas
         self.trials = trials.astype(np.int32)
         self.voxels = voxels.astype(np.int32)
@@ -51,7 +51,7 @@ def source_of(data: Any) -> SelectedBetas | None:
     key = f"original-{data.name}"
     kept = data.dask.layers.get(key, {}).get(key)
     source = getattr(kept, "value", kept)
-    # What is averaged is not averaged again; and a trial that is named twice counts twice.
-    if not isinstance(source, SelectedBetas) or not isinstance(source.betas, LazyBetas):
+    if not isinstance(source, SelectedBetas):
         return None
+    # A trial that is named twice counts twice.
     return source if (np.diff(source.trials) > 0).all() else None

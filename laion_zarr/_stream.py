@@ -1,0 +1,273 @@
+"""Repeats of each image, brought together session by session while the betas are read once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import dask.array as da
+import numpy as np
+from dask.base import normalize_token, tokenize
+from dask.highlevelgraph import HighLevelGraph
+
+from laion_zarr._lazy import LazyBetas, as_run, digest, transposed
+from laion_zarr._schema import CHUNK_VOXELS
+from laion_zarr._store import Memory
+
+# Of all trials of voxels that are read together, with one request for each session: four chunks of
+# 30 sessions. Twice of it is no faster and is memory, half of it is twice the requests.
+READ_BYTES = 64 << 20
+# So many voxels' trials fit the cache: what is worked out of them stays there.
+_VOXELS_IN_CACHE = 16
+
+
+def standardize(rows: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Z-score rows (voxel, trial) within groups of trials, in place: NaN left out, ddof 0.
+
+    What does not vary has no z-score: NaN. Trials of group -1 stay as they are.
+    """
+    for group in np.unique(groups[groups >= 0]):
+        here = np.flatnonzero(groups == group)
+        run = here[-1] + 1 - here[0] == len(here)  # as a rule: then nothing is copied
+        part = rows[:, slice(here[0], here[-1] + 1) if run else here]
+        total = part.sum(axis=1, dtype=np.float64)
+        lost = ~np.isfinite(total)
+        scored = _scored_with_nan(part[lost])
+        # As exact as the betas: a mean is rounded as they are.
+        part -= (total / len(here)).astype(part.dtype)[:, None]
+        variance = np.einsum("vt,vt->v", part, part) / len(here)
+        part *= _inverse(variance, total / len(here))[:, None]
+        part[lost] = scored
+        if not run:
+            rows[:, here] = part
+    return rows
+
+
+def _scored_with_nan(part: np.ndarray) -> np.ndarray:
+    known = ~np.isnan(part)
+    count = np.maximum(known.sum(axis=1, keepdims=True), 1)
+    mean = np.where(known, part, 0).sum(1, np.float64, keepdims=True) / count
+    scored = part - mean
+    squares = np.square(np.where(known, scored, 0)).sum(1, np.float64, keepdims=True)
+    return (scored * _inverse(squares / count, mean)).astype(part.dtype)
+
+
+def _inverse(variance: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """One over the standard deviation, NaN where there is none beyond what rounding leaves."""
+    rounding = 8 * np.finfo(variance.dtype).eps * np.abs(mean)
+    return 1 / np.sqrt(np.where(variance <= rounding**2, np.nan, variance))
+
+
+@dataclass(frozen=True)
+class TrialGroups:
+    """What becomes of each trial.
+
+    Attributes
+    ----------
+    images : numpy.ndarray, (trial,) int
+        Which image it shows, in the order of the result; -1 for a trial that does not count.
+    scored : numpy.ndarray, (trial,) int, optional
+        Trials that are z-scored together, never of two sessions; -1 for one that is in no score.
+        If not provided, betas stay as they are.
+    """
+
+    images: np.ndarray
+    scored: np.ndarray | None = None
+
+    @property
+    def n_images(self) -> int:
+        """Images of the result."""
+        return int(self.images.max(initial=-1)) + 1
+
+    @cached_property
+    def repeats(self) -> Repeats:
+        """Their order by image."""
+        return Repeats.of(self.images)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"images": self.images, "scored": self.scored}
+
+    def __dask_tokenize__(self) -> tuple[str, str | None]:
+        return digest(self.images), None if self.scored is None else digest(self.scored)
+
+
+@dataclass(frozen=True)
+class Repeats:
+    """Trials by image, side by side for images with equally many trials.
+
+    Attributes
+    ----------
+    images : list of numpy.ndarray, (image,) int
+        Images with equally many trials, ascending; a member for each such number.
+    trials : list of numpy.ndarray, (repeat, image) int
+        Their trials, in order.
+    """
+
+    images: list[np.ndarray]
+    trials: list[np.ndarray]
+
+    @classmethod
+    def of(cls, images: np.ndarray) -> Repeats:
+        """Order trials by the image that each shows, -1 for none."""
+        counted = np.flatnonzero(images >= 0)
+        by_image = counted[np.argsort(images[counted], kind="stable")]
+        trials_of = np.bincount(images[counted])
+        first = np.cumsum(trials_of) - trials_of
+        counts = np.unique(trials_of[trials_of > 0])
+        members = [np.flatnonzero(trials_of == count) for count in counts]
+        trials = [
+            by_image[first[mine] + np.arange(count)[:, None]]
+            for count, mine in zip(counts, members, strict=True)
+        ]
+        return cls(members, trials)
+
+    def few_at_a_time(
+        self, rows: np.ndarray
+    ) -> Iterator[tuple[slice, list[tuple[np.ndarray, np.ndarray]]]]:
+        """Rows (voxel, trial) in this order, as many as fit the cache; good until the next ones.
+
+        Yields which rows, and for each number of trials the images and (voxel, repeat, image).
+        """
+        # Of its own each: in a slice of three dimensions numpy does not work in place, but copies.
+        memory = [Memory() for _ in self.images]
+        for lo in range(0, len(rows), _VOXELS_IN_CACHE):
+            some = rows[lo : lo + _VOXELS_IN_CACHE]
+            parts = []
+            for images, trials, own in zip(self.images, self.trials, memory, strict=True):
+                part = own.array((len(some), *trials.shape), rows.dtype)
+                np.take(some, trials, axis=1, out=part, mode="clip")
+                parts.append((images, part))
+            yield slice(lo, lo + len(some)), parts
+
+
+# Betas (voxel, trial), and their order by image -> something of each voxel, along the first axis.
+Finish = Callable[[np.ndarray, Repeats], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Stream:
+    """What is worked out of all trials of some voxels, while each chunk is read once.
+
+    Attributes
+    ----------
+    betas : LazyBetas
+        All betas of a subject.
+    groups : TrialGroups
+        What becomes of each of its trials.
+    finish : callable
+        What is worked out of them.
+    """
+
+    betas: LazyBetas
+    groups: TrialGroups
+    finish: Finish
+
+    def __call__(self, voxels: np.ndarray) -> np.ndarray:
+        """Read and finish some voxels, positions in the stored union."""
+        rows = np.empty((len(voxels), self.betas.shape[0]), self.betas.dtype)
+        for trials, read, where in self.betas.by_session(voxels, self.groups.images >= 0):
+            if self.groups.scored is not None:
+                standardize(read, self.groups.scored[trials])
+            rows[as_run(where), trials] = read
+        # Trials of sessions of which none counts are whatever was there, and left out here.
+        return self.finish(rows, self.groups.repeats)
+
+    def together(self, voxels: np.ndarray) -> list[np.ndarray]:
+        """Places in `voxels` of those to read together, each ascending."""
+        most = max(CHUNK_VOXELS, READ_BYTES // max(1, 4 * self.betas.shape[0]))
+        return [np.sort(where) for where in self.betas.by_storage(voxels, most)]
+
+    def __dask_tokenize__(self) -> Any:
+        return normalize_token((self.betas, self.groups, self.finish))
+
+
+def values_of(stream: Stream, voxels: np.ndarray) -> da.Array:
+    """One value of each voxel, (voxel,) float32, in one Dask block."""
+    name = f"by-voxel-{tokenize(stream, digest(voxels))}"
+    tasks: dict[Any, Any] = {f"held-{name}": stream}  # sent once, and not with each task
+    places = stream.together(voxels)
+    for n, where in enumerate(places):
+        tasks[f"part-{name}", n] = (_call, f"held-{name}", voxels[where])
+    parts = [(f"part-{name}", n) for n in range(len(places))]
+    order = np.concatenate([np.empty(0, np.intp), *places]).astype(np.int32)
+    tasks[name, 0] = (_in_order, parts, order)
+    graph = HighLevelGraph.from_collections(name, tasks)
+    return da.Array(graph, name, ((len(voxels),),), dtype=np.float32)
+
+
+def columns_of(stream: Stream, voxels: np.ndarray, n_rows: int, width: int) -> da.Array:
+    """Several values of each voxel, (row, voxel) float32, in Dask blocks of an even width.
+
+    Zarr wants its chunks even, and C order is not that of the store: of what is read together each
+    block gets its piece, and is done with it when it is filled.
+    """
+    name = f"by-column-{tokenize(stream, digest(voxels), width)}"
+    tasks: dict[Any, Any] = {f"held-{name}": stream}
+    starts = range(0, max(1, len(voxels)), width)  # a block of none, too
+    pieces: list[list[Any]] = [[] for _ in starts]
+    columns: list[list[np.ndarray]] = [[] for _ in starts]
+    for n, where in enumerate(stream.together(voxels)):
+        tasks[f"part-{name}", n] = (_call, f"held-{name}", voxels[where])
+        for block in np.unique(where // width).tolist():
+            start = starts[block]
+            lo, hi = np.searchsorted(where, [start, start + width]).tolist()
+            piece = (f"piece-{name}", n, block)
+            tasks[piece] = (_piece, (f"part-{name}", n), lo, hi)
+            pieces[block].append(piece)
+            columns[block].append((where[lo:hi] - start).astype(np.int32))
+    widths = tuple(min(width, len(voxels) - start) for start in starts)
+    for block, own in enumerate(pieces):
+        tasks[name, 0, block] = (_filled, own, columns[block], (n_rows, widths[block]))
+    graph = HighLevelGraph.from_collections(name, tasks)
+    return da.Array(graph, name, ((n_rows,), widths), dtype=np.float32)
+
+
+def _call(stream: Stream, voxels: np.ndarray) -> np.ndarray:
+    return stream(voxels)
+
+
+def _in_order(parts: list[np.ndarray], order: np.ndarray) -> np.ndarray:
+    """Parts one after the other, each value in its place."""
+    found = np.empty(len(order), dtype=np.float32)
+    if parts:
+        found[order] = np.concatenate(parts)
+    return found
+
+
+def _piece(rows: np.ndarray, lo: int, hi: int) -> np.ndarray:
+    """Some rows; a copy, so that the others need not be kept."""
+    return rows if hi - lo == len(rows) else rows[lo:hi].copy()
+
+
+def _filled(
+    pieces: list[np.ndarray], columns: list[np.ndarray], shape: tuple[int, int]
+) -> np.ndarray:
+    """Rows of some voxels each, as columns of a block."""
+    found = np.empty(shape, dtype=np.float32)
+    for rows, where in zip(pieces, columns, strict=True):
+        found[:, as_run(where)] = transposed(rows)
+    return found
+
+
+def means(rows: np.ndarray, repeats: Repeats) -> np.ndarray:
+    """Average over the repeats of each image, (voxel, image)."""
+    found = np.empty((len(rows), sum(map(len, repeats.images))), dtype=rows.dtype)
+    spare = Memory()
+    for here, parts in repeats.few_at_a_time(rows):
+        for images, part in parts:
+            mean = spare.array((len(part), len(images)), rows.dtype)
+            found[here, images] = mean_of_known(part, mean)
+    return found
+
+
+def mean_of_known(part: np.ndarray, out: np.ndarray) -> np.ndarray:
+    """Mean over the repeats (voxel, repeat, image) that are not NaN; NaN if all are."""
+    np.add.reduce(part, axis=1, out=out)
+    out /= part.shape[1]
+    lost = np.isnan(out.sum(axis=1))
+    if lost.any():
+        with np.errstate(invalid="ignore"):  # 0 / 0 where every repeat is NaN
+            out[lost] = np.nansum(part[lost], axis=1) / (~np.isnan(part[lost])).sum(axis=1)
+    return out
