@@ -90,10 +90,10 @@ def draw(path: Path) -> None:
     blocks(axes[1])
     _panel(
         axes[2],
-        "noise_ceiling and split_half_reliability",
-        "a task: eight chunks (1,024 voxels) of every session, in storage order.\n"
-        "Each chunk is read once, trials are laid out by image, and only the\n"
-        "result is put in C order. get_image_betas does so within each slab.",
+        "noise_ceiling(), get_image_betas(), …",
+        "a task: four chunks (512 voxels) of each of 30 sessions, 64 MB, in\n"
+        "storage order. Each chunk is read once, trials are laid out by image,\n"
+        "and only the result is put in C order.",
     )
     streamed(axes[2])
     fig.savefig(path, dpi=110)
