@@ -13,6 +13,7 @@ import xarray as xr
 
 from laion_zarr import _recon, plots, templates
 from laion_zarr._anatomy import MirrorAnatomy
+from laion_zarr._labels import of_one_subject
 from laion_zarr._layout import HEMIS
 from laion_zarr._optional import needs
 from laion_zarr._recon import Recon
@@ -83,7 +84,8 @@ class BrainSpace(MirrorAnatomy):
         Raises
         ------
         ValueError
-            If `values` do not fit the voxel axis; says both lengths.
+            If `values` do not fit the voxel axis; says both lengths. If they are of another
+            subject.
         """
         placed, voxels = self._placed(values, roi, mask, mask_source)
         return templates.write_nifti(placed, voxels, *self._grid, path)
@@ -110,7 +112,8 @@ class BrainSpace(MirrorAnatomy):
         Raises
         ------
         ValueError
-            If `values` do not fit the voxel axis; says both lengths.
+            If `values` do not fit the voxel axis; says both lengths. If they are of another
+            subject.
 
         Examples
         --------
@@ -272,7 +275,7 @@ class BrainSpace(MirrorAnatomy):
             self._upright(background),
             self._upright(brain),
             self._on_surface(drawn),
-            f"{self.subject_id}: {name}" + (f" ({units})" if units else ""),
+            f"{self.subject_id}: {str(name).replace('_', ' ')}" + (f" ({units})" if units else ""),
             cmap=cmap,
             vmin=vmin,
             vmax=vmax,
@@ -308,6 +311,7 @@ class BrainSpace(MirrorAnatomy):
         values = as_labelled(values)
         labelled = isinstance(values, xr.DataArray) and VOXEL in values.coords
         if labelled:
+            of_one_subject(values.attrs, self._query.lazy.attrs)
             axis = self._query.lazy[[VOXEL]]
         else:
             axis = self._query.axis(self._query.voxels(roi, mask, mask_source, None, None))

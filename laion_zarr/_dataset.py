@@ -48,9 +48,10 @@ def _voxel_side(handle: SubjectHandle) -> xr.Dataset:
         side = side.assign_coords({ROI: found[ROI], "category": (ROI, found["category"])})
     if NC in found:
         side = side.assign_coords({NC: found[NC]})
+    own = {"subject": handle.subject}
     for name, spec in specs.items():
         if name in found and len(spec.dims) == 2:
-            side[name] = (spec.dims, found[name][:, order], spec.attributes)
+            side[name] = (spec.dims, found[name][:, order], spec.attributes | own)
     return side.assign_attrs(subject=handle.subject, shape=list(shape), affine=affine.tolist())
 
 
@@ -87,7 +88,7 @@ def build_dataset(handle: SubjectHandle) -> xr.Dataset:
     dataset["betas"] = xr.Variable(
         (TRIAL, VOXEL),
         indexing.LazilyIndexedArray(lazy_betas(handle, dataset)),
-        schema.BETAS.attributes,
+        schema.BETAS.attributes | {"subject": handle.subject},
     )
     dataset = dataset.assign_coords({SESSION: np.array(sessions, dtype=object)})
     maps = [handle.stored.parts.get(schema.maps_part(session)) for session in sessions]
@@ -96,7 +97,9 @@ def build_dataset(handle: SubjectHandle) -> xr.Dataset:
         if name in present:
             lazy = LazyMap(handle, name, sessions, dataset.sizes[VOXEL])
             dataset[name] = xr.Variable(
-                (SESSION, VOXEL), indexing.LazilyIndexedArray(lazy), spec.attributes
+                (SESSION, VOXEL),
+                indexing.LazilyIndexedArray(lazy),
+                spec.attributes | {"subject": handle.subject},
             )
     dataset.attrs |= {
         "sources": _sources(handle),

@@ -12,7 +12,7 @@ import xarray as xr
 from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
 
-from laion_zarr._labels import ordered, shared
+from laion_zarr._labels import ordered, shared, whose
 from laion_zarr._optional import needs
 from laion_zarr._schema import FEATURE, IMAGE, VOXEL
 
@@ -46,8 +46,8 @@ def fit_encoding(
         feature; ``intercept`` (voxel) float32; ``alpha`` (voxel) float64, the penalty chosen;
         ``feature_mean``, ``feature_scale`` (feature), of the images trained on. All NaN where a
         voxel is NaN in any of them. The attributes ``n_images`` and ``n_images_left_out`` say how
-        many of `betas` had features, and how many had none. What is by voxel is lazy if `betas`
-        is.
+        many of `betas` had features, and how many had none; ``subject``, whose they are. What is by
+        voxel is lazy if `betas` is.
 
     Raises
     ------
@@ -105,7 +105,7 @@ def fit_encoding(
     else:
         fitted = _fit(wanted.values, scaler(values), penalties)
     left_out = betas.sizes[IMAGE] - len(values)
-    attrs = {"n_images": len(values), "n_images_left_out": left_out}
+    attrs = {"n_images": len(values), "n_images_left_out": left_out, **whose(betas)}
     return _labelled(fitted, scaler, given, wanted).assign_attrs(attrs)
 
 

@@ -8,7 +8,7 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
-from laion_zarr._labels import along, ordered
+from laion_zarr._labels import along, of_one_subject, ordered, with_labels
 from laion_zarr._schema import ROI, VOXEL
 
 # Of all images and some voxels, but no fewer voxels than images: each block becomes a matrix of
@@ -58,7 +58,7 @@ def rdm(betas: xr.DataArray, roi_mask: xr.DataArray | None = None) -> xr.DataArr
     >>> rdm(betas, sub.dataset["roi_mask"].sel(roi=["FFA1", "PPA"])).dims
     ('roi', 'image', 'image_other')
     """
-    if betas.ndim != 2 or VOXEL not in betas.dims:
+    if with_labels(betas, "betas").ndim != 2 or VOXEL not in betas.dims:
         raise ValueError(
             f"betas must be (image, voxel) or (trial, voxel), got {tuple(map(str, betas.dims))}."
         )
@@ -86,6 +86,7 @@ def _masks_of(roi_mask: xr.DataArray, betas: xr.DataArray) -> np.ndarray:
             "roi_mask must be boolean, with one ROI or more; got "
             f"{masks.dtype} of shape {masks.shape}."
         )
+    of_one_subject(masks.attrs, betas.attrs)
     return along(masks, betas, VOXEL, "roi_mask").values
 
 

@@ -8,12 +8,44 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from laion_zarr._schema import IMAGE, TRIAL
+
+SUBJECT = "subject"
+
+
+def with_labels(values: Any, what: str) -> xr.DataArray:
+    """The same, which must have labels."""
+    if not isinstance(values, xr.DataArray):
+        raise TypeError(
+            f"{what} must be an xarray.DataArray, whose labels say what belongs together; got "
+            f"{type(values).__name__}."
+        )
+    return values
+
 
 def ordered(values: xr.DataArray, what: str, *dims: str) -> xr.DataArray:
     """The same with its dims in this order, which must be all that it has."""
-    if set(values.dims) != set(dims):
-        raise ValueError(f"{what} must be {dims}, got {tuple(map(str, values.dims))}.")
+    if set(with_labels(values, what).dims) != set(dims):
+        instead = " Subject.get_image_betas gives them by image." if dims[0] == IMAGE else ""
+        instead = instead if TRIAL in values.dims else ""
+        raise ValueError(f"{what} must be {dims}, got {tuple(map(str, values.dims))}.{instead}")
     return values.transpose(*dims)
+
+
+def whose(values: xr.DataArray) -> dict[str, str]:
+    """The attribute that says whose voxels these are, if there is one."""
+    return {key: values.attrs[key] for key in (SUBJECT,) if key in values.attrs}
+
+
+def of_one_subject(first: dict[Any, Any], second: dict[Any, Any]) -> None:
+    """Refuse to join voxels of two people, by the attributes of both as far as these say it."""
+    subjects = [attributes.get(SUBJECT) for attributes in (first, second)]
+    if None not in subjects and subjects[0] != subjects[1]:
+        raise ValueError(
+            f"Voxels of {subjects[0]} and of {subjects[1]} cannot be joined: the same label is "
+            "another place in each brain. Compare people by image, or in a template space "
+            "(to_template)."
+        )
 
 
 def shared(first: Any, second: xr.DataArray, dim: str) -> tuple[Any, xr.DataArray]:

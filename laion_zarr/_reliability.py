@@ -12,6 +12,7 @@ import xarray as xr
 from dask.base import tokenize
 from dask.delayed import delayed
 
+from laion_zarr._labels import ordered, whose
 from laion_zarr._repeats import groups_of, images_of, of_subject, with_all_rows, within_sessions
 from laion_zarr._schema import PERCENT, TRIAL, VOXEL
 from laion_zarr._selected import source_of
@@ -65,12 +66,15 @@ def noise_ceiling(
     >>> ceiling.attrs["units"]
     'percent'
     """
+    betas = ordered(betas, "betas", TRIAL, VOXEL)
     keep = np.ones(betas.sizes[TRIAL], dtype=bool) if trials is None else _along(trials, betas)
     if keep.dtype != bool or keep.shape != (betas.sizes[TRIAL],):
         raise ValueError(
             f"trials must be boolean, one value for each of the {betas.sizes[TRIAL]:,} trials; got "
             f"{keep.dtype} of shape {keep.shape}."
         )
+    if len(keep) and not keep.any():
+        raise ValueError(f"trials marks none of the {len(keep):,} trials.")
     _, _, codes = images_of(betas)
     scored = None if zscore is None else groups_of(betas, zscore)
     values = _by_voxel(betas, np.where(keep, codes, -1), scored, _ceiling)
@@ -85,10 +89,11 @@ def _along(trials: Any, betas: xr.DataArray) -> np.ndarray:
     if isinstance(trials, xr.DataArray) and TRIAL in trials.coords and TRIAL in betas.coords:
         try:
             trials = trials.sel({TRIAL: betas[TRIAL].values})
-        except KeyError as error:
+        except (KeyError, pd.errors.InvalidIndexError) as error:
             raise ValueError(
-                f"trials says nothing of some trials of betas ({error}). A Series or DataArray is "
-                "joined by its labels, the global trial index; pass an array to go by position."
+                f"trials must say one thing of each trial of betas ({error}). A Series or "
+                "DataArray is joined by its labels, the global trial index; pass an array to go by "
+                "position."
             ) from None
     return np.asarray(trials)
 
@@ -122,6 +127,7 @@ def split_half_reliability(betas: xr.DataArray, zscore: str | None = "session") 
     >>> split_half_reliability(load_subject("01").get_betas(roi="face")).dims
     ('voxel',)
     """
+    betas = ordered(betas, "betas", TRIAL, VOXEL)
     _, _, codes = images_of(betas)
     repeated = np.bincount(codes)[codes] > 1
     scored = None if zscore is None else groups_of(betas, zscore)
@@ -132,7 +138,7 @@ def split_half_reliability(betas: xr.DataArray, zscore: str | None = "session") 
 def _per_voxel(betas: xr.DataArray, values: Any, attrs: dict[str, str], name: str) -> xr.DataArray:
     """Label values by voxel."""
     coords = {key: c for key, c in betas.coords.items() if TRIAL not in c.dims}
-    return xr.DataArray(values, coords, (VOXEL,), name, attrs)
+    return xr.DataArray(values, coords, (VOXEL,), name, attrs | whose(betas))
 
 
 # -- blocks
@@ -142,15 +148,14 @@ def _by_voxel(
     betas: xr.DataArray, codes: np.ndarray, scored: np.ndarray | None, finish: Finish
 ) -> Any:
     """All trials of each voxel, image by image, and what `finish` makes of them: (voxel,)."""
-    ordered = betas.transpose(TRIAL, VOXEL)
-    source = source_of(ordered.data)
+    source = source_of(betas.data)
     if source is not None and within_sessions(source, scored):
         stream = Stream(source.betas, of_subject(source, codes, scored), finish)
         return values_of(stream, source.voxels)
     work = _FromMemory(TrialGroups(codes, scored), finish)
-    if not isinstance(ordered.data, da.Array):
-        return work(ordered.values)
-    data = with_all_rows(ordered.data)
+    if not isinstance(betas.data, da.Array):
+        return work(betas.values)
+    data = with_all_rows(betas.data)
     # One task of its own, and not a copy in each of the others.
     held = delayed(work, name=f"held-{tokenize(work)}", traverse=False)
     meta = np.empty(0, dtype=np.float32)

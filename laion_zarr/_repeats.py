@@ -11,6 +11,7 @@ import pandas as pd
 import xarray as xr
 from dask.delayed import delayed
 
+from laion_zarr._labels import with_labels
 from laion_zarr._lazy import digest, transposed
 from laion_zarr._schema import IMAGE, IMAGE_NAME, SLAB_VOXELS, TRIAL
 from laion_zarr._selected import SelectedBetas, source_of
@@ -38,9 +39,9 @@ def zscore(betas: xr.DataArray, by: str = "session") -> xr.DataArray:
     Returns
     -------
     xarray.DataArray, (trial, voxel)
-        Of the same dtype, in standard deviations (ddof 0): NaN left out of both, and NaN where a
-        voxel does not vary. Lazy if `betas` is, block by block where its blocks hold whole
-        sessions.
+        Of the same dtype (float64 for whole numbers), in standard deviations (ddof 0): NaN left out
+        of both, and NaN where a voxel does not vary. Lazy if `betas` is, block by block where its
+        blocks hold whole sessions.
 
     Raises
     ------
@@ -56,7 +57,11 @@ def zscore(betas: xr.DataArray, by: str = "session") -> xr.DataArray:
     'standard deviations'
     """
     groups = groups_of(betas, by)
+    if betas.ndim != 2 or TRIAL not in betas.dims:
+        raise ValueError(f"betas must be (trial, voxel), got {tuple(map(str, betas.dims))}.")
     ordered = betas.transpose(TRIAL, ...)
+    if betas.dtype.kind != "f":
+        ordered = ordered.astype(np.float64)
     if isinstance(ordered.data, da.Array):
         data = ordered.data
         if not _holds_whole(groups, data.chunks[0]):
@@ -66,7 +71,7 @@ def zscore(betas: xr.DataArray, by: str = "session") -> xr.DataArray:
     else:
         values = _scored(ordered.values, groups[:, None])
     scored = ordered.copy(data=values).transpose(*betas.dims)
-    return scored.assign_attrs(units=_UNITS)
+    return _described(scored.assign_attrs(units=_UNITS), f"z-scored by {by}")
 
 
 def average_repeats(betas: xr.DataArray) -> xr.DataArray:
@@ -107,7 +112,7 @@ def average_repeats(betas: xr.DataArray) -> xr.DataArray:
     ordered = betas.transpose(dim, ...)
     if betas.dtype.kind != "f":
         ordered = ordered.astype(np.float64)
-    if source_of(ordered.data) is not None:
+    if dim == TRIAL and source_of(ordered.data) is not None:
         return image_betas(ordered, None, np.ones(len(codes), dtype=bool))
     if isinstance(ordered.data, da.Array):
         data = with_all_rows(ordered.data)
@@ -140,6 +145,8 @@ def image_betas(betas: xr.DataArray, by: str | None, keep: np.ndarray) -> xr.Dat
     assert source is not None
     scored = None if by is None else groups_of(betas, by)
     kept = betas.isel({TRIAL: keep})
+    if by is not None:
+        kept = _described(kept, f"z-scored by {by}")
     _, images, codes = images_of(kept)
     of_trials = np.full(len(betas), -1)
     of_trials[keep] = codes
@@ -155,6 +162,7 @@ def image_betas(betas: xr.DataArray, by: str | None, keep: np.ndarray) -> xr.Dat
 
 def images_of(betas: xr.DataArray) -> tuple[str, np.ndarray, np.ndarray]:
     """The dim along which images were seen, their names sorted, and the number of each trial's."""
+    with_labels(betas, "betas")
     if _NAME not in betas.coords or betas[_NAME].ndim != 1:
         raise ValueError(
             f"{_NAME!r} must be a coordinate along trials; there are "
@@ -173,6 +181,7 @@ def images_of(betas: xr.DataArray) -> tuple[str, np.ndarray, np.ndarray]:
 
 def groups_of(betas: xr.DataArray, by: str) -> np.ndarray:
     """Number of the session, or run of a session, of each trial."""
+    with_labels(betas, "betas")
     if by not in _BY:
         raise ValueError(f"Z-scores are by one of {', '.join(_BY)}, got {by!r}.")
     names = _BY[: _BY.index(by) + 1]
@@ -198,7 +207,15 @@ def _by_image(
         IMAGE: images.astype(object),
         COUNT: (IMAGE, np.bincount(codes, minlength=len(images))),
     }
-    return xr.DataArray(values, coords, (IMAGE, *betas.dims[1:]), betas.name, betas.attrs)
+    averaged = xr.DataArray(values, coords, (IMAGE, *betas.dims[1:]), betas.name, betas.attrs)
+    return _described(averaged, "averaged over the repeats of each image")
+
+
+def _described(values: xr.DataArray, how: str) -> xr.DataArray:
+    """The same, which says what was done to it."""
+    if "description" not in values.attrs:
+        return values
+    return values.assign_attrs(description=f"{values.attrs['description']}, {how}")
 
 
 def _per_image(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from laion_zarr._labels import along, ordered, shared
+from laion_zarr._labels import along, of_one_subject, ordered, shared
 from laion_zarr._reliability import correlation
 from laion_zarr._schema import FEATURE, IMAGE, VOXEL
 
@@ -72,12 +72,13 @@ def score(
         ``correlation`` (voxel) float32: Pearson's, over images, between predicted and measured
         betas; NaN with fewer than three images or where nothing varies. With a ceiling
         ``explained`` (voxel) float32: its square ÷ (ceiling ÷ 100), NaN where the ceiling is 0 or
-        NaN. Lazy if the model or `betas` is.
+        NaN. Lazy if the model, `features` or `betas` are.
 
     Raises
     ------
     ValueError
-        If nothing is shared, an image comes twice, or the ceiling lacks voxels.
+        If nothing is shared, an image comes twice, the ceiling lacks voxels, or not all is of one
+        subject.
 
     Notes
     -----
@@ -102,12 +103,14 @@ def score(
     """
     measured = ordered(betas, "betas", IMAGE, VOXEL)
     given = ordered(features, "features", IMAGE, FEATURE)
+    of_one_subject(model.attrs, measured.attrs)
     given, measured = shared(given, measured, IMAGE)
     model, measured = shared(model, measured, VOXEL)
     predicted = _weighted(model, given)  # without the intercept, which costs digits
     ceiling: Any = np.nan
     if noise_ceiling is not None:
         ceiling = ordered(noise_ceiling, "noise_ceiling", VOXEL)
+        of_one_subject(ceiling.attrs, measured.attrs)
         ceiling = along(ceiling, measured, VOXEL, "noise_ceiling")
     # Both from one call: Dask can lose a variable of which another of the same Dataset is made,
     # https://github.com/pydata/xarray/issues/11329.

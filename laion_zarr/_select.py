@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from numbers import Real
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from laion_zarr._labels import of_one_subject
 from laion_zarr._schema import (
     CHUNK_VOXELS,
     DEFAULT_MASK,
@@ -91,8 +93,11 @@ def resolve_rois(roi_table: xr.DataArray, query: object) -> list[str]:
         elif item in names:
             found.append(item)
         else:
+            known = {name.lower(): name for name in [*names, *by_category]}
+            near = get_close_matches(str(item).lower(), known, 1)
+            hint = f" Did you mean {known[near[0]]!r}?" if near else ""
             raise ValueError(
-                f"Unknown ROI or category {item!r}. Categories: {sorted(by_category)}. "
+                f"Unknown ROI or category {item!r}.{hint} Categories: {sorted(by_category)}. "
                 f"ROIs: {sorted(names)}. 'all' means every ROI."
             )
     return list(dict.fromkeys(found))
@@ -241,6 +246,7 @@ def voxel_mask(mask: object, axis: xr.Dataset) -> np.ndarray:
     if values.dtype != bool:
         raise ValueError(f"mask must be boolean, got {values.dtype}. For labels use sel(voxel=…).")
     if isinstance(mask, xr.DataArray) and VOXEL in mask.coords:
+        of_one_subject(mask.attrs, axis.attrs)
         if mask.dims != (VOXEL,):
             raise ValueError(f"mask must be along {VOXEL!r} alone, got dims {mask.dims}.")
         labels = mask[VOXEL].values[values]

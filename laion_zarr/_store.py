@@ -326,9 +326,11 @@ class StoredParts:
         if manifest is None:
             if group in self._nodes:
                 raise damaged(store, key, "is missing")
+            there = ", ".join(subjects_in(store)) or "no subject"
             raise NotConvertedError(
-                f"{group} is not in the store {location(store)}. Add it with 'laion-zarr convert "
-                f"--store {location(store)}'; 'laion-zarr info' shows what is there."
+                f"{group} is not in the store {location(store)}, which holds {there}. 'laion-zarr "
+                f"convert --store {location(store)}' adds what the source has; 'laion-zarr info' "
+                "shows what is there."
             )
         self.manifest = parse_manifest(store, key, manifest)
         self.parts = {name: Part.from_json(entry) for name, entry in self.manifest["parts"].items()}

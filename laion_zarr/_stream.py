@@ -19,6 +19,8 @@ from laion_zarr._store import Memory
 # Of all trials of voxels that are read together, with one request for each session: four chunks of
 # 30 sessions. Twice of it is no faster and is memory, half of it is twice the requests.
 READ_BYTES = 64 << 20
+# Of few sessions, so that there is work for several.
+_MOST_VOXELS = 32 * CHUNK_VOXELS
 # So many voxels' trials fit the cache: what is worked out of them stays there.
 _VOXELS_IN_CACHE = 16
 
@@ -176,7 +178,8 @@ class Stream:
 
     def together(self, voxels: np.ndarray) -> list[np.ndarray]:
         """Places in `voxels` of those to read together, each ascending."""
-        most = max(CHUNK_VOXELS, READ_BYTES // max(1, 4 * self.betas.shape[0]))
+        fit = READ_BYTES // max(1, 4 * self.betas.shape[0])
+        most = min(max(CHUNK_VOXELS, fit), _MOST_VOXELS)
         return [np.sort(where) for where in self.betas.by_storage(voxels, most)]
 
     def __dask_tokenize__(self) -> Any:

@@ -119,6 +119,7 @@ class Group:
         dict of str to xarray.DataArray
             (trial, voxel), or with `average` (image, voxel): images that every subject of the
             group saw, sorted by name as plain strings; see `laion_zarr.analysis.average_repeats`.
+            In percent signal change, not z-scored: for that, `Subject.get_image_betas` of each.
 
         Raises
         ------

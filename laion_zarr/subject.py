@@ -225,7 +225,9 @@ class Subject(Regions, BrainSpace, SubjectStimuli):
     ) -> xr.DataArray:
         """Betas of all sessions, z-scored and averaged over the repeats of each image, lazy.
 
-        Each block reads its voxels once, session after session; no trial is ever kept.
+        Computed whole, each chunk of the store is read once, 64 MB of betas at a time, and trials
+        are let go when they are averaged. One block of it reads all chunks that hold its voxels:
+        for some voxels say `roi` or `mask` here, rather than take a part of the result.
 
         Parameters
         ----------

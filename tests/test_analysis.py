@@ -335,7 +335,7 @@ def test_trials_are_joined_by_label(sub, betas):
         labelled.drop_vars("trial")[np.argsort(shuffled.index)],
     ):
         np.testing.assert_array_equal(noise_ceiling(betas, trials=trials), expected)
-    with pytest.raises(ValueError, match="trials says nothing of some trials"):
+    with pytest.raises(ValueError, match="trials must say one thing of each trial"):
         noise_ceiling(betas, trials=wanted.iloc[1:])
 
 
@@ -389,3 +389,45 @@ def test_wrong_arguments(betas):
         noise_ceiling(betas.drop_vars("image_name"))
     with pytest.raises(ValueError, match="trials must be boolean, one value for each of the 51"):
         noise_ceiling(betas, trials=[0, 1])
+
+
+def test_what_was_done_is_said(sub):
+    betas = sub.get_betas(roi="V1v")
+    said = betas.attrs["description"]
+    averaged = "averaged over the repeats of each image"
+    assert zscore(betas, "run").attrs["description"] == f"{said}, z-scored by run"
+    assert average_repeats(betas).attrs["description"] == f"{said}, {averaged}"
+    found = sub.get_image_betas(roi="V1v")
+    assert found.attrs["description"] == f"{said}, z-scored by session, {averaged}"
+    assert {noise_ceiling(betas).attrs["subject"], found.attrs["subject"]} == {"sub-01"}
+
+
+def test_what_has_no_trials_or_labels_is_refused(sub):
+    betas = sub.get_betas(roi="V1v")
+    for statistic in (noise_ceiling, split_half_reliability):
+        with pytest.raises(ValueError, match=r"must be \('trial', 'voxel'\), got \('image'"):
+            statistic(average_repeats(betas))
+    for statistic in (noise_ceiling, split_half_reliability, zscore, average_repeats):
+        with pytest.raises(TypeError, match=r"xarray\.DataArray.*got (dict|ndarray)"):
+            statistic({"ses-01": betas})
+        with pytest.raises(TypeError, match=r"xarray\.DataArray.*got (dict|ndarray)"):
+            statistic(betas.values)
+    with pytest.raises(ValueError, match="marks none of the"):
+        noise_ceiling(betas, trials=np.zeros(len(betas), dtype=bool))
+
+
+def test_zscores_of_whole_numbers(betas):
+    whole = (100 * betas).fillna(0).astype("i2")
+    expected = zscore(whole.astype(np.float64))
+    for given in (whole.compute(), whole.chunk({"voxel": 50})):
+        xr.testing.assert_identical(zscore(given).compute(), expected.compute())
+    with pytest.raises(ValueError, match=r"must be \(trial, voxel\), got \('trial',\)"):
+        zscore(betas.isel(voxel=0))
+
+
+def test_a_trial_dim_of_another_name(sub):
+    betas = sub.get_betas(roi="V1v")
+    expected = average_repeats(betas)
+    found = average_repeats(betas.rename(trial="presentation"))
+    np.testing.assert_allclose(found, expected, **CLOSE)
+    assert found["image"].equals(expected["image"])

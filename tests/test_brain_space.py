@@ -573,7 +573,7 @@ def test_picture(sub, tmp_path):
         "R medial",
         "R lateral",
     ]
-    assert "noise_ceiling (percent)" in slices.axes[1].get_ylabel()
+    assert "noise ceiling (percent)" in slices.axes[1].get_ylabel()
     assert {text.get_text() for text in slices.axes[0].texts} == {"L", "R"}
     figure.savefig(tmp_path / "brain.png")
     assert (tmp_path / "brain.png").stat().st_size > 20_000

@@ -13,7 +13,7 @@ import xarray as xr
 
 from laion_zarr import _layout as layout
 from laion_zarr import convert, load_stimuli, load_subject, load_subjects
-from laion_zarr.analysis import average_repeats
+from laion_zarr.analysis import average_repeats, fit_encoding, noise_ceiling, score
 from laion_zarr.conversion.synthetic import write_dataset
 from laion_zarr.errors import NotConvertedError, SubjectNotFoundError
 
@@ -252,3 +252,32 @@ def test_a_thousand_subjects_are_not_needed(tmp_path):
     betas = group.get_shared_betas(average=True)["sub-07"]
     own = load_subject("07", tmp_path / "s.zarr").metadata["label"]
     assert betas["image"].values.tolist() == sorted({x for x in own if x.startswith("shared_")})
+
+
+def test_voxels_of_two_people_are_never_joined(store):
+    one, other = (load_subject(who, store) for who in ("01", "03"))
+    ceiling = one.get_noise_ceiling(desc="NoiseceilingAllrep")
+    theirs = other.get_noise_ceiling(desc="NoiseceilingAllrep")
+    apart = "Voxels of sub-0[13] and of sub-0[13] cannot be joined"
+    high = (ceiling > 20).assign_attrs(ceiling.attrs)
+    for values in (ceiling, high, noise_ceiling(one.get_betas())):
+        assert values.attrs["subject"] == "sub-01"
+        with pytest.raises(ValueError, match=apart):
+            other.unmask(values)
+    with pytest.raises(ValueError, match=apart):
+        other.get_betas(mask=high)
+    betas, others = (sub.get_image_betas(stimuli="shared")[:, :9] for sub in (one, other))
+    features = xr.DataArray(
+        np.random.default_rng(0).normal(size=(len(betas), 3)),
+        {"image": betas["image"].values},
+        ("image", "feature"),
+    )
+    model = fit_encoding(features, betas)
+    assert model.attrs["subject"] == "sub-01"
+    with pytest.raises(ValueError, match=apart):
+        score(model, features, others)
+    with pytest.raises(ValueError, match=apart):
+        score(model, features, betas, theirs)
+    assert score(model, features, betas, ceiling)["explained"].notnull().any()
+    # What lost its attributes is joined by voxel, as before.
+    assert other.unmask(theirs.drop_attrs()).notnull().any()
