@@ -159,6 +159,14 @@ def subjects_in(store: Store) -> list[str]:
     return sorted(group for group in groups if group.startswith("sub-"))
 
 
+def _holding(store: Store) -> str:
+    """Which subjects are there, as far as that can be told."""
+    try:
+        return f", which holds {', '.join(subjects_in(store)) or 'no subject'}"
+    except StoreError:
+        return ""
+
+
 _LAST_ENTRY = b',\n "crc32c": '
 _END = b"\n}"
 
@@ -326,9 +334,8 @@ class StoredParts:
         if manifest is None:
             if group in self._nodes:
                 raise damaged(store, key, "is missing")
-            there = ", ".join(subjects_in(store)) or "no subject"
             raise NotConvertedError(
-                f"{group} is not in the store {location(store)}, which holds {there}. 'laion-zarr "
+                f"{group} is not in the store {location(store)}{_holding(store)}. 'laion-zarr "
                 f"convert --store {location(store)}' adds what the source has; 'laion-zarr info' "
                 "shows what is there."
             )
