@@ -225,8 +225,8 @@ def _fetch_all(
 ) -> tuple[list[str], int, int]:
     run = _Run(mirror, bar)
     with ThreadPoolExecutor(n_jobs) as pool:
-        futures = {pool.submit(run.fetch, item): item for item in missing}
         try:
+            futures = {pool.submit(run.fetch, item): item for item in missing}
             fetched, untried = _collect(run, futures, failed)
         except BaseException:  # Ctrl-C too: threads end at their next block
             run.stop.set()
