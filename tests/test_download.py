@@ -629,10 +629,12 @@ def test_transient_failure_that_lasts(tmp_path, front):
 
 
 SLOW = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from laion_zarr._fetch import fetch
 from laion_zarr._mirror import Item
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which is ignored in the background
 
 def blocks(start):
     for n in range(start, 600):
