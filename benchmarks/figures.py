@@ -18,7 +18,7 @@ import matplotlib.pyplot as plt
 
 OURS, OTHERS, LIMIT = "#c44e52", "#9aa5b1", "#4c72b0"
 _WAY = re.compile(r"(.+ voxels, one session): (.+)")
-_AT_SCALE = re.compile(r"(.+), \d+ sessions: peak memory of a worker")
+_AT_SCALE = re.compile(r"((.+), \d+ sessions): peak memory of a worker")
 _GROWTH = re.compile(r"(open|\S+, \d+ voxels), (\d+) sessions")
 Figures = list[dict[str, Any]]
 
@@ -83,21 +83,21 @@ def growth(figures: Figures, path: Path) -> None:
 def scale(figures: Figures, path: Path) -> None:
     """Time and memory of analyses of a whole subject, beside plain reading and the limit."""
     values = {f["what"]: f["value"] for f in figures}
-    names = [match[1] for what in values if (match := _AT_SCALE.fullmatch(what))][::-1]
+    matches = [match for what in values if (match := _AT_SCALE.fullmatch(what))][::-1]
+    names = [match[2] for match in matches]
+    times, peaks = (
+        [values[f"{match[1]}: {what}"] for match in matches]
+        for what in ("time", "peak memory of a worker")
+    )
     fig, (left, right) = plt.subplots(1, 2, figsize=(11, 3), sharey=True, layout="constrained")
     for what in (what for what in values if what.startswith("plain zarr") and "time" in what):
         left.axvline(values[what], color=OTHERS, lw=1.5, ls="--", zorder=0)
         label = f"all betas only read,\n{what.split(', ')[1]}"
         left.text(values[what], len(names) - 0.4, label, fontsize=8, ha="center", va="bottom")
-    own = {
-        name: next(w for w in values if re.fullmatch(name + r", \d+ sessions: time", w))
-        for name in names
-    }
-    bars = left.barh(names, [values[own[name]] for name in names], color=OURS)
+    bars = left.barh(names, times, color=OURS)
     labels = left.bar_label(bars, fmt="%.3g s", padding=4)
     plt.setp(labels, backgroundcolor="white")
-    left.set(xlabel="seconds", xlim=(0, 1.3 * max(values[what] for what in own.values())))
-    peaks = [values[own[name].replace("time", "peak memory of a worker")] for name in names]
+    left.set(xlabel="seconds", xlim=(0, 1.3 * max(times)))
     right.bar_label(right.barh(names, peaks, color=LIMIT), fmt="%.2g GB", padding=4)
     right.axvline(2, color="k", lw=1)
     right.text(2, len(names) - 0.4, "limit", fontsize=8, ha="center", va="bottom")

@@ -48,11 +48,11 @@ def _voxel_side(handle: SubjectHandle) -> xr.Dataset:
         side = side.assign_coords({ROI: found[ROI], "category": (ROI, found["category"])})
     if NC in found:
         side = side.assign_coords({NC: found[NC]})
-    own = {"subject": handle.subject}
+    own = {schema.SUBJECT: handle.subject}
     for name, spec in specs.items():
         if name in found and len(spec.dims) == 2:
             side[name] = (spec.dims, found[name][:, order], spec.attributes | own)
-    return side.assign_attrs(subject=handle.subject, shape=list(shape), affine=affine.tolist())
+    return side.assign_attrs(own, shape=list(shape), affine=affine.tolist())
 
 
 def _trial_side(handle: SubjectHandle) -> xr.Dataset:
@@ -83,12 +83,12 @@ def build_dataset(handle: SubjectHandle) -> xr.Dataset:
     xarray.Dataset
         With xarray's own lazy indexing: not Dask-backed.
     """
-    sessions = handle.stored.sessions
+    sessions, own = handle.stored.sessions, {schema.SUBJECT: handle.subject}
     dataset = _trial_side(handle).merge(_voxel_side(handle), combine_attrs="no_conflicts")
     dataset["betas"] = xr.Variable(
         (TRIAL, VOXEL),
         indexing.LazilyIndexedArray(lazy_betas(handle, dataset)),
-        schema.BETAS.attributes | {"subject": handle.subject},
+        schema.BETAS.attributes | own,
     )
     dataset = dataset.assign_coords({SESSION: np.array(sessions, dtype=object)})
     maps = [handle.stored.parts.get(schema.maps_part(session)) for session in sessions]
@@ -99,7 +99,7 @@ def build_dataset(handle: SubjectHandle) -> xr.Dataset:
             dataset[name] = xr.Variable(
                 (SESSION, VOXEL),
                 indexing.LazilyIndexedArray(lazy),
-                spec.attributes | {"subject": handle.subject},
+                spec.attributes | own,
             )
     dataset.attrs |= {
         "sources": _sources(handle),

@@ -8,9 +8,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from laion_zarr._schema import IMAGE, TRIAL
-
-SUBJECT = "subject"
+from laion_zarr._schema import IMAGE, SUBJECT, TRIAL
 
 
 def with_labels(values: Any, what: str) -> xr.DataArray:
@@ -34,7 +32,7 @@ def ordered(values: xr.DataArray, what: str, *dims: str) -> xr.DataArray:
 
 def whose(values: xr.DataArray) -> dict[str, str]:
     """The attribute that says whose voxels these are, if there is one."""
-    return {key: values.attrs[key] for key in (SUBJECT,) if key in values.attrs}
+    return {SUBJECT: values.attrs[SUBJECT]} if SUBJECT in values.attrs else {}
 
 
 def of_one_subject(first: dict[Any, Any], second: dict[Any, Any]) -> None:

@@ -223,11 +223,10 @@ def _variances_of_known(squares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _correlated_halves(rows: np.ndarray, repeats: Repeats) -> np.ndarray:
     """Correlation over images of the means of two halves, (voxel,)."""
     found = np.empty(len(rows), dtype=np.float32)
-    n_images = sum(map(len, repeats.images))
     memory = [Memory(), Memory()]
     for here, parts in repeats.few_at_a_time(rows):
         n_voxels = here.stop - here.start
-        halves = [own.array((n_voxels, n_images), rows.dtype) for own in memory]
+        halves = [own.array((n_voxels, repeats.n_images), rows.dtype) for own in memory]
         first = 0
         for images, part in parts:
             for turn, half in enumerate(halves):

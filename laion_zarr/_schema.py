@@ -25,6 +25,7 @@ VERTEX = "vertex"
 HEMI = "hemi"
 IMAGE = "image"
 FEATURE = "feature"
+SUBJECT = "subject"  # an attribute: whose voxels these are
 
 # Measured: 128 voxels x all trials of a session is ~0.5 MB, and a region of ~500 voxels then reads
 # 1.8 times its bytes (2.5 times with 256); 135 chunks make one ~72 MB shard, and one Dask block.

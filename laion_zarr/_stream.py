@@ -78,11 +78,6 @@ class TrialGroups:
     images: np.ndarray
     scored: np.ndarray | None = None
 
-    @property
-    def n_images(self) -> int:
-        """Images of the result."""
-        return int(self.images.max(initial=-1)) + 1
-
     @cached_property
     def repeats(self) -> Repeats:
         """Their order by image."""
@@ -109,6 +104,11 @@ class Repeats:
 
     images: list[np.ndarray]
     trials: list[np.ndarray]
+
+    @property
+    def n_images(self) -> int:
+        """Images of the result."""
+        return sum(map(len, self.images))
 
     @classmethod
     def of(cls, images: np.ndarray) -> Repeats:
@@ -176,11 +176,15 @@ class Stream:
         # Trials of sessions of which none counts are whatever was there, and left out here.
         return self.finish(rows, self.groups.repeats)
 
-    def together(self, voxels: np.ndarray) -> list[np.ndarray]:
-        """Places in `voxels` of those to read together, each ascending."""
+    def tasks(self, voxels: np.ndarray, name: str) -> tuple[dict[Any, Any], list[np.ndarray]]:
+        """A task for those read together, ``(f"part-{name}", n)``; and their places, ascending."""
         fit = READ_BYTES // max(1, 4 * self.betas.shape[0])
         most = min(max(CHUNK_VOXELS, fit), _MOST_VOXELS)
-        return [np.sort(where) for where in self.betas.by_storage(voxels, most)]
+        places = [np.sort(where) for where in self.betas.by_storage(voxels, most)]
+        tasks: dict[Any, Any] = {f"held-{name}": self}  # sent once, and not with each task
+        for n, where in enumerate(places):
+            tasks[f"part-{name}", n] = (_call, f"held-{name}", voxels[where])
+        return tasks, places
 
     def __dask_tokenize__(self) -> Any:
         return normalize_token((self.betas, self.groups, self.finish))
@@ -189,10 +193,7 @@ class Stream:
 def values_of(stream: Stream, voxels: np.ndarray) -> da.Array:
     """One value of each voxel, (voxel,) float32, in one Dask block."""
     name = f"by-voxel-{tokenize(stream, digest(voxels))}"
-    tasks: dict[Any, Any] = {f"held-{name}": stream}  # sent once, and not with each task
-    places = stream.together(voxels)
-    for n, where in enumerate(places):
-        tasks[f"part-{name}", n] = (_call, f"held-{name}", voxels[where])
+    tasks, places = stream.tasks(voxels, name)
     parts = [(f"part-{name}", n) for n in range(len(places))]
     order = np.concatenate([np.empty(0, np.intp), *places]).astype(np.int32)
     tasks[name, 0] = (_in_order, parts, order)
@@ -207,12 +208,11 @@ def columns_of(stream: Stream, voxels: np.ndarray, n_rows: int, width: int) -> d
     block gets its piece, and is done with it when it is filled.
     """
     name = f"by-column-{tokenize(stream, digest(voxels), width)}"
-    tasks: dict[Any, Any] = {f"held-{name}": stream}
+    tasks, places = stream.tasks(voxels, name)
     starts = range(0, max(1, len(voxels)), width)  # a block of none, too
     pieces: list[list[Any]] = [[] for _ in starts]
     columns: list[list[np.ndarray]] = [[] for _ in starts]
-    for n, where in enumerate(stream.together(voxels)):
-        tasks[f"part-{name}", n] = (_call, f"held-{name}", voxels[where])
+    for n, where in enumerate(places):
         for block in np.unique(where // width).tolist():
             start = starts[block]
             lo, hi = np.searchsorted(where, [start, start + width]).tolist()
@@ -256,7 +256,7 @@ def _filled(
 
 def means(rows: np.ndarray, repeats: Repeats) -> np.ndarray:
     """Average over the repeats of each image, (voxel, image)."""
-    found = np.empty((len(rows), sum(map(len, repeats.images))), dtype=rows.dtype)
+    found = np.empty((len(rows), repeats.n_images), dtype=rows.dtype)
     spare = Memory()
     for here, parts in repeats.few_at_a_time(rows):
         for images, part in parts:
