@@ -35,7 +35,7 @@ from measure import (
 )
 from zarr.storage import LocalStore
 
-from laion_zarr import _layout as layout
+from laion_zarr import _release as release
 from laion_zarr import load_subject
 from laion_zarr._schema import CHUNK_VOXELS
 from laion_zarr.conversion.synthetic import write_dataset
@@ -65,7 +65,7 @@ print((rss("VmHWM") - before) / found.nbytes)
 
 def convert_figures(data: Path, root: Path) -> list[Figure]:
     """Conversion against inflating alone, just before and after it."""
-    betas = data / layout.betas(SUBJECT, SESSION)
+    betas = data / release.betas(SUBJECT, SESSION)
     figures = []
     for mask, budget in (("anatomical", 1.8), ("both", 2.5)):
         store = root / f"{mask}.zarr"
@@ -92,13 +92,13 @@ def _together(data: Path, root: Path, bare: float) -> list[Figure]:
     for old in (mirror, store):
         shutil.rmtree(old, ignore_errors=True)
     shutil.copytree(data, mirror, copy_function=os.link, symlinks=True)
-    trials = (mirror / layout.trials(SUBJECT, SESSION)).read_text()
+    trials = (mirror / release.trials(SUBJECT, SESSION)).read_text()
     for n in range(2, CONVERTED_TOGETHER + 1):
         session = f"ses-{n:02d}"
-        betas = mirror / layout.betas(SUBJECT, session)
+        betas = mirror / release.betas(SUBJECT, session)
         betas.parent.mkdir(parents=True)
-        os.link(mirror / layout.betas(SUBJECT, SESSION), betas)
-        table = mirror / layout.trials(SUBJECT, session)
+        os.link(mirror / release.betas(SUBJECT, SESSION), betas)
+        table = mirror / release.trials(SUBJECT, session)
         table.write_text(trials.replace(SESSION, session))
     options = ["--source", str(mirror), "--store", str(store), "--mask", "anatomical"]
     found = command("convert", *options, "--n-workers", "2", "--parts", "betas", "--quiet")
@@ -193,7 +193,7 @@ def rival_figures(data: Path, root: Path, reads: Reads) -> list[Figure]:
     voxels = np.flatnonzero(np.isin(brain["voxel"].values, betas["voxel"].values))
     mask = np.zeros(reads.sub.dataset.attrs["shape"], dtype=bool)
     mask.ravel()[betas["voxel"].values] = True
-    source = data / layout.betas(SUBJECT, SESSION)
+    source = data / release.betas(SUBJECT, SESSION)
     rivals.write_hdf5(root / "betas.h5", brain.values)
     np.save(root / "roi.npy", betas.values)
     slow = {
@@ -259,7 +259,7 @@ def _of_sessions(store: Path, n: int, promised: bool) -> list[Figure]:
 
 def all_figures(data: Path, root: Path, n_sessions: int) -> Iterator[Figure]:
     """The whole table, line by line."""
-    betas = (data / layout.betas(SUBJECT, SESSION)).stat().st_size
+    betas = (data / release.betas(SUBJECT, SESSION)).stat().st_size
     touch_memory(4 * betas)
     # Before anything is read: a child's peak RSS begins with what its parent had.
     yield from convert_figures(data, root)
@@ -287,7 +287,7 @@ def main() -> None:
     arguments = parser.parse_args()
     root = arguments.dir or Path(tempfile.mkdtemp())
     data = root / "data"
-    if not (data / layout.betas(SUBJECT, SESSION)).exists():
+    if not (data / release.betas(SUBJECT, SESSION)).exists():
         write_dataset(data, arguments.size, [SUBJECT], [SESSION], progress=True)
     report(all_figures(data, root, arguments.sessions), arguments.json)
     if arguments.dir is None:

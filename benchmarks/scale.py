@@ -28,7 +28,7 @@ from distributed import Client, LocalCluster, get_task_stream
 from many_sessions import link_sessions
 from measure import Figure, report, timed
 
-from laion_zarr import _layout as layout
+from laion_zarr import _release as release
 from laion_zarr import convert, load_subject
 from laion_zarr.analysis import fit_encoding, noise_ceiling, split_half_reliability
 from laion_zarr.conversion.synthetic import write_dataset
@@ -227,7 +227,7 @@ def main() -> None:
     arguments = parser.parse_args()
     root = arguments.dir or Path(tempfile.mkdtemp())
     data, store = root / "data", root / "anatomical.zarr"
-    if not (data / layout.betas(SUBJECT, SESSION)).exists():
+    if not (data / release.betas(SUBJECT, SESSION)).exists():
         write_dataset(data, arguments.size, [SUBJECT], [SESSION], progress=True)
     if not store.exists():
         convert(data, store, SUBJECT, SESSION, mask="anatomical", progress=False)

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from laion_zarr import _layout as layout
+from laion_zarr import _release as release
 from laion_zarr import convert, load_stimuli, load_subject
 
 SUBJECT = "sub-01"
@@ -99,7 +99,7 @@ def _mask(rng: np.random.Generator, side: int) -> NDArray[np.uint8]:
 
 def write_pictures(root: Path, names: list[str], make: Callable[[int], bytes]) -> None:
     """The pictures' files and their metadata."""
-    path = root / layout.STIMULUS_IMAGES
+    path = root / release.STIMULUS_IMAGES
     path.parent.mkdir(parents=True, exist_ok=True)
     with h5py.File(path, "w") as file:
         kind = h5py.vlen_dtype(np.uint8)
@@ -108,7 +108,7 @@ def write_pictures(root: Path, names: list[str], make: Callable[[int], bytes]) -
             images[row] = np.frombuffer(make(row), np.uint8)
     columns = {"image_name": names, "dataset": "LAION", "participant": "all"}
     table = pd.DataFrame(columns | {"unique_or_shared": "shared", "n_reps": "4rep"})
-    table.to_csv(root / layout.STIMULUS_METADATA, index=False)
+    table.to_csv(root / release.STIMULUS_METADATA, index=False)
 
 
 def write_embeddings(root: Path, names: list[str]) -> None:
@@ -116,7 +116,7 @@ def write_embeddings(root: Path, names: list[str]) -> None:
     rng = np.random.default_rng(1)
     order = rng.permutation(len(names))
     for model, n_features in MODELS.items():
-        with h5py.File(root / layout.embeddings(model), "w") as file:
+        with h5py.File(root / release.embeddings(model), "w") as file:
             file["embedding"] = rng.standard_normal((len(names), n_features)).astype(np.float16)
             kind = h5py.string_dtype()
             file.create_dataset("image_ids", data=np.array(names, object)[order], dtype=kind)
@@ -127,7 +127,7 @@ def _write_masks(root: Path, size: Size, names: list[str]) -> None:
     rng = np.random.default_rng(2)
     blobs = [_mask(rng, size.side) for _ in range(DISTINCT)]
     shape = (size.masks, size.side, size.side)
-    with h5py.File(root / layout.SEGMENTATIONS, "w") as file:
+    with h5py.File(root / release.SEGMENTATIONS, "w") as file:
         packing = {"chunks": (1, *shape[1:]), "compression": "gzip", "shuffle": True}
         masks = file.create_dataset("masks", shape, np.uint8, **packing)
         for row in tqdm(range(size.masks), "masks"):
@@ -139,7 +139,7 @@ def _write_masks(root: Path, size: Size, names: list[str]) -> None:
     columns |= {name: rng.integers(0, size.side, size.masks) for name in ("box_x0", "box_y0")}
     columns |= dict.fromkeys(("box_x1", "box_y1"), size.side) | {"localized": 1}
     columns |= {"mask_file": [f"{name}__thing_0.png" for name in image]}
-    pd.DataFrame(columns).to_csv(root / layout.SEGMENTATION_TABLE, index=False)
+    pd.DataFrame(columns).to_csv(root / release.SEGMENTATION_TABLE, index=False)
 
 
 def _write_captions(root: Path, names: list[str]) -> None:
@@ -150,7 +150,7 @@ def _write_captions(root: Path, names: list[str]) -> None:
     table = pd.DataFrame(rows, columns=["image_name", "caption_idx"])
     table = table.assign(source="human", caption=texts, origin_collection="main3")
     table = table.assign(participant_id=rng.integers(0, 999, len(rows)), ai_model="")
-    table.sample(frac=1, random_state=0).to_csv(root / layout.CAPTIONS, index=False)
+    table.sample(frac=1, random_state=0).to_csv(root / release.CAPTIONS, index=False)
 
 
 def write_subject(
@@ -158,12 +158,12 @@ def write_subject(
 ) -> None:
     """A subject that is all brain, and a trial table of each session."""
     rng = np.random.default_rng(4)
-    mask = root / layout.anatomy(SUBJECT, "brain_mask", layout.FUNCTIONAL_RES)
+    mask = root / release.anatomy(SUBJECT, "brain_mask", release.FUNCTIONAL_RES)
     mask.parent.mkdir(parents=True)
     nib.save(nib.Nifti1Image(np.ones(grid, np.uint8), np.eye(4)), mask)
     for number in range(1, size.sessions + 1):
         session = f"ses-{number:02d}"
-        betas = root / layout.betas(SUBJECT, session)
+        betas = root / release.betas(SUBJECT, session)
         betas.parent.mkdir(parents=True)
         values = rng.standard_normal((*grid, size.trials)).astype(np.float32)
         nib.save(nib.Nifti1Image(values, np.eye(4)), betas)
@@ -171,7 +171,7 @@ def write_subject(
         labels = rng.choice(names[: max(1, len(names) // 4)], size.trials)
         columns = {"session": session, "run": 1, "beta_index": np.arange(size.trials)}
         table = pd.DataFrame(columns | {"label": labels})
-        table.to_csv(root / layout.trials(SUBJECT, session), sep="\t", index=False)
+        table.to_csv(root / release.trials(SUBJECT, session), sep="\t", index=False)
 
 
 def make(root: Path, size: Size) -> None:
@@ -201,11 +201,11 @@ def store_figures(root: Path, size: Size) -> Iterator[Figure]:
         yield Figure(f"convert, {mirror}", time, "s")
     stimuli = root / "many"
     files = {
-        "metadata": (layout.STIMULUS_METADATA,),
-        "images": (layout.STIMULUS_IMAGES,),
-        **{f"embeddings/{model}": (layout.embeddings(model),) for model in MODELS},
-        "segmentations": (layout.SEGMENTATIONS, layout.SEGMENTATION_TABLE),
-        "captions": (layout.CAPTIONS,),
+        "metadata": (release.STIMULUS_METADATA,),
+        "images": (release.STIMULUS_IMAGES,),
+        **{f"embeddings/{model}": (release.embeddings(model),) for model in MODELS},
+        "segmentations": (release.SEGMENTATIONS, release.SEGMENTATION_TABLE),
+        "captions": (release.CAPTIONS,),
     }
     for part, names in files.items():
         stored = _nbytes(root / "many.zarr" / "stimuli" / part)
@@ -225,7 +225,7 @@ def picture_figures(root: Path, size: Size) -> Iterator[Figure]:
     rng = np.random.default_rng(6)
     images = load_stimuli(root / "large.zarr").images
     names, side = images.names(), size.side
-    with h5py.File(root / "large" / layout.STIMULUS_IMAGES) as file:
+    with h5py.File(root / "large" / release.STIMULUS_IMAGES) as file:
         source = file["images"]
 
         def plain(row: int) -> NDArray[np.uint8]:
@@ -258,7 +258,7 @@ def embedding_figures(root: Path) -> Iterator[Figure]:
     sub = load_subject(SUBJECT, root / "many.zarr")
     labels = sub.metadata["label"]
     cut = root / "chunked.h5"
-    with h5py.File(root / "many" / layout.embeddings("CLIP")) as file, h5py.File(cut, "w") as copy:
+    with h5py.File(root / "many" / release.embeddings("CLIP")) as file, h5py.File(cut, "w") as copy:
         embedding = file["embedding"]
         chunked = copy.create_dataset("embedding", data=embedding[:], chunks=True)
         rows = pd.Index(file["image_ids"].asstr()[:]).get_indexer(labels)
@@ -285,7 +285,7 @@ def mask_figures(root: Path, size: Size) -> Iterator[Figure]:
     """A random mask, against h5py on the release's file."""
     rng = np.random.default_rng(7)
     masks = load_stimuli(root / "many.zarr").segmentations
-    with h5py.File(root / "many" / layout.SEGMENTATIONS) as file:
+    with h5py.File(root / "many" / release.SEGMENTATIONS) as file:
         source = file["masks"]
         np.testing.assert_array_equal(masks[3], source[3])
         works = {
@@ -324,7 +324,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     root, size = arguments.dir or Path(tempfile.mkdtemp()), SIZES[arguments.size]
-    if not (root / "large" / layout.STIMULUS_METADATA).exists():
+    if not (root / "large" / release.STIMULUS_METADATA).exists():
         make(root, size)
     report(all_figures(root, size), arguments.json)
     if arguments.dir is None:

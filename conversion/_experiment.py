@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import DTypeLike, NDArray
 from tqdm import tqdm
 
-from laion_zarr import _layout as layout
+from laion_zarr import _release as release
 from laion_zarr.conversion import _phantom as phantom
 
 # The historical suffix of a subject's unique images.
@@ -107,7 +107,7 @@ def _shared_rare(n_images: int) -> list[str]:
     numbers = phantom.stream("4rep").permutation(1000)[:n_images]
     names = [f"shared_4rep_NSD_special1000_{number}.jpg" for number in numbers]
     for k in range(1, n_images, 2):
-        kind = layout.OOD_TYPES[k // 2 % len(layout.OOD_TYPES)]
+        kind = release.OOD_TYPES[k // 2 % len(release.OOD_TYPES)]
         extension = "png" if kind in ("cropped", "illusion-classic", "shape") else "jpg"
         names[k] = f"shared_4rep_OOD_{kind}_{NOUNS[numbers[k] % 10]}-{numbers[k]:03d}.{extension}"
     return names
@@ -187,11 +187,11 @@ def trial_table(size: Size, subject: str, session: str) -> pd.DataFrame:
 def metadata(size: Size) -> pd.DataFrame:
     """One row per image of any subject, in an order of their own."""
     seen_by = {
-        name: subject for subject in layout.SUBJECTS for name in _images(size, subject).names
+        name: subject for subject in release.SUBJECTS for name in _images(size, subject).names
     }
     names = phantom.stream("metadata").permutation(sorted(seen_by)).tolist()
     parts = [name.split("_") for name in names]
-    shared = [layout.is_shared(name) for name in names]
+    shared = [release.is_shared(name) for name in names]
     score = phantom.stream("aesthetic").uniform(1, 9, len(names)).round(3)
     return pd.DataFrame(
         {

@@ -14,7 +14,7 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from laion_zarr import _layout as layout
+from laion_zarr import _release as release
 from laion_zarr.conversion import _phantom as phantom
 from laion_zarr.conversion._experiment import Size
 
@@ -103,15 +103,15 @@ def orig(cube: Geometry, grid: phantom.Grid, t1w: phantom.Volume) -> bytes:
 
 def write_surfaces(folder: Path, head: phantom.Head, size: Size, cube: Geometry) -> None:
     """Write white and pial surface and the registered sphere of each hemisphere."""
-    for hemi, frequency in zip(layout.HEMIS, size.sphere, strict=True):
+    for hemi, frequency in zip(release.HEMIS, size.sphere, strict=True):
         surfaces: dict[str, NDArray] = {
             name: phantom.surface(head, hemi, frequency, depth) - cube.centre
             for name, depth in phantom.SURFACE_DEPTHS.items()
         }
-        surfaces[layout.RECON_SPHERE] = phantom.registered_sphere(hemi, frequency)
+        surfaces[release.RECON_SPHERE] = phantom.registered_sphere(hemi, frequency)
         faces = phantom.surface_faces(hemi, frequency)
         for name, vertices in surfaces.items():
-            target = folder / layout.recon_surface(head.subject, hemi, name)
+            target = folder / release.recon_surface(head.subject, hemi, name)
             target.parent.mkdir(parents=True, exist_ok=True)
             nib.freesurfer.write_geometry(target, vertices, faces, _STAMP, cube.info())
 

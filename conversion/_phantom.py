@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from laion_zarr import _layout as layout
+from laion_zarr import _release as release
 
 Points = NDArray[np.float32]  # (n, 3), mm
 Mask = NDArray[np.bool_]
@@ -48,7 +48,7 @@ class Region:
     category: str
     seed: tuple[float, float, float]  # of the right hemisphere, MNI mm
     radius: float  # mm
-    subjects: tuple[str, ...] = layout.SUBJECTS  # who has it
+    subjects: tuple[str, ...] = release.SUBJECTS  # who has it
 
 
 GENERAL = "laiongeneral"  # the union of the other regions of its category
@@ -441,7 +441,7 @@ def _distances(head: Head, name: str, points: Points) -> dict[str, Volume]:
     jitter = stream(head.subject, name).uniform(-1.5, 1.5, 3)
     ray = np.asarray(region.seed) + _FROM_MNI + jitter - _CENTRE
     rays = (ray / np.linalg.norm(ray)).astype(np.float32)[None]
-    seeds = {hemi: _on_cortex(head, rays, hemi == "R") for hemi in layout.HEMIS}
+    seeds = {hemi: _on_cortex(head, rays, hemi == "R") for hemi in release.HEMIS}
     return {
         hemi: np.linalg.norm(points - seed, axis=1) / region.radius for hemi, seed in seeds.items()
     }

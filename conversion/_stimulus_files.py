@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from laion_zarr import _layout as layout
+from laion_zarr import _release as release
 from laion_zarr.conversion import _experiment as experiment
 from laion_zarr.conversion import _phantom as phantom
 from laion_zarr.conversion import _pictures as pictures
@@ -57,7 +57,7 @@ def _shuffled(table: pd.DataFrame, purpose: str) -> pd.DataFrame:
 
 def _shared(size: Size) -> list[str]:
     """Names of the images that everyone saw: these alone are segmented."""
-    return sorted(filter(layout.is_shared, _names(size)))
+    return sorted(filter(release.is_shared, _names(size)))
 
 
 def write_images(path: Path, size: Size, progress: bool) -> None:
@@ -157,14 +157,14 @@ def write_masks(path: Path, size: Size, progress: bool) -> pd.DataFrame:
 
 def _captions_of(name: str) -> Iterator[tuple[Any, ...]]:
     """Captions of an image: by people, some of whom said nothing, and of some by a machine."""
-    shared, scene = layout.is_shared(name), pictures.scene(name)
+    shared, scene = release.is_shared(name), pictures.scene(name)
     rng = phantom.stream(name, "captions")
     collection = "COCO" if "_NSD_" in name else "online"
     for rank in range(1, 6 if shared else 4):
         person = f"c{rng.integers(400):04d}"
         if rng.random() > _SILENT:
             yield name, rank, "human", pictures.describe(scene, rank), collection, person, ""
-    if shared and not layout.is_ood(name):
+    if shared and not release.is_ood(name):
         yield name, 0, "ai", pictures.describe(scene, 0), "generated", "", "vlm-1"
 
 

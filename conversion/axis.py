@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from zarr.abc.store import Store
 
-from laion_zarr import _layout as layout
+from laion_zarr import _release as release
 from laion_zarr import _schema as schema
-from laion_zarr._layout import SubjectFiles
+from laion_zarr._release import SubjectFiles
 from laion_zarr._store import Part, StoredParts
 from laion_zarr.conversion import subject as recipe
 from laion_zarr.conversion.options import PROBLEMS, Options
@@ -120,8 +120,8 @@ class AxisPlanner:
 
     def _no_mask(self, files: SubjectFiles, mask: str) -> DataNotDownloadedError:
         paths = {
-            "anatomical": layout.anatomy(files.subject, "brain_mask", layout.FUNCTIONAL_RES),
-            "rsquare": layout.r2mean(files.subject),
+            "anatomical": release.anatomy(files.subject, "brain_mask", release.FUNCTIONAL_RES),
+            "rsquare": release.r2mean(files.subject),
         }
         wanted = [str(path) for name, path in paths.items() if mask in (name, "both")]
         others = recipe.mask_files(files, "both")

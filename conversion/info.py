@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from laion_zarr import _layout as layout
+from laion_zarr import _release as release
 from laion_zarr import config
 from laion_zarr._schema import STIMULUS_PARTS, TRIALS_PART, VOXELS_PART, is_session_part
 from laion_zarr._store import StoredParts, StoreLike, location, open_store
@@ -19,7 +19,7 @@ def describe(
     store: StoreLike | None, storage_options: dict[str, Any] | None, subject: str | None
 ) -> str:
     """Text for ``laion-zarr info``."""
-    wanted = None if subject is None else layout.subject_id(subject)
+    wanted = None if subject is None else release.subject_id(subject)
     return "\n".join([*_mirror_lines(wanted), *_store_lines(store, storage_options, wanted)])
 
 
@@ -31,10 +31,10 @@ def _mirror_lines(wanted: str | None) -> Iterator[str]:
         yield f"Mirror: none ({error})"
         return
     yield f"Mirror: {source.root}"
-    subjects = sorted({n.split("/")[2] for n in names if n.startswith(f"{layout.GLM}/sub-")})
+    subjects = sorted({n.split("/")[2] for n in names if n.startswith(f"{release.GLM}/sub-")})
     for subject in subjects:
         if wanted in (None, subject):
-            files = layout.subject_files(subject, names)
+            files = release.subject_files(subject, names)
             betas = {ses: its.betas for ses, its in files.sessions.items() if its.betas}
             size = sum(source.size(path) for path in betas.values())
             span, rois = _span(list(betas)), len(files.rois)

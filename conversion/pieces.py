@@ -16,7 +16,7 @@ import numpy as np
 from zarr.abc.store import Store
 
 from laion_zarr import _schema as schema
-from laion_zarr._layout import FUNCTIONAL_RES, RoiFiles, SubjectFiles, sidecar
+from laion_zarr._release import FUNCTIONAL_RES, RoiFiles, SubjectFiles, sidecar
 from laion_zarr._schema import ArraySpec
 from laion_zarr._store import Part, StoredParts
 from laion_zarr.conversion.options import PROBLEMS

@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 from zarr.abc.store import Store
 from zarr.storage import LocalStore
 
-from laion_zarr import _layout as layout
+from laion_zarr import _release as release
 from laion_zarr import _schema as schema
 from laion_zarr import config
 from laion_zarr._store import Part, StoredParts, StoreLike, location, open_store
@@ -147,9 +147,9 @@ def run_conversion(
     subjects = there = _subjects_in(names)
     if not set(options.subjects or ()) <= set(subjects):
         there = _subjects_in(source.listing(stimuli=False))
-    if not there and not any(name.startswith(f"{layout.STIMULI}/") for name in names):
+    if not there and not any(name.startswith(f"{release.STIMULI}/") for name in names):
         raise DataNotDownloadedError(
-            f"{source.root} holds nothing of LAION-fMRI (expected {layout.GLM}/sub-XX). Name the "
+            f"{source.root} holds nothing of LAION-fMRI (expected {release.GLM}/sub-XX). Name the "
             "data directory with --source, or download with 'laion-zarr download'."
         )
     store = open_store(store_like, storage_options, read_only=dry_run)
@@ -189,7 +189,7 @@ def _cluster(store: Store, options: Options) -> AbstractContextManager[Cluster |
 
 
 def _subjects_in(names: Iterable[str]) -> list[str]:
-    pattern = re.compile(rf"{layout.GLM}/(sub-[A-Za-z0-9]+)/")
+    pattern = re.compile(rf"{release.GLM}/(sub-[A-Za-z0-9]+)/")
     return sorted({match[1] for match in map(pattern.match, names) if match})
 
 

@@ -13,9 +13,9 @@ import pandas as pd
 from zarr.abc.store import Store
 from zarr.storage import FsspecStore, LocalStore
 
-from laion_zarr import _layout as layout
+from laion_zarr import _release as release
 from laion_zarr import _schema as schema
-from laion_zarr._layout import SubjectFiles
+from laion_zarr._release import SubjectFiles
 from laion_zarr._store import StoreLike, damaged, fetch
 from laion_zarr.conversion import pieces
 from laion_zarr.conversion.axis import AxisPlanner, identities, look_ahead, unchanged
@@ -160,7 +160,7 @@ class Planner:
         self.report.planned += [f"{job.subject} {name}" for name in job.small]
 
     def _plan_subject(self, subject: str) -> Job:
-        files = layout.subject_files(subject, self.names)
+        files = release.subject_files(subject, self.names)
         catalogue = self._catalogue(subject)
         chosen = AxisPlanner(self.source, self.names, self.store, self.options).plan(
             files, catalogue.parts.get(schema.VOXELS_PART)
@@ -188,7 +188,7 @@ class Planner:
         if not self.options.overwrite:
             raise damaged(self.store, f"{subject}/manifest.json", "is missing")
         catalogue = Catalogue(self.store, subject, ignore_manifest=True)
-        self._refuse_unlisted_loss(layout.subject_files(subject, self.names), catalogue)
+        self._refuse_unlisted_loss(release.subject_files(subject, self.names), catalogue)
         return catalogue
 
     def _refuse_unlisted_loss(self, files: SubjectFiles, catalogue: Catalogue) -> None:
@@ -245,12 +245,12 @@ class Planner:
                 self._plan_session(job, session)
             except PROBLEMS as error:
                 self.report.failed[f"{job.subject} {session}"] = error
-        self._has("betas", job, job.tasks, layout.glm_dir(job.subject))
+        self._has("betas", job, job.tasks, release.glm_dir(job.subject))
         if job.together:
             self._refuse_other_sessions(job)
 
     def _note_session(self, job: Job, session: str) -> None:
-        held_out = layout.is_held_out(session)
+        held_out = release.is_held_out(session)
         files = job.files.sessions.get(session)
         lacks = (
             "is held out from the public"
@@ -261,7 +261,7 @@ class Planner:
         )
         name = f"{job.subject} {session}"
         message = (
-            f"{name} {lacks} ({layout.betas(job.subject, session).parent}). "
+            f"{name} {lacks} ({release.betas(job.subject, session).parent}). "
             f"Download it: laion-zarr download --subject {job.subject} --ses {session}."
         )
         if session in job.catalogue.parts:
@@ -322,11 +322,11 @@ class Planner:
                 read = partial(pieces.read_maps, source, maps, job.axis)
                 self._plan_part(job, schema.maps_part(session), maps, read)
         images = pieces.anatomy_files(files)
-        if self._has("anatomy", job, images, layout.anatomy_dir(job.subject)):
+        if self._has("anatomy", job, images, release.anatomy_dir(job.subject)):
             read = partial(pieces.read_anatomy, source, images, job.axis.grid)
             self._plan_part(job, schema.ANATOMY_PART, images, read)
         rois = {roi: its for roi, its in files.rois.items() if its.surfaces}
-        if self._has("surfaces", job, rois, layout.ROIS / job.subject):
+        if self._has("surfaces", job, rois, release.ROIS / job.subject):
             paths = {
                 f"{roi} hemi-{hemi} {fmt}": path
                 for roi, its in rois.items()
@@ -369,11 +369,11 @@ class Planner:
         """Name what the mirror lacks."""
         lacking = {
             "sessions": not files.sessions,
-            "anatomical brain mask": ("brain_mask", layout.FUNCTIONAL_RES) not in files.anatomy,
+            "anatomical brain mask": ("brain_mask", release.FUNCTIONAL_RES) not in files.anatomy,
             "R2mean map (rsquare brain mask)": files.r2mean is None,
             "ROIs": not files.rois,
             "cross-session noise ceilings": not files.noise_ceilings,
-            "T1w image": ("t1w", layout.FUNCTIONAL_RES) not in files.anatomy,
+            "T1w image": ("t1w", release.FUNCTIONAL_RES) not in files.anatomy,
         }
         self.report.missing += [
             f"{files.subject}: no {what} in {self.source.root}."

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, TypeVar
 import fsspec
 from isal import isal_zlib
 
-from laion_zarr import _layout as layout
+from laion_zarr import _release as release
 from laion_zarr._remote import explain, options, retrying, without_retries
 from laion_zarr.errors import DataNotDownloadedError, LaionZarrError, SourceError
 
@@ -102,15 +102,15 @@ class Remote:
                 f"{self.root} is not there, or holds nothing. Name the place that holds "
                 "'derivatives/' with --source, such as s3://laion-fmri."
             )
-        tops: list[PurePosixPath] = [layout.GLM, layout.ROIS, layout.ANATOMY]
+        tops: list[PurePosixPath] = [release.GLM, release.ROIS, release.ANATOMY]
         if subjects is not None:
             tops = [top / subject for subject in subjects for top in tops]
         names: list[str] = []
-        for folder in map(str, [*tops, layout.STIMULI] if stimuli else tops):
+        for folder in map(str, [*tops, release.STIMULI] if stimuli else tops):
             found = self._ask(folder, lambda fs, path: fs.find(path, detail=True))
             versions = {name[len(self._fs[1]) :].lstrip("/"): i for name, i in found.items()}
             self._versions |= {name: _version(info) for name, info in versions.items()}
-            names += filter(layout.is_published, versions)
+            names += filter(release.is_published, versions)
         return names
 
     def _now(self, path: str) -> Version:

@@ -26,7 +26,7 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 
-from laion_zarr import _layout as layout
+from laion_zarr import _release as release
 from laion_zarr._remote import is_remote
 from laion_zarr.conversion.remote import Remote, content_crc32
 from laion_zarr.errors import DataNotDownloadedError, SourceError
@@ -108,7 +108,7 @@ class Source:
                 f"{self.root} is not a folder. Name the one that holds 'derivatives/' with "
                 "--source, or set it with 'laion-zarr config --data-dir DIR'."
             )
-        tops = (layout.GLM, layout.ROIS, layout.ANATOMY, layout.STIMULI)
+        tops = (release.GLM, release.ROIS, release.ANATOMY, release.STIMULI)
         folders = [f"{self.root}/{top}" for top in tops]
         names = [name for folder in folders if fs.isdir(folder) for name in fs.find(folder)]
         return [name[len(self.root) :].lstrip("/") for name in names]
@@ -167,7 +167,7 @@ class Source:
 
     def sidecar(self, path: str, names: frozenset[str]) -> str | None:
         """BIDS sidecar of a file, if it is there."""
-        found = layout.sidecar(path)
+        found = release.sidecar(path)
         return found if found in names else None
 
     def json(self, path: str) -> dict[str, Any]:

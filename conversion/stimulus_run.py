@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 from tqdm.auto import tqdm
 
-from laion_zarr import _layout as layout
+from laion_zarr import _release as release
 from laion_zarr import _schema as schema
 from laion_zarr._schema import (
     CAPTIONS_PART,
@@ -32,19 +32,19 @@ from laion_zarr.conversion.subject import Sources
 from laion_zarr.conversion.write import Catalogue, lost_manifests
 from laion_zarr.errors import DataNotDownloadedError, LaionZarrError, SourceError, StoreError
 
-_METADATA = str(layout.STIMULUS_METADATA)
+_METADATA = str(release.STIMULUS_METADATA)
 _FILES = {
     METADATA_PART: [_METADATA],
-    IMAGES_PART: [str(layout.STIMULUS_IMAGES)],
-    SEGMENTATIONS_PART: [str(layout.SEGMENTATIONS), str(layout.SEGMENTATION_TABLE)],
-    CAPTIONS_PART: [str(layout.CAPTIONS)],
+    IMAGES_PART: [str(release.STIMULUS_IMAGES)],
+    SEGMENTATIONS_PART: [str(release.SEGMENTATIONS), str(release.SEGMENTATION_TABLE)],
+    CAPTIONS_PART: [str(release.CAPTIONS)],
 }
 
 
 def files_of(kind: str, names: frozenset[str]) -> dict[str, list[str]]:
     """Files of the parts of one kind, by part, as far as a mirror has all of them."""
     if kind == EMBEDDINGS_PART:
-        models = layout.embedding_files(names)
+        models = release.embedding_files(names)
         return {schema.embeddings_part(model): [path] for model, path in models.items()}
     files = _FILES.get(kind, [])
     return {kind: files} if files and names.issuperset(files) else {}
@@ -141,7 +141,7 @@ class StimulusRun:
     def _note_missing(self, kind: str, found: dict[str, list[str]]) -> None:
         if found or any(part.partition("/")[0] == kind for part in self._catalogue.parts):
             return
-        files = _FILES.get(kind, [str(layout.embeddings("*"))])
+        files = _FILES.get(kind, [str(release.embeddings("*"))])
         lacking = [file for file in files if file not in self._names]
         message = f"no stimulus {kind} in {self._source.root} ({', '.join(lacking)})."
         if self._options.asked_parts:

@@ -11,7 +11,7 @@ import pandas as pd
 from zarr.abc.store import Store
 
 from laion_zarr import _schema as schema
-from laion_zarr._layout import FUNCTIONAL_RES, SubjectFiles, is_shared
+from laion_zarr._release import FUNCTIONAL_RES, SubjectFiles, is_shared
 from laion_zarr._schema import MASKS, NC, ROI, TRIAL, VOXEL
 from laion_zarr._store import Part, StoredParts
 from laion_zarr.conversion.plan import storage_order

@@ -20,7 +20,7 @@ from isal import igzip
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from laion_zarr import _layout as layout
+from laion_zarr import _release as release
 from laion_zarr.conversion import _experiment as experiment
 from laion_zarr.conversion import _freesurfer as freesurfer
 from laion_zarr.conversion import _phantom as phantom
@@ -68,7 +68,7 @@ class _Folder:
         self.target(path).write_text(text, encoding="utf-8", newline="\n")
 
     def sidecar(self, path: PurePosixPath, content: Mapping[str, object]) -> None:
-        self.text(PurePosixPath(layout.sidecar(str(path))), json.dumps(content, indent=2) + "\n")
+        self.text(PurePosixPath(release.sidecar(str(path))), json.dumps(content, indent=2) + "\n")
 
     def table(self, path: PurePosixPath, table: pd.DataFrame, separator: str) -> None:
         self.text(path, table.to_csv(sep=separator, index=False, lineterminator="\n"))
@@ -135,14 +135,14 @@ def _write_anatomy(folder: _Folder, model: experiment.Model) -> None:
     fine = phantom.Grid(size.anatomy_shape, size.anatomy_mm)
     scans = {
         None: (fine, phantom.scan(phantom.Head.of(subject), fine), np.int16),
-        layout.FUNCTIONAL_RES: (size.grid, model.anatomy, np.float32),
+        release.FUNCTIONAL_RES: (size.grid, model.anatomy, np.float32),
     }
     for res, (grid, scan, dtype) in scans.items():
         for kind, values in {"t1w": scan.t1w, "t2w": scan.t2w}.items():
-            path = layout.anatomy(subject, kind, res)
+            path = release.anatomy(subject, kind, res)
             about = {"Modality": "MR", "MagneticFieldStrength": 3, "SkullStripped": False}
             folder.volume(path, grid, values.round().astype(dtype), about)
-        path = layout.anatomy(subject, "brain_mask", res)
+        path = release.anatomy(subject, "brain_mask", res)
         folder.volume(path, grid, scan.brain.astype(np.uint8), {"Type": "Brain"})
     _write_recon(folder, model, fine, scans[None][1].t1w)
 
@@ -153,9 +153,9 @@ def _write_recon(
     """Write the FreeSurfer recon of a T1w image."""
     size, subject, head = model.size, model.subject, phantom.Head.of(model.subject)
     cube = freesurfer.geometry(size, subject)
-    folder.packed(layout.recon_volume(subject), [freesurfer.orig(cube, grid, t1w)])
+    folder.packed(release.recon_volume(subject), [freesurfer.orig(cube, grid, t1w)])
     freesurfer.write_surfaces(folder.root, head, size, cube)
-    folder.text(layout.recon_talairach(subject), freesurfer.talairach(head, cube))
+    folder.text(release.recon_talairach(subject), freesurfer.talairach(head, cube))
 
 
 def _label_text(subject: str, vertices: NDArray, mask: phantom.Mask) -> str:
@@ -183,16 +183,16 @@ def _write_regions(folder: _Folder, model: experiment.Model) -> None:
     subject, head = model.subject, phantom.Head.of(model.subject)
     centre = freesurfer.geometry(model.size, subject).centre
     for name, mask in model.regions.items():
-        path = layout.roi_volume(subject, phantom.REGIONS[name].category, name)
+        path = release.roi_volume(subject, phantom.REGIONS[name].category, name)
         about = {"Type": "ROI", "Label": name, "Space": "T1w"}
         folder.volume(path, model.size.grid, mask.astype(np.uint8), about)
-    for hemi, frequency in zip(layout.HEMIS, model.size.sphere, strict=True):
+    for hemi, frequency in zip(release.HEMIS, model.size.sphere, strict=True):
         vertices = phantom.surface(head, hemi, frequency)
         for name, mask in phantom.region_vertices(head, hemi, vertices).items():
             category = phantom.REGIONS[name].category
             gifti, label = (
-                layout.roi_surface(subject, category, name, hemi, extension)
-                for extension in layout.SURFACE_FORMATS
+                release.roi_surface(subject, category, name, hemi, extension)
+                for extension in release.SURFACE_FORMATS
             )
             folder.text(gifti, _gifti_text(hemi, mask))
             folder.sidecar(gifti, {"Type": "ROI", "Label": name, "Space": "fsnative"})
@@ -204,7 +204,7 @@ def _write_trials(folder: _Folder, size: Size, subject: str, session: str) -> No
     if session == size.sessions[-1]:
         # beta_index decides which volume is whose, whatever the order of the rows.
         table = table.sample(frac=1, random_state=phantom.stream(subject, session, "rows"))
-    path = layout.trials(subject, session)
+    path = release.trials(subject, session)
     folder.table(path, table, "\t")
     folder.sidecar(path, _TRIALS_SIDECAR)
 
@@ -219,7 +219,7 @@ def _write_session(
     """Write what a session consists of: betas, trials and maps."""
     size, subject = model.size, model.subject
     _write_trials(folder, size, subject, session)
-    path = layout.betas(subject, session)
+    path = release.betas(subject, session)
     rows = tqdm(betas, f"{subject} {session} file", disable=not progress)
     shape = (*size.shape, len(betas))
     folder.series(path, size.grid, shape, (model.in_file_order(row) for row in rows))
@@ -231,7 +231,7 @@ def _write_session(
         **experiment.fit_maps(model, session),
     }
     for name, values in maps.items():
-        path = layout.session_map(subject, session, name)
+        path = release.session_map(subject, session, name)
         folder.volume(path, size.grid, values, _SESSION_SIDECARS[name])
 
 
@@ -253,10 +253,10 @@ def _write_subject(
         ignore_index=True,
     )
     for desc, values in experiment.cross_session_ceilings(every, labels).items():
-        path = layout.noise_ceiling(subject, desc)
+        path = release.noise_ceiling(subject, desc)
         folder.volume(path, size.grid, model.volume(values), _PERCENT)
     r2 = np.mean([experiment.r_squared(model, session) for session in size.sessions], axis=0)
-    folder.volume(layout.r2mean(subject), size.grid, model.volume(r2), _PERCENT)
+    folder.volume(release.r2mean(subject), size.grid, model.volume(r2), _PERCENT)
 
 
 def _write_root(folder: _Folder, size: Size) -> None:
@@ -264,22 +264,22 @@ def _write_root(folder: _Folder, size: Size) -> None:
     top = PurePosixPath()
     folder.text(top / "README", NOTE + "\n")
     folder.description(top, "LAION-fMRI (synthetic)", "raw")
-    for derivative in (layout.GLM, layout.ROIS, layout.ANATOMY, layout.FREESURFER):
+    for derivative in (release.GLM, release.ROIS, release.ANATOMY, release.FREESURFER):
         folder.description(derivative, derivative.name, "derivative")
-    people = pd.DataFrame({"participant_id": layout.SUBJECTS})
+    people = pd.DataFrame({"participant_id": release.SUBJECTS})
     people = people.assign(age="n/a", sex="n/a", handedness="n/a")
     folder.table(top / "participants.tsv", people, "\t")
 
 
 def _write_stimuli(folder: _Folder, size: Size, progress: bool) -> None:
     """Write the images of all subjects, and what goes with them."""
-    folder.table(layout.STIMULUS_METADATA, experiment.metadata(size), ",")
-    files.write_images(folder.target(layout.STIMULUS_IMAGES), size, progress)
+    folder.table(release.STIMULUS_METADATA, experiment.metadata(size), ",")
+    files.write_images(folder.target(release.STIMULUS_IMAGES), size, progress)
     for model in files.MODELS:
-        files.write_embeddings(folder.target(layout.embeddings(model)), size, model)
-    table = files.write_masks(folder.target(layout.SEGMENTATIONS), size, progress)
-    folder.table(layout.SEGMENTATION_TABLE, table, ",")
-    folder.table(layout.CAPTIONS, files.captions(size), ",")
+        files.write_embeddings(folder.target(release.embeddings(model)), size, model)
+    table = files.write_masks(folder.target(release.SEGMENTATIONS), size, progress)
+    folder.table(release.SEGMENTATION_TABLE, table, ",")
+    folder.table(release.CAPTIONS, files.captions(size), ",")
 
 
 def _known(
@@ -326,9 +326,9 @@ def write_dataset(
     """
     if isinstance(size, str):
         size = SIZES[_known("size", [size], SIZES)[0]]
-    ids = map(layout.subject_id, subjects)
-    subjects = _known("subject", ids, layout.SUBJECTS, SubjectNotFoundError)
-    wanted = size.sessions if sessions is None else map(layout.session_id, sessions)
+    ids = map(release.subject_id, subjects)
+    subjects = _known("subject", ids, release.SUBJECTS, SubjectNotFoundError)
+    wanted = size.sessions if sessions is None else map(release.session_id, sessions)
     chosen = _known("session", wanted, size.sessions)
     folder = _Folder(Path(root))
     _write_root(folder, size)

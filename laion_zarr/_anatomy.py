@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from laion_zarr import _layout as layout
+from laion_zarr import _release as release
 from laion_zarr._base import SubjectBase
 from laion_zarr.config import get_data_dir
 from laion_zarr.errors import DataDirNotSetError, DataNotDownloadedError
@@ -33,11 +33,11 @@ class MirrorAnatomy(SubjectBase):
 
     def has_anatomical(self) -> bool:
         """Whether the local mirror has the subject's anatomical images."""
-        return self._has_in_mirror(layout.anatomy_dir(self.subject_id))
+        return self._has_in_mirror(release.anatomy_dir(self.subject_id))
 
     def get_anatomical_dir(self) -> Path:
         """Folder of the anatomical images in the local mirror."""
-        return self._in_mirror(layout.anatomy_dir(self.subject_id))
+        return self._in_mirror(release.anatomy_dir(self.subject_id))
 
     def get_t1w(self, res: str | None = None) -> Path:
         """T1w image in the local mirror.
@@ -56,7 +56,7 @@ class MirrorAnatomy(SubjectBase):
         DataNotDownloadedError
             If the mirror lacks it.
         """
-        return self._in_mirror(layout.anatomy(self.subject_id, "t1w", res))
+        return self._in_mirror(release.anatomy(self.subject_id, "t1w", res))
 
     def get_t2w(self, res: str | None = None) -> Path:
         """T2w image in the local mirror.
@@ -75,7 +75,7 @@ class MirrorAnatomy(SubjectBase):
         DataNotDownloadedError
             If the mirror lacks it.
         """
-        return self._in_mirror(layout.anatomy(self.subject_id, "t2w", res))
+        return self._in_mirror(release.anatomy(self.subject_id, "t2w", res))
 
     def get_anatomical_brain_mask(self, res: str | None = None) -> Path:
         """Anatomical brain mask in the local mirror.
@@ -94,12 +94,12 @@ class MirrorAnatomy(SubjectBase):
         DataNotDownloadedError
             If the mirror lacks it.
         """
-        return self._in_mirror(layout.anatomy(self.subject_id, "brain_mask", res))
+        return self._in_mirror(release.anatomy(self.subject_id, "brain_mask", res))
 
     def has_freesurfer(self) -> bool:
         """Whether the local mirror has the subject's FreeSurfer recon."""
-        return self._has_in_mirror(layout.freesurfer_dir(self.subject_id))
+        return self._has_in_mirror(release.freesurfer_dir(self.subject_id))
 
     def get_freesurfer_dir(self) -> Path:
         """FreeSurfer recon in the local mirror."""
-        return self._in_mirror(layout.freesurfer_dir(self.subject_id))
+        return self._in_mirror(release.freesurfer_dir(self.subject_id))

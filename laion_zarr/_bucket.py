@@ -15,11 +15,11 @@ import s3fs
 from botocore.exceptions import ConnectionError as NoConnection
 from fsspec.asyn import sync
 
-from laion_zarr import _layout as layout
+from laion_zarr import _release as release
 from laion_zarr._retry import Transient, Unreachable, retrying
 from laion_zarr.errors import LaionZarrError
 
-NAME = layout.BUCKET.removeprefix("s3://")
+NAME = release.BUCKET.removeprefix("s3://")
 REGION = "us-west-2"
 TIMEOUT = 30  # seconds without a byte
 _BLOCK = 1 << 20
@@ -83,7 +83,7 @@ def clear() -> None:
 
 def _where() -> str:
     endpoint = _endpoint()
-    return f"{layout.BUCKET} at {endpoint}" if endpoint else layout.BUCKET
+    return f"{release.BUCKET} at {endpoint}" if endpoint else release.BUCKET
 
 
 def _check_what() -> str:

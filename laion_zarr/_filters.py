@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from laion_zarr import _layout as layout
+from laion_zarr import _release as release
 
 AVERAGES = "averages"
 NAMES = ("ses", "task", "space", "desc", "stat", "suffix", "extension")
@@ -30,7 +30,7 @@ def parse(given: Mapping[str, Given]) -> Filters:
         if values is not None:
             bare = [value.removeprefix(f"{name}-") for value in one_or_many(values, name)]
             filters[name] = frozenset(value.lstrip(".") for value in bare)
-    held_out = [ses for ses in sorted(filters.get("ses", ())) if layout.is_held_out(f"ses-{ses}")]
+    held_out = [ses for ses in sorted(filters.get("ses", ())) if release.is_held_out(f"ses-{ses}")]
     if held_out:
         raise ValueError(
             f"ses-{held_out[0]} is held out from the public: the bucket refuses it. Name sessions "
@@ -39,7 +39,7 @@ def parse(given: Mapping[str, Given]) -> Filters:
     return filters
 
 
-def _value(name: str, key: layout.KeyName) -> str | None:
+def _value(name: str, key: release.KeyName) -> str | None:
     if name in ("suffix", "extension"):
         return getattr(key, name) or None
     return key.entities.get(name)
@@ -47,7 +47,7 @@ def _value(name: str, key: layout.KeyName) -> str | None:
 
 def matches(key: str, filters: Filters) -> bool:
     """Whether a key passes: `ses` must be there and equal, the others equal if they are there."""
-    parsed = layout.parse_key(key)
+    parsed = release.parse_key(key)
     for name, wanted in filters.items():
         value = _value(name, parsed)
         if name == "ses":
@@ -59,7 +59,7 @@ def matches(key: str, filters: Filters) -> bool:
 
 def check(filters: Filters, keys: Iterable[str]) -> None:
     """Refuse a value that no key has, and list those that there are."""
-    parsed = [layout.parse_key(key) for key in keys]
+    parsed = [release.parse_key(key) for key in keys]
     for name, wanted in filters.items():
         there = {value for key in parsed if (value := _value(name, key)) is not None}
         if name == "ses":

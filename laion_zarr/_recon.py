@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from laion_zarr import _layout as layout
+from laion_zarr import _release as release
 from laion_zarr.errors import DataNotDownloadedError, SourceError
 
 Mesh = tuple[np.ndarray, np.ndarray]  # vertices (vertex, 3) mm, faces (face, 3)
@@ -49,8 +49,8 @@ class Recon:
     def registered(self, hemi: str, surface: str) -> tuple[Mesh, Mesh]:
         """A surface, and its vertices on the sphere that is registered to fsaverage's."""
         vertices, faces = self.surface(hemi, surface)
-        sphere, its_faces, _ = self._read(hemi, layout.RECON_SPHERE)
-        self._same_mesh(hemi, {surface: vertices, layout.RECON_SPHERE: sphere})
+        sphere, its_faces, _ = self._read(hemi, release.RECON_SPHERE)
+        self._same_mesh(hemi, {surface: vertices, release.RECON_SPHERE: sphere})
         return (vertices, faces), (sphere, its_faces)
 
     def _same_mesh(self, hemi: str, surfaces: dict[str, np.ndarray]) -> None:
@@ -66,7 +66,7 @@ class Recon:
     def _read(self, hemi: str, name: str) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
         import nibabel as nib
 
-        path = self._find(layout.recon_surface(self._subject, hemi, name))
+        path = self._find(release.recon_surface(self._subject, hemi, name))
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # a footer may be missing, see _to_scanner
@@ -86,14 +86,14 @@ class Recon:
             volume["Mdc"] = [footer[axis] for axis in ("xras", "yras", "zras")]
             volume["Pxyz_c"] = footer["cras"]
         else:
-            volume = nib.load(self._find(layout.recon_volume(self._subject))).header
+            volume = nib.load(self._find(release.recon_volume(self._subject))).header
         return volume.get_affine() @ np.linalg.inv(volume.get_vox2ras_tkr())
 
     def from_mni305(self) -> np.ndarray:
         """Affine from MNI305 mm to scanner mm, by the recon's ``talairach.lta``."""
         from nitransforms.linear import Affine
 
-        path = self._find(layout.recon_talairach(self._subject))
+        path = self._find(release.recon_talairach(self._subject))
         try:
             # nitransforms points where values come from: from the target to the source.
             matrix = Affine.from_filename(path, fmt="fs").matrix

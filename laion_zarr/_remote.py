@@ -14,7 +14,7 @@ from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import FsspecStore
 
 from laion_zarr import _retry
-from laion_zarr._layout import is_bucket
+from laion_zarr._release import is_bucket
 from laion_zarr.errors import StoreError
 
 T = TypeVar("T")

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from laion_zarr import _select
-from laion_zarr._layout import HEMIS, SURFACE_FORMATS
+from laion_zarr._release import HEMIS, SURFACE_FORMATS
 from laion_zarr._schema import ROI, SURFACES_PART, surface_label, surface_mask
 from laion_zarr._store import StoredParts
 from laion_zarr.errors import NotConvertedError

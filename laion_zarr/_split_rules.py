@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from laion_zarr._layout import OOD_TYPES, SUBJECTS, is_ood, is_shared, subject_id
+from laion_zarr._release import OOD_TYPES, SUBJECTS, is_ood, is_shared, subject_id
 from laion_zarr.errors import SubjectNotFoundError
 
 SHARED = "shared"

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 
 from laion_zarr import _access, _bucket, _filters, discovery
-from laion_zarr import _layout as layout
+from laion_zarr import _release as release
 from laion_zarr._filters import Filters
 from laion_zarr._mirror import Item
 from laion_zarr.errors import AccessServiceError, DataNotDownloadedError
@@ -23,7 +23,7 @@ def subject_ids(given: object) -> list[str] | None:
     if given == "all":
         return None
     several = list(given) if isinstance(given, list | tuple) and given else [given]
-    return list(dict.fromkeys(layout.subject_id(one) for one in several))
+    return list(dict.fromkeys(release.subject_id(one) for one in several))
 
 
 def in_bucket(ids: list[str] | None) -> list[str]:
@@ -40,9 +40,9 @@ def _core(subject: str) -> list[_bucket.Object]:
     """Betas, maps and ROIs of a subject: what filters narrow."""
     return [
         found
-        for folder in (layout.GLM, layout.ROIS)
+        for folder in (release.GLM, release.ROIS)
         for found in _bucket.objects(folder / subject)
-        if layout.is_published(found.key)
+        if release.is_published(found.key)
     ]
 
 
@@ -59,24 +59,24 @@ def check_filters(subjects: Sequence[str], filters: Filters) -> None:
 
 def dataset_objects() -> list[_bucket.Object]:
     """The small files that describe the whole dataset."""
-    return [found for found in _bucket.folder().objects if layout.is_dataset_file(found.key)]
+    return [found for found in _bucket.folder().objects if release.is_dataset_file(found.key)]
 
 
 def subject_objects(
     subject: str, filters: Filters, include_anatomical: bool, include_freesurfer: bool
 ) -> list[_bucket.Object]:
     """What is wanted of one subject."""
-    core, anatomy = _core(subject), _bucket.objects(layout.ANATOMY / subject)
+    core, anatomy = _core(subject), _bucket.objects(release.ANATOMY / subject)
     wanted = {found.key for found in core if _filters.matches(found.key, filters)}
     if wanted:  # nothing can be done with betas that have no voxel axis
         wanted |= {
-            found.key for found in (*core, *anatomy) if layout.is_essential(subject, found.key)
+            found.key for found in (*core, *anatomy) if release.is_essential(subject, found.key)
         }
     if include_anatomical:
-        wanted |= {found.key for found in _asked(anatomy, layout.ANATOMY / subject)}
+        wanted |= {found.key for found in _asked(anatomy, release.ANATOMY / subject)}
     chosen = [found for found in (*core, *anatomy) if found.key in wanted]
     if include_freesurfer:
-        folder = layout.FREESURFER / subject
+        folder = release.FREESURFER / subject
         chosen += _asked(_bucket.objects(folder), folder)
     return chosen
 
@@ -84,30 +84,30 @@ def subject_objects(
 def _asked(found: Sequence[_bucket.Object], folder: object) -> Sequence[_bucket.Object]:
     if not found:
         raise DataNotDownloadedError(
-            f"{layout.BUCKET}/{folder} holds nothing. Leave its --include option out."
+            f"{release.BUCKET}/{folder} holds nothing. Leave its --include option out."
         )
     return found
 
 
 def stimulus_objects(paths: Iterable[object]) -> list[_bucket.Object]:
     """Public files of the stimuli, with the table that says what they belong to."""
-    listed = {found.key: found for found in _bucket.objects(layout.STIMULI)}
+    listed = {found.key: found for found in _bucket.objects(release.STIMULI)}
     wanted = [str(path) for path in paths]
     if missing := [path for path in wanted if path not in listed]:
         raise DataNotDownloadedError(
-            f"{layout.BUCKET}/{missing[0]} is not in the bucket. There is: {', '.join(listed)}."
+            f"{release.BUCKET}/{missing[0]} is not in the bucket. There is: {', '.join(listed)}."
         )
-    wanted.append(str(layout.STIMULUS_METADATA))
-    wanted += [layout.sidecar(path) for path in wanted]
+    wanted.append(str(release.STIMULUS_METADATA))
+    wanted += [release.sidecar(path) for path in wanted]
     return [listed[path] for path in dict.fromkeys(wanted) if path in listed]
 
 
 def image_items() -> list[Item]:
     """The images by the access service's links, and their table from there or the bucket."""
     links = _access.Links()
-    if (images := layout.STIMULUS_IMAGES.name) not in links:
+    if (images := release.STIMULUS_IMAGES.name) not in links:
         raise AccessServiceError(f"The access service gives no {images}. Run the same again later.")
-    paths = [layout.STIMULUS_IMAGES, layout.STIMULUS_METADATA]
+    paths = [release.STIMULUS_IMAGES, release.STIMULUS_METADATA]
     items = []
     for path in paths:
         if path.name in links:

@@ -6,9 +6,9 @@ Listings are kept for the process; `laion_zarr.download` asks anew.
 from __future__ import annotations
 
 from laion_zarr import _bucket
-from laion_zarr import _layout as layout
+from laion_zarr import _release as release
 
-_SUBJECT_FOLDERS = (layout.GLM, layout.ROIS)
+_SUBJECT_FOLDERS = (release.GLM, release.ROIS)
 
 
 def _subjects_in(prefix: object) -> list[str]:
@@ -34,10 +34,10 @@ def get_subjects() -> list[str]:
 
 def check_subject(subject: object) -> str:
     """The id of a subject that the bucket holds, or the error that lists those."""
-    found, there = layout.subject_id(subject), get_subjects()
+    found, there = release.subject_id(subject), get_subjects()
     if found not in there:
         raise ValueError(
-            f"{found} is not in {layout.BUCKET}. Name one of: {', '.join(there) or '(none)'}."
+            f"{found} is not in {release.BUCKET}. Name one of: {', '.join(there) or '(none)'}."
         )
     return found
 
@@ -69,8 +69,8 @@ def get_rois(subject: str | None = None, category: str | None = None) -> list[st
             return []
         subject = subjects[0]
     subject = check_subject(subject)
-    names = {found.key for found in _bucket.objects(layout.ROIS / subject)}
-    rois = layout.subject_files(subject, names).rois
+    names = {found.key for found in _bucket.objects(release.ROIS / subject)}
+    rois = release.subject_files(subject, names).rois
     categories = sorted({files.category for files in rois.values()})
     if category is not None and category not in categories:
         raise ValueError(
@@ -94,7 +94,7 @@ def describe() -> None:
     subjects = get_subjects()
     rois = get_rois()
     print("LAION-fMRI Dataset")
-    print(f"  Bucket:    {layout.BUCKET}")
+    print(f"  Bucket:    {release.BUCKET}")
     print(f"  Subjects:  {len(subjects)} ({', '.join(subjects) or 'none'})")
     if rois:
         print(f"  ROIs:      {', '.join(rois)}")
@@ -115,7 +115,7 @@ def inspect_bucket() -> None:
     derivatives/rois/: 5 entries, 5 sub-* entries
     """
     top = sorted(_bucket.folder().folders)
-    print(f"Bucket: {layout.BUCKET}")
+    print(f"Bucket: {release.BUCKET}")
     print(f"Top-level prefixes ({len(top)}):")
     for name in top:
         print(f"  {name}/")

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from laion_zarr import _access, _bucket, _filters, _license, _wanted, config
-from laion_zarr import _layout as layout
+from laion_zarr import _release as release
 from laion_zarr._fetch import Report, fetch
 from laion_zarr._filters import Given
 from laion_zarr.errors import DataNotDownloadedError, DownloadError
@@ -92,7 +92,7 @@ def run_embeddings(models: str | Sequence[str] | None = None, progress: bool = T
     """Download what `download_embeddings` says."""
     wanted = None if models in (None, "all") else _filters.one_or_many(models, "models")
     root = _data_dir()
-    there = layout.embedding_files([found.key for found in _bucket.objects(layout.STIMULI)])
+    there = release.embedding_files([found.key for found in _bucket.objects(release.STIMULI)])
     if unknown := [model for model in wanted or () if model not in there]:
         raise ValueError(
             f"There are no embeddings of {unknown[0]!r}. Name one or more of: {', '.join(there)}."
@@ -103,12 +103,12 @@ def run_embeddings(models: str | Sequence[str] | None = None, progress: bool = T
 
 def run_segmentations(progress: bool = True) -> Report:
     """Download what `download_segmentations` says."""
-    return _run_public(_data_dir(), [layout.SEGMENTATIONS, layout.SEGMENTATION_TABLE], progress)
+    return _run_public(_data_dir(), [release.SEGMENTATIONS, release.SEGMENTATION_TABLE], progress)
 
 
 def run_captions(progress: bool = True) -> Report:
     """Download what `download_captions` says."""
-    return _run_public(_data_dir(), [layout.CAPTIONS], progress)
+    return _run_public(_data_dir(), [release.CAPTIONS], progress)
 
 
 def _run_public(root: Path, paths: Iterable[object], progress: bool) -> Report:

@@ -46,8 +46,8 @@ class LaionZarrBackend(BackendEntrypoint):
         import numpy as np
 
         from laion_zarr._dataset import build_dataset
-        from laion_zarr._layout import subject_id
         from laion_zarr._lazy import SubjectHandle
+        from laion_zarr._release import subject_id
         from laion_zarr._schema import TRIAL, VOXEL
         from laion_zarr._select import trial_blocks, voxel_blocks
 

@@ -10,7 +10,7 @@ import pandas as pd
 import xarray as xr
 
 from laion_zarr import _repr
-from laion_zarr._layout import is_shared, subject_id
+from laion_zarr._release import is_shared, subject_id
 from laion_zarr._schema import DEFAULT_MASK, IMAGE
 from laion_zarr._select import as_list
 from laion_zarr._store import StoreLike, location, open_store, subjects_in

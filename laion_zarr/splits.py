@@ -16,7 +16,7 @@ import pandas as pd
 import xarray as xr
 
 from laion_zarr import _split_rules as rules
-from laion_zarr._layout import OOD_TYPES, ood_type
+from laion_zarr._release import OOD_TYPES, ood_type
 from laion_zarr._schema import (
     IMAGE,
     IMAGE_NAME,

@@ -11,9 +11,9 @@ import xarray as xr
 
 from laion_zarr import _repr, _select
 from laion_zarr._brain_space import BrainSpace
-from laion_zarr._layout import subject_id
 from laion_zarr._lazy import SubjectHandle
 from laion_zarr._regions import Regions
+from laion_zarr._release import subject_id
 from laion_zarr._repeats import image_betas
 from laion_zarr._schema import DEFAULT_MASK, TRIAL, VOXEL
 from laion_zarr._store import StoreLike, location

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 import laion_zarr
-from laion_zarr import _bucket, _fetch, _layout, _license, _terminal, convert, load_subject
+from laion_zarr import _bucket, _fetch, _license, _release, _terminal, convert, load_subject
 from laion_zarr import download as module
 from laion_zarr._fetch import DownloadError, fetch
 from laion_zarr._mirror import RECORD, Item
@@ -714,7 +714,7 @@ def test_download_that_is_interrupted_is_gone_on_with(tmp_path, number):
     ],
 )
 def test_keys_are_taken_apart(key, entities, suffix, extension):
-    assert _layout.parse_key(key) == _layout.KeyName(entities, suffix, extension)
+    assert _release.parse_key(key) == _release.KeyName(entities, suffix, extension)
 
 
 @pytest.mark.parametrize(
@@ -730,7 +730,7 @@ def test_keys_are_taken_apart(key, entities, suffix, extension):
     ],
 )
 def test_held_out_keys(key, published):
-    assert _layout.is_published(key) == published
+    assert _release.is_published(key) == published
 
 
 # -- downloaded, and straight from the bucket

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from laion_zarr import _layout as layout
+from laion_zarr import _release as release
 from laion_zarr import convert, load_stimuli, load_subject, load_subjects
 from laion_zarr.analysis import average_repeats, fit_encoding, noise_ceiling, score
 from laion_zarr.conversion.synthetic import write_dataset
@@ -29,9 +29,9 @@ def table_of(root, subject, sessions):
     """Betas of a subject by nibabel: a row per trial, labels as index, voxels in C order."""
     frames = []
     for session in sessions:
-        trials = pd.read_csv(root / layout.trials(subject, session), sep="\t")
-        volumes = nib.load(root / layout.betas(subject, session)).get_fdata(dtype=np.float32)
-        mask = nib.load(root / layout.anatomy(subject, "brain_mask", "1pt8")).get_fdata() != 0
+        trials = pd.read_csv(root / release.trials(subject, session), sep="\t")
+        volumes = nib.load(root / release.betas(subject, session)).get_fdata(dtype=np.float32)
+        mask = nib.load(root / release.anatomy(subject, "brain_mask", "1pt8")).get_fdata() != 0
         labels = trials.sort_values("beta_index")["label"].to_numpy()
         frames.append(pd.DataFrame(volumes[mask].T, index=labels))
     return pd.concat(frames)
@@ -71,10 +71,10 @@ def uneven(bids_root, tmp_path_factory):
     """A mirror in which one subject saw an image less, and another one more often."""
     root = tmp_path_factory.mktemp("uneven")
     for subject in IDS:
-        for tree in (layout.GLM, layout.ANATOMY):
+        for tree in (release.GLM, release.ANATOMY):
             shutil.copytree(bids_root / tree / subject, root / tree / subject)
     for session in ("ses-01", "ses-02"):
-        path = root / layout.trials("sub-03", session)
+        path = root / release.trials("sub-03", session)
         table = pd.read_csv(path, sep="\t")
         often, rare, gone, _ = sorted({x for x in table["label"] if x.startswith("shared_")})
         table.loc[table.index[table["label"] == often][:2], "label"] = rare
@@ -165,8 +165,8 @@ def test_what_cannot_be_had(group, store, bids_root, tmp_path):
 
 def test_nothing_in_common(bids_root, tmp_path):
     for subject in IDS:  # of one, the shared trials alone are renamed
-        path = tmp_path / layout.trials(subject, "ses-01")
-        shutil.copytree((bids_root / layout.trials(subject, "ses-01")).parent, path.parent)
+        path = tmp_path / release.trials(subject, "ses-01")
+        shutil.copytree((bids_root / release.trials(subject, "ses-01")).parent, path.parent)
         table = pd.read_csv(path, sep="\t")
         if subject == "sub-03":
             table["label"] = table["label"].str.replace("shared_", "shared_other_")

@@ -16,7 +16,7 @@ import s3_proxy
 import xarray as xr
 from zarr.storage import LocalStore, WrapperStore
 
-from laion_zarr import _layout as layout
+from laion_zarr import _release as release
 from laion_zarr import _retry, convert, load_stimuli, load_subject, verify
 from laion_zarr._store import open_store
 from laion_zarr.conversion import remote
@@ -37,8 +37,8 @@ BUCKET, SUB = "s3://laion-fmri", "sub-03"
 MINE = "s3://mine/a store.zarr"
 KEYS = {"key": "test", "secret": "test"}
 SIGNED = ["--storage-option", "key=test", "--storage-option", "secret=test"]
-BETAS = str(layout.betas(SUB, "ses-01"))
-CLIP = str(layout.embeddings("CLIP"))
+BETAS = str(release.betas(SUB, "ses-01"))
+CLIP = str(release.embeddings("CLIP"))
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def mirror(bucket_root, tmp_path_factory):
     """What the bucket has: all but the pictures."""
     root = tmp_path_factory.mktemp("public") / "mirror"
     shutil.copytree(bucket_root, root, copy_function=os.link)
-    (root / layout.STIMULUS_IMAGES).unlink()
+    (root / release.STIMULUS_IMAGES).unlink()
     return root
 
 
@@ -178,8 +178,8 @@ def test_each_betas_object_is_read_once(proxy, blocks, local, tmp_path):
     convert(BUCKET, tmp_path / "s.zarr", SUB, n_workers=1, progress=False)
     assert tree_of(tmp_path / "s.zarr") == tree_of(local)
     for session in ("ses-01", "ses-02"):
-        name = layout.betas(SUB, session).name
-        size = open_source(BUCKET).size(str(layout.betas(SUB, session)))
+        name = release.betas(SUB, session).name
+        size = open_source(BUCKET).size(str(release.betas(SUB, session)))
         assert 5 * 20_000 > size > 2000
         assert size < proxy.nbytes(f"GET .*{name}") <= size + 4000 + 8
         assert len(proxy.matching(f"GET .*{name}")) <= 3 + -(-size // 20_000)
@@ -192,7 +192,7 @@ def test_each_betas_object_is_read_once(proxy, blocks, local, tmp_path):
 
 
 def test_parts_and_sessions_say_what_is_listed(proxy, before, tmp_path):
-    held_out = str(layout.betas(SUB, "ses-31"))
+    held_out = str(release.betas(SUB, "ses-31"))
     before[1].put(held_out, b"not for the public")
     proxy.fault("ses-31.*/", status=403, times=99)
     report = convert(
@@ -248,7 +248,7 @@ def test_a_source_that_fails_for_a_moment(proxy, blocks, mirror, fault):
 def test_a_slow_source(proxy, mirror, monkeypatch):
     monkeypatch.setattr("laion_zarr._remote._TIMEOUT", 0.3)
     proxy.fault("GET .*trials.tsv", delay=1)
-    path = str(layout.trials(SUB, "ses-01"))
+    path = str(release.trials(SUB, "ses-01"))
     assert open_source(BUCKET).read(path) == (mirror / path).read_bytes()
     assert len(proxy.matching("GET .*trials.tsv")) == 2
 
@@ -268,7 +268,7 @@ def test_a_source_that_goes_on_failing(proxy, tmp_path, status, says):
 def test_an_object_that_changes(proxy, before, mirror):
     source = open_source(BUCKET)
     source.listing([SUB], stimuli=False)
-    path = str(layout.trials(SUB, "ses-01"))
+    path = str(release.trials(SUB, "ses-01"))
     identity = source.identity(path)
     source.check_unchanged({path: identity})
     before[1].put(path, (mirror / path).read_bytes()[::-1])

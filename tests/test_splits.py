@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from laion_zarr import _layout as layout
+from laion_zarr import _release as release
 from laion_zarr import convert, load_stimuli, load_subject, splits, verify
 from laion_zarr.conversion import add_splits
 from laion_zarr.conversion import splits as split_files
@@ -63,7 +63,7 @@ def every_image(tmp_path_factory):
     table = pd.DataFrame({"image_name": names.keys(), "participant": names.values()})
     table = table.assign(dataset="x", n_reps="4rep").sample(frac=1, random_state=7)
     table["unique_or_shared"] = table["image_name"].str.split("_").str[0]
-    table.to_csv(root / layout.STIMULUS_METADATA, index=False)
+    table.to_csv(root / release.STIMULUS_METADATA, index=False)
     convert(root, root / "all.zarr", parts="metadata", progress=False)
     return root / "all.zarr"
 
@@ -130,7 +130,7 @@ def test_one_image_less_is_no_wrong_split(every_image, tmp_path):
     stim = load_stimuli(every_image)
     (tmp_path / "stimuli").mkdir()
     for table in (stim.metadata.iloc[1:], stim.metadata.assign(participant="sub-01")):
-        table.to_csv(tmp_path / layout.STIMULUS_METADATA, index=False)
+        table.to_csv(tmp_path / release.STIMULUS_METADATA, index=False)
         convert(tmp_path, tmp_path / "s.zarr", parts="metadata", progress=False)
         for name in ("random_0", "ood"):
             with pytest.raises(NotConvertedError, match="splits add"):

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from laion_zarr import _layout as layout
+from laion_zarr import _release as release
 from laion_zarr.conversion import _experiment as experiment
 from laion_zarr.conversion import _pictures as pictures
 from laion_zarr.conversion.synthetic import SIZES, Size, write_dataset
@@ -31,7 +31,7 @@ def root(tmp_path_factory):
 
 @pytest.fixture(scope="module", params=SUBJECTS)
 def files(root, request):
-    return layout.subject_files(request.param, digests(root))
+    return release.subject_files(request.param, digests(root))
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def volume(root):
 @pytest.fixture(scope="module")
 def masks(files, volume):
     """The anatomical and the rsquare brain mask."""
-    anatomical = files.anatomy["brain_mask", layout.FUNCTIONAL_RES]
+    anatomical = files.anatomy["brain_mask", release.FUNCTIONAL_RES]
     return volume(anatomical) != 0, volume(files.r2mean) != 0
 
 
@@ -113,14 +113,14 @@ def test_layout_finds_everything(files):
     for session in files.sessions.values():
         assert session.betas
         assert session.trials
-        assert set(session.maps) == set(layout.SESSION_MAPS)
+        assert set(session.maps) == set(release.SESSION_MAPS)
     assert files.r2mean
     assert set(files.noise_ceilings) == {
         "Noiseceiling4rep",
         "Noiseceiling12rep",
         "NoiseceilingAllrep",
     }
-    assert len(files.anatomy) == 2 * len(layout.ANATOMY_KINDS)
+    assert len(files.anatomy) == 2 * len(release.ANATOMY_KINDS)
     assert all(roi.volume and len(roi.surfaces) == 4 for roi in files.rois.values())
 
 
@@ -128,7 +128,7 @@ def test_every_data_file_has_a_sidecar(root):
     names = set(digests(root))
     data = {name for name in names if re.search(r"(\.nii\.gz|\.tsv|\.func\.gii)$", name)}
     data.remove("participants.tsv")
-    assert {layout.sidecar(name) for name in data} <= names
+    assert {release.sidecar(name) for name in data} <= names
 
 
 def test_volumes_share_grid_and_orientation(root, files):
@@ -176,7 +176,7 @@ def test_refuses_what_it_does_not_have(tmp_path, arguments, error):
 def test_takes_a_size_of_your_own(tmp_path):
     size = Size((9, 11, 10), 20.0, (13,), 3, (10, 12, 11), 18.0, (2, 3))
     root = write_dataset(tmp_path, size)
-    found = layout.subject_files("sub-01", digests(root))
+    found = release.subject_files("sub-01", digests(root))
     betas = nib.load(root / found.sessions["ses-01"].betas)
     assert betas.shape == (9, 11, 10, 13)
     assert trials_of(root, found, "ses-01")["run"].unique().tolist() == [1, 2, 3]
@@ -214,20 +214,20 @@ def test_shared_images_are_everyones_and_unique_ones_are_not(root):
     names = digests(root)
     seen = {}
     for subject in SUBJECTS:
-        found = layout.subject_files(subject, names)
+        found = release.subject_files(subject, names)
         tables = [trials_of(root, found, session) for session in SIZE.sessions]
         seen[subject] = pd.concat(tables)["label"].tolist()
-    shared = [[name for name in seen[subject] if layout.is_shared(name)] for subject in SUBJECTS]
+    shared = [[name for name in seen[subject] if release.is_shared(name)] for subject in SUBJECTS]
     assert set(shared[0]) == set(shared[1])
     assert shared[0] != shared[1]
     for subject, suffix in {"sub-01": "_p01.jpg", "sub-03": "_p04.jpg"}.items():
-        unique = [name for name in seen[subject] if not layout.is_shared(name)]
+        unique = [name for name in seen[subject] if not release.is_shared(name)]
         assert unique
         assert all(name.endswith(suffix) for name in unique)
 
 
 def test_metadata_has_every_image_once(root, files):
-    metadata = pd.read_csv(root / layout.STIMULUS_METADATA, keep_default_na=False)
+    metadata = pd.read_csv(root / release.STIMULUS_METADATA, keep_default_na=False)
     assert list(metadata) == [
         *("image_name", "dataset", "participant"),
         *("unique_or_shared", "n_reps", "aesthetic_score"),
@@ -237,7 +237,7 @@ def test_metadata_has_every_image_once(root, files):
     assert not names.is_monotonic_increasing
     for session in SIZE.sessions:
         assert set(trials_of(root, files, session)["label"]) <= set(names)
-    assert set(metadata["participant"]) == {"all", *layout.SUBJECTS}
+    assert set(metadata["participant"]) == {"all", *release.SUBJECTS}
     assert (metadata["unique_or_shared"] == names.str.split("_").str[0]).all()
     assert (metadata["n_reps"] == np.where(names.str.contains("12rep"), "12rep", "4rep")).all()
     assert {"LAION", "NSD", "OOD"} <= set(metadata["dataset"])
@@ -248,13 +248,13 @@ def test_metadata_has_every_image_once(root, files):
 
 @pytest.fixture(scope="module")
 def names(root):
-    return pd.read_csv(root / layout.STIMULUS_METADATA)["image_name"].tolist()
+    return pd.read_csv(root / release.STIMULUS_METADATA)["image_name"].tolist()
 
 
 @pytest.fixture(scope="module")
 def shown(root, names):
     """Pictures as files hold them, by name."""
-    with h5py.File(root / layout.STIMULUS_IMAGES) as file:
+    with h5py.File(root / release.STIMULUS_IMAGES) as file:
         return {
             name: Image.open(io.BytesIO(data.tobytes()))
             for name, data in zip(names, file["images"][:], strict=True)
@@ -262,7 +262,7 @@ def shown(root, names):
 
 
 def test_images_are_bytes_of_files(root, names):
-    with h5py.File(root / layout.STIMULUS_IMAGES) as file:
+    with h5py.File(root / release.STIMULUS_IMAGES) as file:
         assert list(file) == ["images"]
         assert file["images"].shape == (len(names),)
         assert h5py.check_vlen_dtype(file["images"].dtype) == np.uint8
@@ -311,7 +311,7 @@ def test_a_picture_shows_the_content_that_regions_respond_to(label):
 
 @pytest.mark.parametrize("model", MODELS)
 def test_embeddings(root, names, model):
-    with h5py.File(root / layout.embeddings(model)) as file:
+    with h5py.File(root / release.embeddings(model)) as file:
         assert set(file) == {"embedding", "image_ids", "valid"}
         assert file["embedding"].dtype == np.float16
         assert h5py.check_string_dtype(file["image_ids"].dtype).length is None
@@ -328,7 +328,7 @@ def test_embeddings(root, names, model):
 
 
 def test_models_share_the_order_and_nothing_else(root):
-    files = [h5py.File(root / layout.embeddings(model)) for model in MODELS]
+    files = [h5py.File(root / release.embeddings(model)) for model in MODELS]
     ids, values = ([file[key][:] for file in files] for key in ("image_ids", "embedding"))
     for file in files:
         file.close()
@@ -343,7 +343,7 @@ def many(tmp_path_factory):
     lengths = (64, 64, 64, 72)
     size = Size((11, 13, 12), 17.0, (480, 490), 2, (5, 6, 5), 40.0, (2, 2), 16, lengths)
     root = write_dataset(tmp_path_factory.mktemp("many"), size)
-    found = layout.subject_files("sub-01", digests(root))
+    found = release.subject_files("sub-01", digests(root))
     faces = [nib.load(root / roi.volume) for roi in found.rois.values() if roi.category == "face"]
     mask = np.any([image.get_fdata() > 0 for image in faces], axis=0)
     trials = pd.concat([trials_of(root, found, session) for session in size.sessions])
@@ -364,7 +364,7 @@ def held_out_correlation(features, target, ridge=3.0):
 @pytest.mark.parametrize("model", MODELS)
 def test_embeddings_predict_the_face_areas(many, model):
     root, responses = many
-    with h5py.File(root / layout.embeddings(model)) as file:
+    with h5py.File(root / release.embeddings(model)) as file:
         ids = file["image_ids"].asstr()[:]
         table = pd.DataFrame(file["embedding"][:].astype(float), index=ids)[file["valid"][:]]
     both = table.index.intersection(responses.index)
@@ -382,13 +382,13 @@ def test_pictures_of_faces_drive_the_face_areas(many):
 
 @pytest.fixture(scope="module")
 def table(root):
-    return pd.read_csv(root / layout.SEGMENTATION_TABLE)
+    return pd.read_csv(root / release.SEGMENTATION_TABLE)
 
 
 @pytest.fixture(scope="module")
 def segments(root, table):
     """Masks by row of the table."""
-    with h5py.File(root / layout.SEGMENTATIONS) as file:
+    with h5py.File(root / release.SEGMENTATIONS) as file:
         masks = file["masks"]
         assert masks.shape == (len(table), SIZE.picture, SIZE.picture)
         assert masks.chunks == (1, SIZE.picture, SIZE.picture)
@@ -404,7 +404,7 @@ def test_segmentations(table, segments, names):
     assert sorted(table["mask_row"]) == list(range(len(table)))
     assert not table["mask_row"].is_monotonic_increasing
     assert not table["image_name"].is_monotonic_increasing
-    assert set(table["image_name"]) == set(filter(layout.is_shared, names))
+    assert set(table["image_name"]) == set(filter(release.is_shared, names))
     assert table["mask_file"].is_unique
     located = table["localized"] == 1
     assert 0 < located.sum() < len(table)
@@ -451,7 +451,7 @@ def test_masks_are_where_the_picture_differs_from_its_background(table, segments
 
 @pytest.fixture(scope="module")
 def captions(root):
-    return pd.read_csv(root / layout.CAPTIONS, keep_default_na=False)
+    return pd.read_csv(root / release.CAPTIONS, keep_default_na=False)
 
 
 def test_captions(captions, names):
@@ -463,7 +463,7 @@ def test_captions(captions, names):
     assert not captions["image_name"].is_monotonic_increasing
     assert not captions.duplicated(["image_name", "caption_idx"]).any()
     human = captions["source"] == "human"
-    shared = captions["image_name"].map(layout.is_shared)
+    shared = captions["image_name"].map(release.is_shared)
     assert set(captions.loc[human & shared, "caption_idx"]) == {1, 2, 3, 4, 5}
     assert set(captions.loc[human & ~shared, "caption_idx"]) == {1, 2, 3}
     assert (human == (captions["participant_id"] != "")).all()
@@ -473,7 +473,7 @@ def test_captions(captions, names):
 def test_a_machine_captions_shared_images_in_distribution(captions, names):
     machine = captions[captions["source"] == "ai"]
     assert set(machine["caption_idx"]) == {0}
-    expected = [name for name in names if layout.is_shared(name) and "_OOD_" not in name]
+    expected = [name for name in names if release.is_shared(name) and "_OOD_" not in name]
     assert sorted(machine["image_name"]) == sorted(expected)
 
 
@@ -549,7 +549,7 @@ def test_rois(files, masks, rois):
 
 def test_subjects_have_different_rois(root):
     names = digests(root)
-    first, second = (set(layout.subject_files(subject, names).rois) for subject in SUBJECTS)
+    first, second = (set(release.subject_files(subject, names).rois) for subject in SUBJECTS)
     assert len(first) == 40
     assert {"AFP1", "SPL"} <= second - first
     assert "mfswords" in first - second
@@ -558,7 +558,7 @@ def test_subjects_have_different_rois(root):
 def test_surface_formats_agree(root, files):
     counts = {}
     for roi in files.rois.values():
-        for hemi, frequency in zip(layout.HEMIS, SIZE.sphere, strict=True):
+        for hemi, frequency in zip(release.HEMIS, SIZE.sphere, strict=True):
             data = nib.load(root / roi.surfaces[hemi, "func.gii"]).darrays[0].data
             assert data.dtype == np.float32
             assert set(np.unique(data)) == {0, 1}
@@ -574,15 +574,15 @@ def test_surface_formats_agree(root, files):
 
 def surfaces_of(root, subject, hemi):
     """Vertices (in FreeSurfer's mm) and faces, by name."""
-    names = (*layout.RECON_SURFACES, layout.RECON_SPHERE)
+    names = (*release.RECON_SURFACES, release.RECON_SPHERE)
     read = nib.freesurfer.read_geometry
-    return {name: read(root / layout.recon_surface(subject, hemi, name)) for name in names}
+    return {name: read(root / release.recon_surface(subject, hemi, name)) for name in names}
 
 
 @pytest.mark.parametrize(("hemi", "side"), [("L", -1), ("R", 1)])
 def test_recon_surfaces(root, files, hemi, side):
     surfaces = surfaces_of(root, files.subject, hemi)
-    frequency = SIZE.sphere[layout.HEMIS.index(hemi)]
+    frequency = SIZE.sphere[release.HEMIS.index(hemi)]
     (white, faces), (pial, _), (sphere, _) = surfaces.values()
     assert all(len(vertices) == 10 * frequency**2 + 2 for vertices, _ in surfaces.values())
     for vertices, its_faces in surfaces.values():
@@ -596,12 +596,12 @@ def test_recon_surfaces(root, files, hemi, side):
     assert (np.linalg.det(sphere[faces]) > 0).all()
     thickness = np.linalg.norm(pial - white, axis=1)
     assert 2.8 < thickness.min() <= np.median(thickness) < 4.5  # thicker where rays slant
-    c_ras = nib.load(root / layout.recon_volume(files.subject)).header["Pxyz_c"]
+    c_ras = nib.load(root / release.recon_volume(files.subject)).header["Pxyz_c"]
     assert (np.sign((white + c_ras)[:, 0]) == side).all()
 
 
 def test_recon_labels_are_on_its_surfaces(root, files):
-    for hemi in layout.HEMIS:
+    for hemi in release.HEMIS:
         (white, _), (pial, _), _ = surfaces_of(root, files.subject, hemi).values()
         text = (root / files.rois["EBA"].surfaces[hemi, "label"]).read_text().splitlines()[2:]
         for vertex, x, y, z, _ in (line.split() for line in text):
@@ -612,7 +612,7 @@ def test_recon_labels_are_on_its_surfaces(root, files):
 
 
 def test_recon_volume_shows_the_same_head(root, files):
-    orig = nib.load(root / layout.recon_volume(files.subject))
+    orig = nib.load(root / release.recon_volume(files.subject))
     t1w = nib.load(root / files.anatomy["t1w", None])
     assert nib.aff2axcodes(orig.affine) == ("L", "I", "A")
     assert (np.abs(orig.header["Pxyz_c"]) > 0.1).all()

@@ -21,7 +21,7 @@ import pytest
 from PIL import Image
 from zarr.storage import LocalStore
 
-from laion_zarr import _layout as layout
+from laion_zarr import _release as release
 from laion_zarr import _trial_rows, convert, load_subject
 from laion_zarr.errors import NotConvertedError, SourceError, StimuliNotDownloadedError
 
@@ -51,15 +51,15 @@ pytestmark = [
 
 def volumes(root, session):
     """(trial, x, y, z)."""
-    return np.moveaxis(nib.load(root / layout.betas(SUB, session)).get_fdata(dtype="f4"), -1, 0)
+    return np.moveaxis(nib.load(root / release.betas(SUB, session)).get_fdata(dtype="f4"), -1, 0)
 
 
 def voxels(root, roi=("face", "FFA1")):
     """Voxels of a region in the brain mask, bool over the grid."""
-    brain = nib.load(root / layout.anatomy(SUB, "brain_mask", layout.FUNCTIONAL_RES))
+    brain = nib.load(root / release.anatomy(SUB, "brain_mask", release.FUNCTIONAL_RES))
     inside = np.asarray(brain.dataobj) != 0
     if roi is not None:
-        inside &= np.asarray(nib.load(root / layout.roi_volume(SUB, *roi)).dataobj) != 0
+        inside &= np.asarray(nib.load(root / release.roi_volume(SUB, *roi)).dataobj) != 0
     return inside
 
 
@@ -72,7 +72,7 @@ class Answers:
     """What each trial should hold."""
 
     def __init__(self, root, sessions=SESSIONS):
-        tables = [rows_of(root / layout.trials(SUB, session), "\t") for session in sessions]
+        tables = [rows_of(root / release.trials(SUB, session), "\t") for session in sessions]
         # The rows of a table come in any order; volumes are numbered.
         tables = [sorted(table, key=lambda row: int(row["beta_index"])) for table in tables]
         self.names = [row["label"] for table in tables for row in table]
@@ -81,15 +81,15 @@ class Answers:
         region = voxels(root)
         self.betas = np.concatenate([volumes(root, session)[:, region] for session in sessions])
         self._root = root
-        listed = rows_of(root / layout.STIMULUS_METADATA)
+        listed = rows_of(root / release.STIMULUS_METADATA)
         self._row = {row["image_name"]: n for n, row in enumerate(listed)}
-        captions = [row for row in rows_of(root / layout.CAPTIONS) if row["source"] == "human"]
+        captions = [row for row in rows_of(root / release.CAPTIONS) if row["source"] == "human"]
         captions.sort(key=lambda row: -int(row["caption_idx"]))
         self._best = {row["image_name"]: row["caption"] for row in captions}
         self.captions = [self._best.get(name, "") for name in self.names]
 
     def picture(self, trial):
-        with h5py.File(self._root / layout.STIMULUS_IMAGES) as file:
+        with h5py.File(self._root / release.STIMULUS_IMAGES) as file:
             data = file["images"][self._row[self.names[trial]]].tobytes()
         rgba = np.asarray(Image.open(io.BytesIO(data)).convert("RGBA"), dtype="f8")
         opacity = rgba[..., 3:] / 255
@@ -97,7 +97,7 @@ class Answers:
         return np.moveaxis(shown, -1, 0) / np.float32(255)
 
     def embedding(self, model):
-        with h5py.File(self._root / layout.embeddings(model)) as file:
+        with h5py.File(self._root / release.embeddings(model)) as file:
             found = {}
             for name, row, valid in zip(
                 file["image_ids"].asstr()[:], file["embedding"], file["valid"], strict=True
@@ -439,22 +439,22 @@ def lean(bids_root, tmp_path_factory):
 def odd(lean, tmp_path_factory):
     """Its store, with a blank label in ses-02, a wide picture and one that is none in ses-01."""
     mirror = Path(shutil.copytree(lean, tmp_path_factory.mktemp("odd") / "d"))
-    table = mirror / layout.trials(SUB, "ses-02")
+    table = mirror / release.trials(SUB, "ses-02")
     (spoilt,) = (row for row in rows_of(table, "\t") if row["beta_index"] == "3")
     line = "\t".join(spoilt.values())
     assert line.endswith(spoilt["label"])
     text = table.read_text()
     assert text.count(line) == 1
     table.write_text(text.replace(line, line.removesuffix(spoilt["label"])))
-    names = [row["image_name"] for row in rows_of(mirror / layout.STIMULUS_METADATA)]
+    names = [row["image_name"] for row in rows_of(mirror / release.STIMULUS_METADATA)]
     shown = Answers(lean, SESSIONS[:1]).names
     wide, broken = shown[2], next(name for name in shown if name != shown[2])
     data = io.BytesIO()
     Image.new("RGB", (31, 17), "red").save(data, "JPEG")
-    with h5py.File(mirror / layout.STIMULUS_IMAGES, "r+") as file:
+    with h5py.File(mirror / release.STIMULUS_IMAGES, "r+") as file:
         file["images"][names.index(wide)] = np.frombuffer(data.getvalue(), "u1")
         file["images"][names.index(broken)] = np.frombuffer(b"not a picture", "u1")
-    table = mirror / layout.CAPTIONS
+    table = mirror / release.CAPTIONS
     rows = [row for row in rows_of(table) if row["image_name"] != wide]
     rows.append(rows[0] | {"image_name": wide, "caption_idx": 0, "source": "ai"})
     rows[-1]["caption"] = "By a model."

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from laion_zarr import _layout, subject
+from laion_zarr import _release, subject
 from laion_zarr._schema import DEFAULT_MASK
 from laion_zarr._store import StoreLike
 from laion_zarr.compat._convert import KeyedView, NumpyView, as_numpy, store_in
@@ -22,7 +22,7 @@ __all__ = ["Subject", "load_subject", "resolve_subject_id"]
 
 def resolve_subject_id(subject: str) -> str:
     """``"01"`` or ``"sub-01"`` -> ``"sub-01"``; `SubjectNotFoundError` if it is no subject id."""
-    return _layout.subject_id(subject)
+    return _release.subject_id(subject)
 
 
 class SubjectImages(KeyedView):
