@@ -37,8 +37,8 @@ from zarr.storage import LocalStore
 
 from laion_zarr import _release as release
 from laion_zarr import load_subject
-from laion_zarr._schema import CHUNK_VOXELS
 from laion_zarr.conversion.synthetic import write_dataset
+from laion_zarr.store.schema import CHUNK_VOXELS
 
 SUBJECT, SESSION = "sub-01", "ses-01"
 LARGE_ROI = "laiongeneral"

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from laion_zarr import _schema as schema
-from laion_zarr._store import Part, StoredParts, open_store
 from laion_zarr.conversion import pipeline
 from laion_zarr.conversion import subject as recipe
 from laion_zarr.conversion.write import Catalogue, PartWriter, finish_root, groups_in
+from laion_zarr.store import schema
+from laion_zarr.store.parts import Part, StoredParts, open_store
 
 FIRST = "ses-01"
 OWN = ("session/zarr.json", "session/c/0", "image_name/zarr.json", "image_name/c/0")

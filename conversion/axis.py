@@ -9,14 +9,14 @@ import numpy as np
 from zarr.abc.store import Store
 
 from laion_zarr import _release as release
-from laion_zarr import _schema as schema
 from laion_zarr._release import SubjectFiles
-from laion_zarr._store import Part, StoredParts
 from laion_zarr.conversion import subject as recipe
 from laion_zarr.conversion.options import PROBLEMS, Options
 from laion_zarr.conversion.sources import Source
 from laion_zarr.conversion.subject import Sources, VoxelAxis
 from laion_zarr.errors import DataNotDownloadedError, StoreError
+from laion_zarr.store import schema
+from laion_zarr.store.parts import Part, StoredParts
 
 
 def identities(source: Source, names: frozenset[str], paths: Iterable[str]) -> Sources:

@@ -20,10 +20,10 @@ from tqdm.auto import tqdm
 from zarr.abc.store import Store
 from zarr.core.sync import sync
 
-from laion_zarr import _codec
-from laion_zarr._schema import MANIFEST, STAGING, ArraySpec, chunk_table
-from laion_zarr._store import Part, check, damaged, fetch, location, parse_manifest
 from laion_zarr.errors import StoreError
+from laion_zarr.store import codec
+from laion_zarr.store.parts import Part, check, damaged, fetch, location, parse_manifest
+from laion_zarr.store.schema import MANIFEST, STAGING, ArraySpec, chunk_table
 
 # Files fetched together: many small ones, or one large.
 _FILES_AT_ONCE = 16
@@ -179,7 +179,7 @@ class Check:
             key = f"{path}/{spec.name}/c/{shard // per_shard}{below}"
             data = fetch(self.store, [key])[0] or b""
             for offset, size, crc in table[shard : shard + per_shard].tolist():
-                if _codec.crc32c(data[offset : offset + size - _codec.CRC_BYTES]) != crc:
+                if codec.crc32c(data[offset : offset + size - codec.CRC_BYTES]) != crc:
                     self.problem(f"{location(self.store, key)}: a chunk is not as listed.")
                     break
 

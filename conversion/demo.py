@@ -12,8 +12,6 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from laion_zarr._schema import ALL_SESSIONS_NC, ANATOMY_PART, DEFAULT_STORE, TRIAL, VOXEL
-from laion_zarr._store import StoredParts, open_store
 from laion_zarr.conversion._experiment import SIZES
 from laion_zarr.conversion._split_files import write_splits
 from laion_zarr.conversion.pipeline import convert
@@ -21,6 +19,8 @@ from laion_zarr.conversion.splits import add_splits
 from laion_zarr.conversion.synthetic import write_dataset
 from laion_zarr.errors import NotConvertedError
 from laion_zarr.splits import load_split
+from laion_zarr.store.parts import StoredParts, open_store
+from laion_zarr.store.schema import ALL_SESSIONS_NC, ANATOMY_PART, DEFAULT_STORE, TRIAL, VOXEL
 from laion_zarr.subject import Subject, load_subject
 
 SUBJECT = "sub-01"

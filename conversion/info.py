@@ -7,12 +7,12 @@ from typing import Any
 
 from laion_zarr import _release as release
 from laion_zarr import config
-from laion_zarr._schema import STIMULUS_PARTS, TRIALS_PART, VOXELS_PART, is_session_part
-from laion_zarr._store import StoredParts, StoreLike, location, open_store
 from laion_zarr.conversion.sources import open_source
 from laion_zarr.conversion.stimulus_run import files_of
 from laion_zarr.conversion.write import groups_in, lost_manifests
 from laion_zarr.errors import DataDirNotSetError, LaionZarrError, StoreError
+from laion_zarr.store.parts import StoredParts, StoreLike, location, open_store
+from laion_zarr.store.schema import STIMULUS_PARTS, TRIALS_PART, VOXELS_PART, is_session_part
 
 
 def describe(

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from laion_zarr import _codec
-from laion_zarr._schema import ROOT_ATTRIBUTE, SCHEMA_VERSION, ArraySpec, Chunking
+from laion_zarr.store import codec
+from laion_zarr.store.schema import ROOT_ATTRIBUTE, SCHEMA_VERSION, ArraySpec, Chunking
 
 _CRC32C = {"name": "crc32c"}
 
@@ -67,13 +67,13 @@ def _sharding(
     blosc = {
         "typesize": np.dtype(dtype).itemsize,
         "cname": "lz4",
-        "clevel": _codec.BLOSC_LEVEL,
+        "clevel": codec.BLOSC_LEVEL,
         "shuffle": "bitshuffle",
         "blocksize": 0,
     }
     packed = {
         "lz4": [{"name": "blosc", "configuration": blosc}],
-        "zstd": [_zstd(_codec.ZSTD_LEVEL)],
+        "zstd": [_zstd(codec.ZSTD_LEVEL)],
     }
     index = {"name": "bytes", "configuration": {"endian": "little"}}
     return {

@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 from zarr.abc.store import Store
 
-from laion_zarr import _schema as schema
 from laion_zarr._release import FUNCTIONAL_RES, RoiFiles, SubjectFiles, sidecar
-from laion_zarr._schema import ArraySpec
-from laion_zarr._store import Part, StoredParts
 from laion_zarr.conversion.options import PROBLEMS
 from laion_zarr.conversion.sources import Grid, Source, damaged
 from laion_zarr.conversion.subject import Sources, VoxelAxis, attributes_of, sources_of
 from laion_zarr.conversion.write import PartWriter
+from laion_zarr.store import schema
+from laion_zarr.store.parts import Part, StoredParts
+from laion_zarr.store.schema import ArraySpec
 
 
 @dataclass(frozen=True)

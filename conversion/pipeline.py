@@ -16,9 +16,7 @@ from zarr.abc.store import Store
 from zarr.storage import LocalStore
 
 from laion_zarr import _release as release
-from laion_zarr import _schema as schema
 from laion_zarr import config
-from laion_zarr._store import Part, StoredParts, StoreLike, location, open_store
 from laion_zarr.conversion import subject as recipe
 from laion_zarr.conversion.cluster import Cluster
 from laion_zarr.conversion.options import PROBLEMS, Options, Report, check_options
@@ -43,6 +41,8 @@ from laion_zarr.errors import (
     StoreError,
     StoreVersionError,
 )
+from laion_zarr.store import schema
+from laion_zarr.store.parts import Part, StoredParts, StoreLike, location, open_store
 
 log = logging.getLogger("laion_zarr")
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from laion_zarr._schema import MASKS, SLAB_VOXELS, STIMULUS_PARTS
+from laion_zarr.store.schema import MASKS, SLAB_VOXELS, STIMULUS_PARTS
 
 PARTS = ("betas", "anatomy", "surfaces", *STIMULUS_PARTS)
 MASK_CHOICES = (*MASKS, "both")

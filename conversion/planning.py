@@ -14,9 +14,7 @@ from zarr.abc.store import Store
 from zarr.storage import FsspecStore, LocalStore
 
 from laion_zarr import _release as release
-from laion_zarr import _schema as schema
 from laion_zarr._release import SubjectFiles
-from laion_zarr._store import StoreLike, damaged, fetch
 from laion_zarr.conversion import pieces
 from laion_zarr.conversion.axis import AxisPlanner, identities, look_ahead, unchanged
 from laion_zarr.conversion.cluster import Cluster
@@ -28,6 +26,8 @@ from laion_zarr.conversion.sources import Source
 from laion_zarr.conversion.subject import Sources, VoxelAxis
 from laion_zarr.conversion.write import Catalogue, lost_manifests
 from laion_zarr.errors import DataNotDownloadedError, StoreError
+from laion_zarr.store import schema
+from laion_zarr.store.parts import StoreLike, damaged, fetch
 
 # Measured: betas shrink to 0.90-0.95 of their raw size; the rest is small beside them.
 _PACKED = 0.95

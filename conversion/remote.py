@@ -21,8 +21,8 @@ import fsspec
 from isal import isal_zlib
 
 from laion_zarr import _release as release
-from laion_zarr._remote import explain, options, retrying, without_retries
 from laion_zarr.errors import DataNotDownloadedError, LaionZarrError, SourceError
+from laion_zarr.store.remote import explain, options, retrying, without_retries
 
 T = TypeVar("T")
 

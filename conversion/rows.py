@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from laion_zarr import _codec
-from laion_zarr._schema import ArraySpec, chunk_table
 from laion_zarr.conversion.write import PartWriter
+from laion_zarr.store import codec
+from laion_zarr.store.schema import ArraySpec, chunk_table
 
 
 class RowWriter:
@@ -58,13 +58,13 @@ class RowWriter:
 
     def _end_chunk(self) -> None:
         self._chunk[self._filled :] = self._fill
-        self._chunks.append(_codec.encode_chunk(self._chunk, self._chunking.packing))
+        self._chunks.append(codec.encode_chunk(self._chunk, self._chunking.packing))
         self._filled = 0
         if len(self._chunks) == self._chunking.per_shard:
             self._end_shard()
 
     def _end_shard(self) -> None:
-        shard, table = _codec.join_shard(self._chunks, self._chunking.per_shard)
+        shard, table = codec.join_shard(self._chunks, self._chunking.per_shard)
         below = "/0" * (self._chunk.ndim - 1)
         self._writer.put(f"{self._spec.name}/c/{len(self._tables)}{below}", shard)
         self._tables.append(table)

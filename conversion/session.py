@@ -20,8 +20,13 @@ import numpy as np
 import pandas as pd
 from zarr.storage import LocalStore
 
-from laion_zarr import _codec
-from laion_zarr._schema import (
+from laion_zarr.conversion.plan import COLLECTED_TRIALS, VOLUMES_AHEAD
+from laion_zarr.conversion.sources import Grid, Identity, Source, Volume, damaged
+from laion_zarr.conversion.write import PartWriter
+from laion_zarr.errors import StoreError
+from laion_zarr.store import codec
+from laion_zarr.store.parts import Part, StoreLike, open_store
+from laion_zarr.store.schema import (
     BETAS,
     CHUNK_VOXELS,
     COORDINATES,
@@ -34,11 +39,6 @@ from laion_zarr._schema import (
     chunk_table,
     trial_columns,
 )
-from laion_zarr._store import Part, StoreLike, open_store
-from laion_zarr.conversion.plan import COLLECTED_TRIALS, VOLUMES_AHEAD
-from laion_zarr.conversion.sources import Grid, Identity, Source, Volume, damaged
-from laion_zarr.conversion.write import PartWriter
-from laion_zarr.errors import StoreError
 
 # Measured: a third thread gains nothing; by now the inflating thread has ended.
 _ENCODERS = 2
@@ -337,7 +337,7 @@ def _write_betas(
 
 def _write_shard(writer: PartWriter, number: int, chunks: list[bytes]) -> np.ndarray:
     """Write one slab's chunks as a shard -> their table."""
-    shard, table = _codec.join_shard(chunks, SLAB_VOXELS // CHUNK_VOXELS)
+    shard, table = codec.join_shard(chunks, SLAB_VOXELS // CHUNK_VOXELS)
     chunks.clear()
     writer.put(f"{BETAS.name}/c/{number}/0", shard)
     return table
@@ -352,7 +352,7 @@ def _encode_chunk(rows: np.ndarray, start: int) -> bytes:
     for trial in range(0, len(rows), _TILE_TRIALS):
         piece = slice(trial, trial + _TILE_TRIALS)
         chunk[: values.shape[1], piece] = values[piece].T
-    return _codec.encode_chunk(chunk, "lz4")
+    return codec.encode_chunk(chunk, "lz4")
 
 
 def _write_labels(

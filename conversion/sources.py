@@ -27,9 +27,9 @@ from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 
 from laion_zarr import _release as release
-from laion_zarr._remote import is_remote
 from laion_zarr.conversion.remote import Remote, content_crc32
 from laion_zarr.errors import DataNotDownloadedError, SourceError
+from laion_zarr.store.remote import is_remote
 
 # deflate packs no better than 1032:1, so a header that claims more is damaged.
 _MOST_PACKED = 1100

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from laion_zarr._schema import MEMBERSHIP_PART, SPLIT_ARRAYS, SPLITS_GROUP
-from laion_zarr._store import location
 from laion_zarr.conversion.checks import Check
+from laion_zarr.store.parts import location
+from laion_zarr.store.schema import MEMBERSHIP_PART, SPLIT_ARRAYS, SPLITS_GROUP
 
 _PATH = f"{SPLITS_GROUP}/{MEMBERSHIP_PART}"
 

@@ -14,10 +14,8 @@ import fsspec
 import numpy as np
 from zarr.abc.store import Store
 
-from laion_zarr import _codec, config
-from laion_zarr._schema import MEMBERSHIP_PART, SPLIT_ARRAYS, SPLITS_GROUP
+from laion_zarr import config
 from laion_zarr._split_rules import NAMES, POOLS, Split, SplitVariant, check_name, check_pool
-from laion_zarr._store import Part, StoredParts, StoreLike, fetch, open_store, parse_root
 from laion_zarr.conversion.sources import damaged
 from laion_zarr.conversion.write import (
     Catalogue,
@@ -29,6 +27,9 @@ from laion_zarr.conversion.write import (
 )
 from laion_zarr.errors import DataNotDownloadedError, SourceError, StoreError
 from laion_zarr.splits import StoredSplits
+from laion_zarr.store import codec
+from laion_zarr.store.parts import Part, StoredParts, StoreLike, fetch, open_store, parse_root
+from laion_zarr.store.schema import MEMBERSHIP_PART, SPLIT_ARRAYS, SPLITS_GROUP
 
 # Where the makers of the dataset publish them: repository, commit, folder.
 _REPOSITORY, _COMMIT = "ViCCo-Group/LAION-fMRI", "eee8400aa3214f310b840397f9f043b9c2da79b0"
@@ -112,7 +113,7 @@ def add_splits(
     report.published = [n for n in report.added if known.get(n) == _sha256(found[n])]
     opened = open_store(place, storage_options, read_only=False)
     with locked(opened):
-        report.stored = _store(opened, splits, {n: _codec.crc32(d) for n, d in found.items()})
+        report.stored = _store(opened, splits, {n: codec.crc32(d) for n, d in found.items()})
     return report
 
 

@@ -8,17 +8,16 @@ import numpy as np
 import pandas as pd
 from zarr.abc.store import Store
 
-from laion_zarr import _codec
-from laion_zarr import _schema as schema
 from laion_zarr._image_files import open_picture
-from laion_zarr._schema import ArraySpec
-from laion_zarr._store import Part
 from laion_zarr.conversion.hdf5 import open_hdf5
 from laion_zarr.conversion.rows import RowWriter
 from laion_zarr.conversion.session import column_spec
 from laion_zarr.conversion.sources import Identity, Source, damaged
 from laion_zarr.conversion.subject import Sources, attributes_of
 from laion_zarr.conversion.write import PartWriter
+from laion_zarr.store import codec, schema
+from laion_zarr.store.parts import Part
+from laion_zarr.store.schema import ArraySpec
 
 Progress = Callable[[int], object]
 NAMES = schema.IMAGE_NAME.name  # among a part's sources: the image names that its rows follow
@@ -27,7 +26,7 @@ _WRITTEN_AT_ONCE = 512  # embeddings
 
 def identity_of_names(names: Sequence[str]) -> Identity:
     """What tells one list of image names from another."""
-    return {"rows": len(names), "crc32": _codec.crc32("\0".join(names).encode())}
+    return {"rows": len(names), "crc32": codec.crc32("\0".join(names).encode())}
 
 
 def _write_columns(
@@ -155,7 +154,7 @@ def write_images(
         data = RowWriter(writer, schema.PICTURE_BYTES, (), attributes_of(source, file, ids))
         for picture in pictures:
             data.add(np.frombuffer(picture, np.uint8))
-            columns.append((len(picture), _codec.crc32(picture), *_size(picture)))
+            columns.append((len(picture), codec.crc32(picture), *_size(picture)))
             progress(len(picture))
         data.finish()
     source.check_unchanged({file: ids[file]})

@@ -14,7 +14,9 @@ from typing import Any
 import h5py
 import numpy as np
 
-from laion_zarr._schema import (
+from laion_zarr.conversion.checks import Check, read_text_table
+from laion_zarr.store.parts import Part, location
+from laion_zarr.store.schema import (
     CAPTIONS_PART,
     EMBEDDING,
     EMBEDDINGS_PART,
@@ -25,8 +27,6 @@ from laion_zarr._schema import (
     STIMULI_GROUP,
     stimulus_columns,
 )
-from laion_zarr._store import Part, location
-from laion_zarr.conversion.checks import Check, read_text_table
 
 _PICTURES_AT_ONCE = 64
 _MASKS_AT_ONCE = 64

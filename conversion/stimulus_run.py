@@ -12,17 +12,6 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from laion_zarr import _release as release
-from laion_zarr import _schema as schema
-from laion_zarr._schema import (
-    CAPTIONS_PART,
-    EMBEDDINGS_PART,
-    IMAGES_PART,
-    METADATA_PART,
-    SEGMENTATIONS_PART,
-    STIMULI_GROUP,
-    STIMULUS_PARTS,
-)
-from laion_zarr._store import Part, StoredParts, damaged
 from laion_zarr.conversion import stimuli as recipe
 from laion_zarr.conversion.axis import unchanged
 from laion_zarr.conversion.options import PROBLEMS
@@ -31,6 +20,17 @@ from laion_zarr.conversion.stimuli import Progress
 from laion_zarr.conversion.subject import Sources
 from laion_zarr.conversion.write import Catalogue, lost_manifests
 from laion_zarr.errors import DataNotDownloadedError, LaionZarrError, SourceError, StoreError
+from laion_zarr.store import schema
+from laion_zarr.store.parts import Part, StoredParts, damaged
+from laion_zarr.store.schema import (
+    CAPTIONS_PART,
+    EMBEDDINGS_PART,
+    IMAGES_PART,
+    METADATA_PART,
+    SEGMENTATIONS_PART,
+    STIMULI_GROUP,
+    STIMULUS_PARTS,
+)
 
 _METADATA = str(release.STIMULUS_METADATA)
 _FILES = {

@@ -10,15 +10,15 @@ import numpy as np
 import pandas as pd
 from zarr.abc.store import Store
 
-from laion_zarr import _schema as schema
 from laion_zarr._release import FUNCTIONAL_RES, SubjectFiles, is_shared
-from laion_zarr._schema import MASKS, NC, ROI, TRIAL, VOXEL
-from laion_zarr._store import Part, StoredParts
 from laion_zarr.conversion.plan import storage_order
 from laion_zarr.conversion.session import column_spec
 from laion_zarr.conversion.sources import MISSING, Grid, Identity, Source
 from laion_zarr.conversion.write import PartWriter
 from laion_zarr.errors import NotConvertedError, SourceError
+from laion_zarr.store import schema
+from laion_zarr.store.parts import Part, StoredParts
+from laion_zarr.store.schema import MASKS, NC, ROI, TRIAL, VOXEL
 
 Sources = dict[str, Identity]
 

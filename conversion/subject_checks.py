@@ -12,7 +12,9 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from laion_zarr._schema import (
+from laion_zarr.conversion.checks import Check, as_stored, read_text_table
+from laion_zarr.store.parts import Part, location
+from laion_zarr.store.schema import (
     ANATOMY_PART,
     BETAS,
     SURFACES_PART,
@@ -21,8 +23,6 @@ from laion_zarr._schema import (
     is_session_part,
     trial_columns,
 )
-from laion_zarr._store import Part, location
-from laion_zarr.conversion.checks import Check, as_stored, read_text_table
 
 _VOLUMES_AT_ONCE = 16
 

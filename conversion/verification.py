@@ -10,15 +10,15 @@ from typing import Any
 import zarr
 from zarr.abc.store import Store
 
-from laion_zarr import _schema as schema
 from laion_zarr import config
-from laion_zarr._schema import MANIFEST
-from laion_zarr._store import StoreLike, fetch, open_store, parse_manifest, parse_root
 from laion_zarr.conversion.checks import Check, VerifyReport
 from laion_zarr.conversion.split_checks import SplitChecks
 from laion_zarr.conversion.stimulus_checks import StimulusChecks
 from laion_zarr.conversion.subject_checks import SubjectChecks
 from laion_zarr.errors import DataNotDownloadedError, NotConvertedError, StoreError
+from laion_zarr.store import schema
+from laion_zarr.store.parts import StoreLike, fetch, open_store, parse_manifest, parse_root
+from laion_zarr.store.schema import MANIFEST
 
 
 def verify(

@@ -17,10 +17,10 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import partial
 from typing import IO
 
-from laion_zarr._store import Part
 from laion_zarr.conversion.options import PROBLEMS
 from laion_zarr.conversion.session import Progress, SessionTask, convert_session
 from laion_zarr.errors import LaionZarrError
+from laion_zarr.store.parts import Part
 
 _REPORT_EVERY = 32 << 20
 Outcome = Part | Exception

@@ -23,19 +23,10 @@ from zarr.abc.store import Store
 from zarr.core.sync import sync
 from zarr.storage import FsspecStore, LocalStore
 
-from laion_zarr import _codec
-from laion_zarr._remote import RemoteStore, explain
-from laion_zarr._schema import (
-    MANIFEST,
-    ROOT_ATTRIBUTE,
-    SCHEMA_VERSION,
-    SPLITS_GROUP,
-    STAGING,
-    STIMULI_GROUP,
-    ArraySpec,
-    groups_of_parts,
-)
-from laion_zarr._store import (
+from laion_zarr.conversion.metadata import array_metadata, consolidated, group_metadata
+from laion_zarr.errors import NotConvertedError, StoreError, StoreVersionError
+from laion_zarr.store import codec
+from laion_zarr.store.parts import (
     BUFFERS,
     Part,
     StoredParts,
@@ -46,8 +37,17 @@ from laion_zarr._store import (
     parse_manifest,
     parse_root,
 )
-from laion_zarr.conversion.metadata import array_metadata, consolidated, group_metadata
-from laion_zarr.errors import NotConvertedError, StoreError, StoreVersionError
+from laion_zarr.store.remote import RemoteStore, explain
+from laion_zarr.store.schema import (
+    MANIFEST,
+    ROOT_ATTRIBUTE,
+    SCHEMA_VERSION,
+    SPLITS_GROUP,
+    STAGING,
+    STIMULI_GROUP,
+    ArraySpec,
+    groups_of_parts,
+)
 
 log = logging.getLogger("laion_zarr")
 
@@ -114,7 +114,7 @@ class PartWriter:
     def put(self, key: str, data: bytes) -> None:
         """Write one object below the part's group."""
         put(self._store, f"{self.path}/{key}", data)
-        self.files[key] = (len(data), _codec.crc32(data))
+        self.files[key] = (len(data), codec.crc32(data))
 
     def group(self, attributes: Mapping[str, Any], node: str = "") -> None:
         """Write a group's metadata."""
@@ -145,7 +145,7 @@ class PartWriter:
         if values.size:
             name = f"{node}/{spec.name}".lstrip("/")
             chunk = "/".join(["c", *("0" for _ in spec.dims)])
-            self.put(f"{name}/{chunk}", _codec.encode_array(metadata, values))
+            self.put(f"{name}/{chunk}", codec.encode_array(metadata, values))
 
     def take_over(self, stored: StoredParts, part: Part, name: str) -> None:
         """Write an array as it is in a stored part."""
@@ -248,7 +248,7 @@ class Catalogue:
             "schema_version": SCHEMA_VERSION,
             "group": self.group,
             "files": {
-                key: [len(data), _codec.crc32(data)] for key, data in self._group_files().items()
+                key: [len(data), codec.crc32(data)] for key, data in self._group_files().items()
             },
             "parts": {name: part.to_json() for name, part in self.parts.items()},
         }
@@ -408,7 +408,7 @@ def finish_root(store: Store, groups: list[str]) -> None:
     root = {
         "schema_version": SCHEMA_VERSION,
         "groups": groups,
-        "files": {"zarr.json": [len(data), _codec.crc32(data)]},
+        "files": {"zarr.json": [len(data), codec.crc32(data)]},
     }
     put(store, MANIFEST, dump_manifest(root))
     put(store, "zarr.json", data)

@@ -20,9 +20,9 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 
 from laion_zarr import config
-from laion_zarr._retry import Transient, Unreachable, retrying
 from laion_zarr._terminal import ask, can_ask
 from laion_zarr.errors import AccessServiceError, TermsOutdatedError
+from laion_zarr.store.retry import Transient, Unreachable, retrying
 
 SERVICE = "https://laion-fmri.hebartlab.com"
 DATASET_VERSION = "v1"

@@ -8,8 +8,8 @@ import numpy as np
 
 from laion_zarr._lazy import SubjectHandle
 from laion_zarr._query import Query
-from laion_zarr._schema import VOXELS_PART
 from laion_zarr.errors import StoreError
+from laion_zarr.store.schema import VOXELS_PART
 
 _TRIES = 4
 

@@ -17,9 +17,9 @@ from laion_zarr._labels import of_one_subject
 from laion_zarr._optional import needs
 from laion_zarr._recon import Recon
 from laion_zarr._release import HEMIS
-from laion_zarr._schema import ANATOMY_PART, DEFAULT_MASK, GRID_DIMS, HEMI, MASKS, VOXEL
 from laion_zarr._select import labelled as as_labelled
 from laion_zarr.errors import DataDirNotSetError, DataNotDownloadedError
+from laion_zarr.store.schema import ANATOMY_PART, DEFAULT_MASK, GRID_DIMS, HEMI, MASKS, VOXEL
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -16,8 +16,8 @@ from botocore.exceptions import ConnectionError as NoConnection
 from fsspec.asyn import sync
 
 from laion_zarr import _release as release
-from laion_zarr._retry import Transient, Unreachable, retrying
 from laion_zarr.errors import LaionZarrError
+from laion_zarr.store.retry import Transient, Unreachable, retrying
 
 NAME = release.BUCKET.removeprefix("s3://")
 REGION = "us-west-2"

@@ -9,11 +9,11 @@ import numpy as np
 import xarray as xr
 from xarray.core import indexing
 
-from laion_zarr import _schema as schema
 from laion_zarr._lazy import LazyBetas, LazyMap, SubjectHandle, digest
-from laion_zarr._schema import NC, ROI, SESSION, TRIAL, TRIALS_PART, VOXEL, VOXELS_PART
 from laion_zarr._select import trial_blocks, voxel_blocks
 from laion_zarr._selected import SelectedBetas
+from laion_zarr.store import schema
+from laion_zarr.store.schema import NC, ROI, SESSION, TRIAL, TRIALS_PART, VOXEL, VOXELS_PART
 
 
 def voxel_positions(voxels: np.ndarray, shape: tuple[int, ...], affine: np.ndarray) -> xr.Dataset:

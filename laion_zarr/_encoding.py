@@ -14,7 +14,7 @@ from dask.highlevelgraph import HighLevelGraph
 
 from laion_zarr._labels import ordered, shared, whose
 from laion_zarr._optional import needs
-from laion_zarr._schema import FEATURE, IMAGE, VOXEL
+from laion_zarr.store.schema import FEATURE, IMAGE, VOXEL
 
 ALPHAS = tuple(np.logspace(0, 7, 15).tolist())
 # Of betas in float64, of which a fit holds some six: as many voxels as that allows, because each

@@ -20,8 +20,8 @@ from typing import Any, BinaryIO
 from tqdm import tqdm
 
 from laion_zarr._mirror import Item, Mirror, opened, partial_of, remove_stale
-from laion_zarr._retry import PAUSES, Transient, Unreachable, pause_before
 from laion_zarr.errors import DownloadError, LaionZarrError
+from laion_zarr.store.retry import PAUSES, Transient, Unreachable, pause_before
 
 _BLOCK = 1 << 20
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)

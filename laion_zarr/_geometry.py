@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from laion_zarr._labels import along, of_one_subject, ordered, with_labels
-from laion_zarr._schema import ROI, VOXEL
+from laion_zarr.store.schema import ROI, VOXEL
 
 # Of all images and some voxels, but no fewer voxels than images: each block becomes a matrix of
 # image × image, and is to be no smaller than that.

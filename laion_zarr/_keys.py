@@ -13,9 +13,9 @@ import pandas as pd
 import xarray as xr
 
 from laion_zarr._query import Query
-from laion_zarr._schema import IMAGE, TRIAL
 from laion_zarr._select import as_list
 from laion_zarr._stimulus_handle import StimuliHandle
+from laion_zarr.store.schema import IMAGE, TRIAL
 
 _SENT = ("_handle", "_query")
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from laion_zarr._schema import IMAGE, SUBJECT, TRIAL
+from laion_zarr.store.schema import IMAGE, SUBJECT, TRIAL
 
 
 def with_labels(values: Any, what: str) -> xr.DataArray:

@@ -12,9 +12,9 @@ import numpy as np
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
-from laion_zarr._chunks import ChunkedArray, gather_each
-from laion_zarr._handle import Handle
-from laion_zarr._schema import BETAS, CHUNK_VOXELS, VOXELS_PART, maps_part
+from laion_zarr.store.chunks import ChunkedArray, gather_each
+from laion_zarr.store.handle import Handle
+from laion_zarr.store.schema import BETAS, CHUNK_VOXELS, VOXELS_PART, maps_part
 
 # Side of the tiles of a transposition: 1024 cache lines read, 1024 floats written at a time.
 _TILE = 1024

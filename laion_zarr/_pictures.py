@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from laion_zarr import _codec
 from laion_zarr._image_files import MOST_PIXELS, open_picture
 from laion_zarr._lazy import LazyArray, digest
-from laion_zarr._schema import IMAGES_PART, PICTURE_BYTES
 from laion_zarr._stimulus_handle import StimuliHandle
-from laion_zarr._store import damaged, fetch_spans
 from laion_zarr.errors import SourceError
+from laion_zarr.store import codec
+from laion_zarr.store.parts import damaged, fetch_spans
+from laion_zarr.store.schema import IMAGES_PART, PICTURE_BYTES
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -26,7 +26,7 @@ _COLUMNS = ("start", "nbytes", "crc32", "height", "width")  # read together: one
 assert PICTURE_BYTES.chunking is not None
 _CHUNK = PICTURE_BYTES.chunking.rows
 _SHARD = _CHUNK * PICTURE_BYTES.chunking.per_shard
-_STORED_CHUNK = _CHUNK + _codec.CRC_BYTES
+_STORED_CHUNK = _CHUNK + codec.CRC_BYTES
 
 
 def _pieces(start: int, end: int) -> Iterator[tuple[int, int, int]]:
@@ -50,7 +50,7 @@ def _without_checksums(data: np.ndarray, first: int) -> bytes:
     left = _CHUNK - first % _STORED_CHUNK
     while position < len(data):
         found.append(data[position : position + left].tobytes())
-        position += left + _codec.CRC_BYTES
+        position += left + codec.CRC_BYTES
         left = _CHUNK
     return b"".join(found)
 
@@ -81,7 +81,7 @@ def read(handle: StimuliHandle, rows: np.ndarray | Sequence[int]) -> list[bytes]
         found[n].append(_without_checksums(data, first))
     whole = [b"".join(parts) for parts in found]
     for row, file in zip(rows, whole, strict=True):
-        if len(file) != int(nbytes[row]) or _codec.crc32(file) != int(crcs[row]):
+        if len(file) != int(nbytes[row]) or codec.crc32(file) != int(crcs[row]):
             shard = int(start[row]) // _SHARD
             name = handle.names(IMAGES_PART)[row]
             raise damaged(handle.stored.store, f"{path}/c/{shard}", f"has other bytes for {name}")

@@ -12,9 +12,9 @@ from laion_zarr import _select
 from laion_zarr._dataset import build_dataset, chunked, lazy_betas, owned
 from laion_zarr._lazy import SubjectHandle
 from laion_zarr._release import session_id
-from laion_zarr._schema import ALL_SESSIONS_NC, NC, SESSION, TRIAL, VOXEL, maps_part
 from laion_zarr._selected import SelectedBetas
 from laion_zarr.errors import NotConvertedError
+from laion_zarr.store.schema import ALL_SESSIONS_NC, NC, SESSION, TRIAL, VOXEL, maps_part
 
 
 class Query:

@@ -9,8 +9,8 @@ import xarray as xr
 
 from laion_zarr import _rois, _select
 from laion_zarr._base import SubjectBase
-from laion_zarr._schema import ANATOMY_PART, DEFAULT_MASK, GRID, VOXEL
 from laion_zarr.errors import NotConvertedError
+from laion_zarr.store.schema import ANATOMY_PART, DEFAULT_MASK, GRID, VOXEL
 
 
 class Regions(SubjectBase):

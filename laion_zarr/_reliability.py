@@ -14,9 +14,7 @@ from dask.delayed import delayed
 
 from laion_zarr._labels import ordered, whose
 from laion_zarr._repeats import groups_of, images_of, of_subject, with_all_rows, within_sessions
-from laion_zarr._schema import PERCENT, TRIAL, VOXEL
 from laion_zarr._selected import source_of
-from laion_zarr._store import Memory
 from laion_zarr._stream import (
     Finish,
     Repeats,
@@ -26,6 +24,8 @@ from laion_zarr._stream import (
     standardize,
     values_of,
 )
+from laion_zarr.store.parts import Memory
+from laion_zarr.store.schema import PERCENT, TRIAL, VOXEL
 
 
 def noise_ceiling(

@@ -7,7 +7,7 @@ from typing import Any
 
 import xarray as xr
 
-from laion_zarr._schema import MASKS, NC, ROI, SESSION, TRIAL, VOXEL
+from laion_zarr.store.schema import MASKS, NC, ROI, SESSION, TRIAL, VOXEL
 
 
 def _rois_by_category(dataset: xr.Dataset) -> dict[str, list[str]]:

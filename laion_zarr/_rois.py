@@ -10,9 +10,9 @@ import xarray as xr
 
 from laion_zarr import _select
 from laion_zarr._release import HEMIS, SURFACE_FORMATS
-from laion_zarr._schema import ROI, SURFACES_PART, surface_label, surface_mask
-from laion_zarr._store import StoredParts
 from laion_zarr.errors import NotConvertedError
+from laion_zarr.store.parts import StoredParts
+from laion_zarr.store.schema import ROI, SURFACES_PART, surface_label, surface_mask
 
 _FORMS = {
     "all": ("volume", *SURFACE_FORMATS),

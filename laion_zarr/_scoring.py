@@ -9,7 +9,7 @@ import xarray as xr
 
 from laion_zarr._labels import along, of_one_subject, ordered, shared
 from laion_zarr._reliability import correlation
-from laion_zarr._schema import FEATURE, IMAGE, VOXEL
+from laion_zarr.store.schema import FEATURE, IMAGE, VOXEL
 
 
 def predict(model: xr.Dataset, features: xr.DataArray) -> xr.DataArray:

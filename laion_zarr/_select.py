@@ -13,7 +13,8 @@ import pandas as pd
 import xarray as xr
 
 from laion_zarr._labels import of_one_subject
-from laion_zarr._schema import (
+from laion_zarr.errors import NotConvertedError
+from laion_zarr.store.schema import (
     CHUNK_VOXELS,
     DEFAULT_MASK,
     MASKS,
@@ -22,7 +23,6 @@ from laion_zarr._schema import (
     TRIAL,
     VOXEL,
 )
-from laion_zarr.errors import NotConvertedError
 
 # Beyond this many alternations between sessions, blocks by session would be crumbs.
 _MAX_RUNS_PER_SESSION = 4

@@ -8,9 +8,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from laion_zarr._chunks import ChunkedArray
-from laion_zarr._handle import Handle
-from laion_zarr._schema import (
+from laion_zarr.config import get_store
+from laion_zarr.errors import NotConvertedError, StimuliNotDownloadedError
+from laion_zarr.store.chunks import ChunkedArray
+from laion_zarr.store.handle import Handle
+from laion_zarr.store.parts import Part, StoreLike, location
+from laion_zarr.store.schema import (
     IMAGE_NAME,
     IMAGES_PART,
     METADATA_PART,
@@ -19,9 +22,6 @@ from laion_zarr._schema import (
     ArraySpec,
     embeddings_part,
 )
-from laion_zarr._store import Part, StoreLike, location
-from laion_zarr.config import get_store
-from laion_zarr.errors import NotConvertedError, StimuliNotDownloadedError
 
 
 class StimuliHandle(Handle):

@@ -13,8 +13,8 @@ from dask.base import normalize_token, tokenize
 from dask.highlevelgraph import HighLevelGraph
 
 from laion_zarr._lazy import LazyBetas, as_run, digest, transposed
-from laion_zarr._schema import CHUNK_VOXELS
-from laion_zarr._store import Memory
+from laion_zarr.store.parts import Memory
+from laion_zarr.store.schema import CHUNK_VOXELS
 
 # Of all trials of voxels that are read together, with one request for each session: four chunks of
 # 30 sessions. Twice of it is no faster and is memory, half of it is twice the requests.

@@ -10,20 +10,20 @@ import pandas as pd
 
 from laion_zarr._base import SubjectBase
 from laion_zarr._keys import TrialKeys
-from laion_zarr._schema import (
+from laion_zarr._stimulus_handle import StimuliHandle
+from laion_zarr.captions import ImageCaptions
+from laion_zarr.embeddings import SubjectEmbeddings
+from laion_zarr.errors import NotConvertedError, StimuliNotDownloadedError, StoreError
+from laion_zarr.images import SubjectImages
+from laion_zarr.segmentations import ImageSegmentations
+from laion_zarr.store.parts import Part, StoredParts, location
+from laion_zarr.store.schema import (
     DEFAULT_MASK,
     IMAGES_PART,
     METADATA_PART,
     STIMULI_GROUP,
     TRIALS_PART,
 )
-from laion_zarr._stimulus_handle import StimuliHandle
-from laion_zarr._store import Part, StoredParts, location
-from laion_zarr.captions import ImageCaptions
-from laion_zarr.embeddings import SubjectEmbeddings
-from laion_zarr.errors import NotConvertedError, StimuliNotDownloadedError, StoreError
-from laion_zarr.images import SubjectImages
-from laion_zarr.segmentations import ImageSegmentations
 
 if TYPE_CHECKING:
     from laion_zarr.torch_data import LaionFMRIDataset

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import platformdirs
 
-from laion_zarr._schema import DEFAULT_STORE
 from laion_zarr.errors import DataDirNotSetError, LaionZarrError
+from laion_zarr.store.schema import DEFAULT_STORE
 
 _HOW = (
     "Set it with 'laion-zarr config --data-dir DIR', "

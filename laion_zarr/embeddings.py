@@ -15,11 +15,11 @@ from xarray.core import indexing
 from laion_zarr._keys import ImageKeys, Keys, TrialKeys, is_one
 from laion_zarr._lazy import LazyArray, digest
 from laion_zarr._query import Query
-from laion_zarr._schema import EMBEDDING, FEATURE, embeddings_part
 from laion_zarr._select import as_list
 from laion_zarr._stimulus_handle import StimuliHandle
-from laion_zarr._store import StoreLike
 from laion_zarr.errors import StimuliNotDownloadedError
+from laion_zarr.store.parts import StoreLike
+from laion_zarr.store.schema import EMBEDDING, FEATURE, embeddings_part
 
 # Eight chunks: a single image then reads a megabyte at most.
 _IMAGES_PER_BLOCK = 512

@@ -48,8 +48,8 @@ class LaionZarrBackend(BackendEntrypoint):
         from laion_zarr._dataset import build_dataset
         from laion_zarr._lazy import SubjectHandle
         from laion_zarr._release import subject_id
-        from laion_zarr._schema import TRIAL, VOXEL
         from laion_zarr._select import trial_blocks, voxel_blocks
+        from laion_zarr.store.schema import TRIAL, VOXEL
 
         if group is None:
             raise ValueError("group= names the subject, such as group='sub-01'.")

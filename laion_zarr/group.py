@@ -11,13 +11,13 @@ import xarray as xr
 
 from laion_zarr import _repr
 from laion_zarr._release import is_shared, subject_id
-from laion_zarr._schema import DEFAULT_MASK, IMAGE
 from laion_zarr._select import as_list
-from laion_zarr._store import StoreLike, location, open_store, subjects_in
 from laion_zarr.analysis import average_repeats
 from laion_zarr.config import get_store
 from laion_zarr.errors import NotConvertedError
 from laion_zarr.stimuli import load_stimuli
+from laion_zarr.store.parts import StoreLike, location, open_store, subjects_in
+from laion_zarr.store.schema import DEFAULT_MASK, IMAGE
 from laion_zarr.subject import Subject, load_subject
 
 

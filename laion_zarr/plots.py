@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from laion_zarr import _recon
-from laion_zarr._schema import HEMI
+from laion_zarr.store.schema import HEMI
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

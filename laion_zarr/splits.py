@@ -17,7 +17,11 @@ import xarray as xr
 
 from laion_zarr import _split_rules as rules
 from laion_zarr._release import OOD_TYPES, ood_type
-from laion_zarr._schema import (
+from laion_zarr._split_rules import Split, SplitVariant
+from laion_zarr.config import get_store
+from laion_zarr.errors import NotConvertedError
+from laion_zarr.store.parts import StoredParts, StoreLike, fetch, location, open_store, parse_root
+from laion_zarr.store.schema import (
     IMAGE,
     IMAGE_NAME,
     MEMBERSHIP_PART,
@@ -26,10 +30,6 @@ from laion_zarr._schema import (
     SPLITS_GROUP,
     STIMULI_GROUP,
 )
-from laion_zarr._split_rules import Split, SplitVariant
-from laion_zarr._store import StoredParts, StoreLike, fetch, location, open_store, parse_root
-from laion_zarr.config import get_store
-from laion_zarr.errors import NotConvertedError
 
 __all__ = [
     "Split",

@@ -11,7 +11,13 @@ import xarray as xr
 
 from laion_zarr import _pictures, _repr
 from laion_zarr._keys import ImageKeys
-from laion_zarr._schema import (
+from laion_zarr._stimulus_handle import StimuliHandle
+from laion_zarr.captions import ImageCaptions
+from laion_zarr.embeddings import Embeddings
+from laion_zarr.images import Images
+from laion_zarr.segmentations import ImageSegmentations
+from laion_zarr.store.parts import StoreLike, location
+from laion_zarr.store.schema import (
     CAPTIONS_PART,
     FEATURE,
     IMAGE,
@@ -22,12 +28,6 @@ from laion_zarr._schema import (
     SEGMENTATIONS_PART,
     stimulus_columns,
 )
-from laion_zarr._stimulus_handle import StimuliHandle
-from laion_zarr._store import StoreLike, location
-from laion_zarr.captions import ImageCaptions
-from laion_zarr.embeddings import Embeddings
-from laion_zarr.images import Images
-from laion_zarr.segmentations import ImageSegmentations
 
 
 def load_stimuli(

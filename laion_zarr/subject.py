@@ -15,10 +15,10 @@ from laion_zarr._lazy import SubjectHandle
 from laion_zarr._regions import Regions
 from laion_zarr._release import subject_id
 from laion_zarr._repeats import image_betas
-from laion_zarr._schema import DEFAULT_MASK, TRIAL, VOXEL
-from laion_zarr._store import StoreLike, location
 from laion_zarr._subject_stimuli import SubjectStimuli
 from laion_zarr.config import get_store
+from laion_zarr.store.parts import StoreLike, location
+from laion_zarr.store.schema import DEFAULT_MASK, TRIAL, VOXEL
 
 
 def load_subject(

@@ -15,7 +15,7 @@ import xarray as xr
 
 from laion_zarr import _recon, _resample
 from laion_zarr._recon import Recon
-from laion_zarr._schema import GRID_DIMS, HEMI, MM, TRIAL, VERTEX, VOXEL
+from laion_zarr.store.schema import GRID_DIMS, HEMI, MM, TRIAL, VERTEX, VOXEL
 
 Grid = tuple[tuple[int, ...], np.ndarray]  # shape and affine
 

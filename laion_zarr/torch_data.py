@@ -19,11 +19,11 @@ from dask.system import CPU_COUNT
 
 from laion_zarr import _pictures, _trial_rows
 from laion_zarr._keys import TrialKeys
-from laion_zarr._schema import BETAS, DEFAULT_MASK, IMAGES_PART
 from laion_zarr._select import as_list
 from laion_zarr._stimulus_handle import StimuliHandle
 from laion_zarr._trial_rows import ScratchRows
 from laion_zarr.embeddings import Embeddings
+from laion_zarr.store.schema import BETAS, DEFAULT_MASK, IMAGES_PART
 
 if TYPE_CHECKING:
     from torch import Tensor

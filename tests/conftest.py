@@ -12,10 +12,11 @@ import pytest
 import s3_server
 from hypothesis import HealthCheck, Phase, settings
 
-from laion_zarr import _bucket, _retry, convert, load_subject
+from laion_zarr import _bucket, convert, load_subject
 from laion_zarr.conversion import add_splits
 from laion_zarr.conversion._split_files import write_splits
 from laion_zarr.conversion.synthetic import SIZES, write_dataset
+from laion_zarr.store import retry
 from laion_zarr.subject import Subject
 
 # -- campaigns: short as a rule, long by a flag, each ending in a count
@@ -182,7 +183,7 @@ def front(
     }.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("LAION_FMRI_REQUEST_ID", raising=False)
-    monkeypatch.setattr(_retry, "PAUSES", (0.0,) * len(_retry.PAUSES))
+    monkeypatch.setattr(retry, "PAUSES", (0.0,) * len(retry.PAUSES))
     _bucket.clear()
     servers.reset()
     yield servers

@@ -27,7 +27,6 @@ from PIL import EpsImagePlugin, Image, ImageFile
 import laion_zarr.conversion.hdf5 as hdf5_reader
 from laion_zarr import Captions, Segmentations, convert, load_embeddings, load_stimuli, load_subject
 from laion_zarr import verify as verify_store
-from laion_zarr._store import dump_manifest
 from laion_zarr.conversion.cli import main
 from laion_zarr.conversion.hdf5 import Hdf5
 from laion_zarr.conversion.options import check_options
@@ -39,6 +38,7 @@ from laion_zarr.errors import (
     StimuliNotDownloadedError,
     StoreError,
 )
+from laion_zarr.store.parts import dump_manifest
 
 SIDES = (10, 12)  # height, width of a picture
 NAMES = [

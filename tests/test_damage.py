@@ -22,9 +22,9 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.storage import MemoryStore
 
 from laion_zarr import Captions, Segmentations, convert, load_stimuli, load_subject, verify
-from laion_zarr._store import dump_manifest, location, open_store, parse_manifest
 from laion_zarr.conversion.cli import main
 from laion_zarr.errors import StoreError
+from laion_zarr.store.parts import dump_manifest, location, open_store, parse_manifest
 
 Damage = dict[str, bytes | None]  # key -> what is there instead; None: nothing
 DIRECTORY = b"<a directory>"  # is compared by identity

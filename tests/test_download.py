@@ -22,7 +22,6 @@ from laion_zarr import _bucket, _fetch, _license, _release, _terminal, convert, 
 from laion_zarr import download as module
 from laion_zarr._fetch import DownloadError, fetch
 from laion_zarr._mirror import RECORD, Item
-from laion_zarr._retry import Transient, Unreachable
 from laion_zarr.conversion.cli import main
 from laion_zarr.conversion.plan import PARTS
 from laion_zarr.download import (
@@ -38,6 +37,7 @@ from laion_zarr.errors import (
     LicenseNotAcceptedError,
     SubjectNotFoundError,
 )
+from laion_zarr.store.retry import Transient, Unreachable
 
 GLM = "derivatives/glmsingle-tedana"
 ANAT = "derivatives/anatomical/sub-01/ses-PrismaAnat/anat/sub-01_ses-PrismaAnat_space-T1w"

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from laion_zarr import _retry, convert
+from laion_zarr import convert
 from laion_zarr.conversion.cli import _parser
+from laion_zarr.store import retry
 
 ROOT = Path(__file__).parents[1]
 DOCS = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("docs/*.md"))
@@ -74,7 +75,7 @@ def test_bucket_page_runs(servers, bids_root, tmp_path, monkeypatch):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "test")
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{servers.moto}")
-    monkeypatch.setattr(_retry, "PAUSES", (0.0,) * len(_retry.PAUSES))
+    monkeypatch.setattr(retry, "PAUSES", (0.0,) * len(retry.PAUSES))
     monkeypatch.chdir(tmp_path)
     parts = ["betas", "metadata"]  # a small store: each of its files is a request
     convert(bids_root, "laion-fmri.zarr", "03", "ses-01", parts, progress=False)

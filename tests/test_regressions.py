@@ -13,9 +13,10 @@ import pytest
 import zarr
 from zarr.storage import MemoryStore
 
-from laion_zarr import _remote, convert, load_subject, verify
+from laion_zarr import convert, load_subject, verify
 from laion_zarr.conversion.subject import combined
 from laion_zarr.errors import LaionZarrError, SourceError, StoreError
+from laion_zarr.store import remote
 
 
 def quiet(*args, **options):
@@ -170,7 +171,7 @@ def test_ids_that_begin_alike(bids_root, tmp_path):
     ],
 )
 def test_only_the_releases_bucket_is_anonymous(url, given, anonymous):
-    assert _remote.options(url, given).get("anon") is anonymous
+    assert remote.options(url, given).get("anon") is anonymous
 
 
 def test_a_store_without_sessions_shows_what_it_has(bids_root, store, tmp_path):

@@ -17,8 +17,7 @@ import xarray as xr
 from zarr.storage import LocalStore, WrapperStore
 
 from laion_zarr import _release as release
-from laion_zarr import _retry, convert, load_stimuli, load_subject, verify
-from laion_zarr._store import open_store
+from laion_zarr import convert, load_stimuli, load_subject, verify
 from laion_zarr.conversion import remote
 from laion_zarr.conversion.cli import main
 from laion_zarr.conversion.hdf5 import open_hdf5
@@ -30,6 +29,8 @@ from laion_zarr.errors import (
     SourceError,
     StoreError,
 )
+from laion_zarr.store import retry
+from laion_zarr.store.parts import open_store
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = Path(os.environ.get("LAION_ZARR_SAMPLE", Path(__file__).parents[2] / "shared" / "sample"))
@@ -59,7 +60,7 @@ def proxy(before, monkeypatch):
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_ENDPOINT_URL", before[0].url)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setattr(_retry, "PAUSES", (0.0,) * len(_retry.PAUSES))
+    monkeypatch.setattr(retry, "PAUSES", (0.0,) * len(retry.PAUSES))
     before[0].reset()
     yield before[0]
     before[1].restore()
@@ -246,7 +247,7 @@ def test_a_source_that_fails_for_a_moment(proxy, blocks, mirror, fault):
 
 
 def test_a_slow_source(proxy, mirror, monkeypatch):
-    monkeypatch.setattr("laion_zarr._remote._TIMEOUT", 0.3)
+    monkeypatch.setattr("laion_zarr.store.remote._TIMEOUT", 0.3)
     proxy.fault("GET .*trials.tsv", delay=1)
     path = str(release.trials(SUB, "ses-01"))
     assert open_source(BUCKET).read(path) == (mirror / path).read_bytes()
@@ -297,7 +298,7 @@ def test_hdf5_by_way_of_an_anonymous_file(proxy, blocks, mirror, tmp_path, monke
 
 
 def test_no_bucket_and_no_server(proxy, tmp_path, monkeypatch):
-    monkeypatch.setattr("laion_zarr._remote._CONNECTIONS", 62)  # connections made anew
+    monkeypatch.setattr("laion_zarr.store.remote._CONNECTIONS", 62)  # connections made anew
     with pytest.raises(SourceError, match=r"s3://laion-fmri-too .*no AWS credentials"):
         convert("s3://laion-fmri-too", tmp_path / "s.zarr", progress=False)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
@@ -315,7 +316,7 @@ def test_no_credentials_are_looked_for(proxy, tmp_path, monkeypatch):
 
     monkeypatch.setattr(botocore.session.Session, "get_credentials", look)
     monkeypatch.setattr("aiobotocore.session.AioSession.get_credentials", look)
-    monkeypatch.setattr("laion_zarr._remote._CONNECTIONS", 63)  # connections made anew
+    monkeypatch.setattr("laion_zarr.store.remote._CONNECTIONS", 63)  # connections made anew
     assert open_source(BUCKET).listing([SUB], stimuli=False)
     with pytest.raises(NotConvertedError):
         load_subject(SUB, f"{BUCKET}/laion-fmri.zarr")
@@ -432,7 +433,7 @@ def test_a_store_that_is_not_there(proxy, synced, monkeypatch, capsys):
     for url in ("s3://nowhere-at-all/s.zarr", "s3://mine/nothing.zarr"):
         with pytest.raises(NotConvertedError, match=rf"no laion_zarr store at {url}"):
             load_subject(SUB, url, storage_options=ANON)
-    monkeypatch.setattr("laion_zarr._remote._CONNECTIONS", 61)  # connections made anew
+    monkeypatch.setattr("laion_zarr.store.remote._CONNECTIONS", 61)  # connections made anew
     for command in (["verify", "--quiet"], ["convert", "--source", BUCKET, "--quiet"]):
         assert main([*command, "--store", synced]) == 1
         assert "no AWS credentials are set" in capsys.readouterr().err

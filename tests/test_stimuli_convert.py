@@ -31,7 +31,6 @@ from laion_zarr import (
     load_subject,
     verify,
 )
-from laion_zarr import _schema as schema
 from laion_zarr.conversion.rows import RowWriter
 from laion_zarr.conversion.write import PartWriter
 from laion_zarr.errors import (
@@ -40,6 +39,7 @@ from laion_zarr.errors import (
     StimuliNotDownloadedError,
     StoreError,
 )
+from laion_zarr.store import schema
 
 PARTS = ("metadata", "images", "embeddings", "segmentations", "captions")
 MODELS = ("CLIP", "DINOv2", "PEcore", "SigLIP2")

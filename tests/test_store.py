@@ -17,10 +17,11 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.core.metadata.v3 import ArrayV3Metadata
 from zarr.storage import MemoryStore
 
-from laion_zarr import _codec, convert, load_subject
-from laion_zarr._codec import encode_chunk, join_shard
-from laion_zarr._schema import CHUNK_VOXELS, SLAB_VOXELS
+from laion_zarr import convert, load_subject
 from laion_zarr.errors import StoreError
+from laion_zarr.store import codec
+from laion_zarr.store.codec import encode_chunk, join_shard
+from laion_zarr.store.schema import CHUNK_VOXELS, SLAB_VOXELS
 
 
 def tree_bytes(root: Path) -> dict[str, bytes]:
@@ -106,7 +107,7 @@ def test_shards_are_the_bytes_that_zarr_writes(n_chunks):
     assert memory._store_dict["c/0/0"].to_bytes() == shard
     out = np.empty((CHUNK_VOXELS, n_trials), "f4")
     for number, (offset, size, crc) in enumerate(table.tolist()):
-        _codec.decode_chunk(np.frombuffer(shard, "u1")[offset : offset + size], "lz4", crc, out)
+        codec.decode_chunk(np.frombuffer(shard, "u1")[offset : offset + size], "lz4", crc, out)
         np.testing.assert_array_equal(out, values[number * CHUNK_VOXELS :][:CHUNK_VOXELS])
 
 

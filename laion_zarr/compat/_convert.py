@@ -9,8 +9,8 @@ from typing import Any, Self
 import numpy as np
 import xarray as xr
 
-from laion_zarr._schema import DEFAULT_STORE
-from laion_zarr._store import StoreLike
+from laion_zarr.store.parts import StoreLike
+from laion_zarr.store.schema import DEFAULT_STORE
 
 
 def as_numpy(value: Any) -> Any:

@@ -9,8 +9,8 @@ import xarray as xr
 
 from laion_zarr import templates
 from laion_zarr._dataset import voxel_positions
-from laion_zarr._schema import VOXEL
 from laion_zarr.compat.io import load_nifti_with_affine
+from laion_zarr.store.schema import VOXEL
 
 __all__ = ["get_voxel_coordinates", "to_nifti"]
 

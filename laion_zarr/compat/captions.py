@@ -6,8 +6,8 @@ import os
 from typing import Any
 
 from laion_zarr import captions
-from laion_zarr._store import StoreLike
 from laion_zarr.compat._convert import KeyedView, store_in
+from laion_zarr.store.parts import StoreLike
 
 __all__ = ["Captions"]
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from laion_zarr import group
-from laion_zarr._schema import DEFAULT_MASK
-from laion_zarr._store import StoreLike
 from laion_zarr.compat._convert import KeyedView, as_numpy
 from laion_zarr.compat.subject import Subject
+from laion_zarr.store.parts import StoreLike
+from laion_zarr.store.schema import DEFAULT_MASK
 
 __all__ = ["Group", "load_subjects"]
 

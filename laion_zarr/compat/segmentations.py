@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from laion_zarr import segmentations
-from laion_zarr._store import StoreLike
 from laion_zarr.compat._convert import Closing, KeyedView, as_numpy, store_in
+from laion_zarr.store.parts import StoreLike
 
 __all__ = ["Segmentations"]
 

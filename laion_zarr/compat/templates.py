@@ -8,8 +8,8 @@ import nibabel as nib
 import numpy as np
 import xarray as xr
 
-from laion_zarr._schema import GRID_DIMS, HEMI
 from laion_zarr.compat._convert import as_numpy
+from laion_zarr.store.schema import GRID_DIMS, HEMI
 
 if TYPE_CHECKING:
     from laion_zarr.compat.subject import Subject

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from laion_zarr import torch_data
-from laion_zarr._schema import DEFAULT_MASK
 from laion_zarr.compat._convert import NumpyView
+from laion_zarr.store.schema import DEFAULT_MASK
 
 __all__ = ["LaionFMRIDataset"]
 

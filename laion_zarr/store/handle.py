@@ -8,8 +8,8 @@ import threading
 from pathlib import Path
 from typing import Any, Self
 
-from laion_zarr._store import StoredParts, StoreLike, open_store
 from laion_zarr.errors import StoreError
+from laion_zarr.store.parts import StoredParts, StoreLike, open_store
 
 _opening = threading.Lock()
 

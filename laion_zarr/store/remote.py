@@ -13,9 +13,9 @@ from zarr.abc.store import ByteRequest
 from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import FsspecStore
 
-from laion_zarr import _retry
 from laion_zarr._release import is_bucket
 from laion_zarr.errors import StoreError
+from laion_zarr.store import retry
 
 T = TypeVar("T")
 
@@ -119,31 +119,31 @@ def explain(error: BaseException) -> str:
         return str(error) or type(error).__name__
     where = f" and AWS_ENDPOINT_URL ({_endpoint()})" if _endpoint() else ""
     return (
-        f"{str(error).strip() or type(error).__name__} (tried {len(_retry.PAUSES) + 1} times). "
+        f"{str(error).strip() or type(error).__name__} (tried {len(retry.PAUSES) + 1} times). "
         f"Check the network{where}, then run the same again"
     )
 
 
 def retrying(ask: Callable[[], T]) -> T:
     """Ask until there is an answer, or one that will stay the same."""
-    for attempt in range(len(_retry.PAUSES)):
+    for attempt in range(len(retry.PAUSES)):
         try:
             return ask()
         except Exception as error:
             if not may_pass(error):
                 raise
-            time.sleep(_retry.pause_before(attempt))
+            time.sleep(retry.pause_before(attempt))
     return ask()
 
 
 async def _retrying(ask: Callable[[], Awaitable[T]]) -> T:
-    for attempt in range(len(_retry.PAUSES)):
+    for attempt in range(len(retry.PAUSES)):
         try:
             return await ask()
         except Exception as error:
             if not may_pass(error):
                 raise
-            await asyncio.sleep(_retry.pause_before(attempt))
+            await asyncio.sleep(retry.pause_before(attempt))
     return await ask()
 
 

@@ -17,9 +17,10 @@ from zarr.core.buffer.cpu import buffer_prototype as BUFFERS
 from zarr.core.sync import sync
 from zarr.storage import FsspecStore, LocalStore
 
-from laion_zarr import _codec
-from laion_zarr._remote import RemoteStore, is_remote, name_of
-from laion_zarr._schema import (
+from laion_zarr.errors import NotConvertedError, StoreError, StoreVersionError
+from laion_zarr.store import codec
+from laion_zarr.store.remote import RemoteStore, is_remote, name_of
+from laion_zarr.store.schema import (
     DEFAULT_STORE,
     MANIFEST,
     ROOT_ATTRIBUTE,
@@ -28,7 +29,6 @@ from laion_zarr._schema import (
     TRIALS_PART,
     is_session_part,
 )
-from laion_zarr.errors import NotConvertedError, StoreError, StoreVersionError
 
 StoreLike = str | Path | Store
 Files = Mapping[str, tuple[int, int]]  # key -> (bytes, CRC-32)
@@ -144,7 +144,7 @@ def check(store: Store, key: str, data: bytes | None, expected: tuple[int, int])
         raise damaged(store, key, "is missing")
     if len(data) != size:
         raise damaged(store, key, f"has {len(data):,} bytes, expected {size:,}")
-    if _codec.crc32(data) != crc:
+    if codec.crc32(data) != crc:
         raise damaged(store, key, "does not match its checksum")
     return data
 
@@ -175,14 +175,14 @@ def dump_manifest(manifest: dict[str, Any]) -> bytes:
     """Serialise a manifest, with the checksum of itself as its last entry."""
     body = {key: value for key, value in manifest.items() if key != "crc32c"}
     text = json.dumps(body, indent=1, sort_keys=True, ensure_ascii=False).encode()
-    checksum = _codec.crc32c(text)
+    checksum = codec.crc32c(text)
     return b"".join([text.removesuffix(_END), _LAST_ENTRY, b"%d" % checksum, _END, b"\n"])
 
 
 def _is_whole(data: bytes) -> bool:
     """Whether a manifest ends in the checksum of what comes before, as `dump_manifest` ends it."""
     body, entry, end = data.rpartition(_LAST_ENTRY)
-    checksum = _codec.crc32c(body + _END)
+    checksum = codec.crc32c(body + _END)
     return bool(entry) and end == b"%d%b\n" % (checksum, _END)
 
 
@@ -278,7 +278,7 @@ class Part:
     def fingerprint(self) -> dict[str, int]:
         """What tells its content from another's."""
         text = json.dumps(self.to_json()["files"], sort_keys=True)
-        return {"crc32": _codec.crc32(text.encode())}
+        return {"crc32": codec.crc32(text.encode())}
 
     def arrays(self) -> list[str]:
         """Names of the arrays, relative to `path`."""
@@ -365,7 +365,7 @@ class StoredParts:
             if node is not None and key.endswith("zarr.json"):
                 data = _node_bytes(node)
                 # Stale while a converter is at work: then the node's own file counts.
-                if (len(data), _codec.crc32(data)) == part.files[key]:
+                if (len(data), codec.crc32(data)) == part.files[key]:
                     found[key] = data
         missing = [key for key in keys if key not in found]
         paths = [f"{part.path}/{key}" for key in missing]
@@ -388,7 +388,7 @@ class StoredParts:
             kind = metadata["data_type"]
             return np.empty(metadata["shape"], object if kind == "string" else kind)
         try:
-            return _codec.decode_array(metadata, found[chunks[0]])
+            return codec.decode_array(metadata, found[chunks[0]])
         except (ValueError, RuntimeError) as error:
             key = f"{part.path}/{chunks[0]}"
             raise damaged(self.store, key, f"cannot be decoded: {error}") from error

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from laion_zarr import _codec
-from laion_zarr._schema import ArraySpec, Chunking, chunk_table
-from laion_zarr._store import Memory, StoredParts, damaged, fetch_spans
+from laion_zarr.store import codec
+from laion_zarr.store.parts import Memory, StoredParts, damaged, fetch_spans
+from laion_zarr.store.schema import ArraySpec, Chunking, chunk_table
 
 # Chunks (~0.5 MB each, of betas) fetched together: bounds what a block holds beside its result.
 _CHUNKS_AT_ONCE = 32
@@ -96,7 +96,7 @@ class ChunkedArray:
             start = offset - span.start
             try:
                 payload = data[start : start + size]
-                chunk = _codec.decode_chunk(payload, self.chunking.packing, crc, buffer)
+                chunk = codec.decode_chunk(payload, self.chunking.packing, crc, buffer)
             except (ValueError, RuntimeError) as error:
                 raise damaged(self.stored.store, key, f"cannot be decoded: {error}") from error
             yield chunk
