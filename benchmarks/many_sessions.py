@@ -11,7 +11,8 @@ from laion_zarr.conversion import pipeline
 from laion_zarr.conversion import subject as recipe
 from laion_zarr.conversion.write import Catalogue, PartWriter, finish_root, groups_in
 from laion_zarr.store import schema
-from laion_zarr.store.parts import Part, StoredParts, open_store
+from laion_zarr.store.objects import open_store
+from laion_zarr.store.parts import Part, StoredParts
 
 FIRST = "ses-01"
 OWN = ("session/zarr.json", "session/c/0", "image_name/zarr.json", "image_name/c/0")

@@ -22,7 +22,9 @@ from zarr.core.sync import sync
 
 from laion_zarr.errors import StoreError
 from laion_zarr.store import codec
-from laion_zarr.store.parts import Part, check, damaged, fetch, location, parse_manifest
+from laion_zarr.store.manifest import parse_manifest
+from laion_zarr.store.objects import check, damaged, fetch, location
+from laion_zarr.store.parts import Part
 from laion_zarr.store.schema import MANIFEST, STAGING, ArraySpec, chunk_table
 
 # Files fetched together: many small ones, or one large.

@@ -21,7 +21,8 @@ from laion_zarr._optional import needs
 from laion_zarr.conversion.session import Progress, SessionTask, convert_session
 from laion_zarr.conversion.workers import Outcome, guarded
 from laion_zarr.errors import LaionZarrError, StoreError
-from laion_zarr.store.parts import Part, fetch, location, open_store
+from laion_zarr.store.objects import fetch, location, open_store
+from laion_zarr.store.parts import Part
 from laion_zarr.store.schema import STAGING
 
 log = logging.getLogger("laion_zarr")

@@ -19,7 +19,8 @@ from laion_zarr.conversion.splits import add_splits
 from laion_zarr.conversion.synthetic import write_dataset
 from laion_zarr.errors import NotConvertedError
 from laion_zarr.splits import load_split
-from laion_zarr.store.parts import StoredParts, open_store
+from laion_zarr.store.objects import open_store
+from laion_zarr.store.parts import StoredParts
 from laion_zarr.store.schema import ALL_SESSIONS_NC, ANATOMY_PART, DEFAULT_STORE, TRIAL, VOXEL
 from laion_zarr.subject import Subject, load_subject
 

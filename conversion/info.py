@@ -11,7 +11,8 @@ from laion_zarr.conversion.sources import open_source
 from laion_zarr.conversion.stimulus_run import files_of
 from laion_zarr.conversion.write import groups_in, lost_manifests
 from laion_zarr.errors import DataDirNotSetError, LaionZarrError, StoreError
-from laion_zarr.store.parts import StoredParts, StoreLike, location, open_store
+from laion_zarr.store.objects import StoreLike, location, open_store
+from laion_zarr.store.parts import StoredParts
 from laion_zarr.store.schema import STIMULUS_PARTS, TRIALS_PART, VOXELS_PART, is_session_part
 
 

@@ -42,7 +42,8 @@ from laion_zarr.errors import (
     StoreVersionError,
 )
 from laion_zarr.store import schema
-from laion_zarr.store.parts import Part, StoredParts, StoreLike, location, open_store
+from laion_zarr.store.objects import StoreLike, location, open_store
+from laion_zarr.store.parts import Part, StoredParts
 
 log = logging.getLogger("laion_zarr")
 

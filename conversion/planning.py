@@ -27,7 +27,7 @@ from laion_zarr.conversion.subject import Sources, VoxelAxis
 from laion_zarr.conversion.write import Catalogue, lost_manifests
 from laion_zarr.errors import DataNotDownloadedError, StoreError
 from laion_zarr.store import schema
-from laion_zarr.store.parts import StoreLike, damaged, fetch
+from laion_zarr.store.objects import StoreLike, damaged, fetch
 
 # Measured: betas shrink to 0.90-0.95 of their raw size; the rest is small beside them.
 _PACKED = 0.95

@@ -25,7 +25,8 @@ from laion_zarr.conversion.sources import Grid, Identity, Source, Volume, damage
 from laion_zarr.conversion.write import PartWriter
 from laion_zarr.errors import StoreError
 from laion_zarr.store import codec
-from laion_zarr.store.parts import Part, StoreLike, open_store
+from laion_zarr.store.objects import StoreLike, open_store
+from laion_zarr.store.parts import Part
 from laion_zarr.store.schema import (
     BETAS,
     CHUNK_VOXELS,

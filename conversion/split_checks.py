@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from laion_zarr.conversion.checks import Check
-from laion_zarr.store.parts import location
+from laion_zarr.store.objects import location
 from laion_zarr.store.schema import MEMBERSHIP_PART, SPLIT_ARRAYS, SPLITS_GROUP
 
 _PATH = f"{SPLITS_GROUP}/{MEMBERSHIP_PART}"

@@ -28,7 +28,9 @@ from laion_zarr.conversion.write import (
 from laion_zarr.errors import DataNotDownloadedError, SourceError, StoreError
 from laion_zarr.splits import StoredSplits
 from laion_zarr.store import codec
-from laion_zarr.store.parts import Part, StoredParts, StoreLike, fetch, open_store, parse_root
+from laion_zarr.store.manifest import parse_root
+from laion_zarr.store.objects import StoreLike, fetch, open_store
+from laion_zarr.store.parts import Part, StoredParts
 from laion_zarr.store.schema import MEMBERSHIP_PART, SPLIT_ARRAYS, SPLITS_GROUP
 
 # Where the makers of the dataset publish them: repository, commit, folder.

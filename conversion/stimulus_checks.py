@@ -15,7 +15,8 @@ import h5py
 import numpy as np
 
 from laion_zarr.conversion.checks import Check, read_text_table
-from laion_zarr.store.parts import Part, location
+from laion_zarr.store.objects import location
+from laion_zarr.store.parts import Part
 from laion_zarr.store.schema import (
     CAPTIONS_PART,
     EMBEDDING,

@@ -21,7 +21,8 @@ from laion_zarr.conversion.subject import Sources
 from laion_zarr.conversion.write import Catalogue, lost_manifests
 from laion_zarr.errors import DataNotDownloadedError, LaionZarrError, SourceError, StoreError
 from laion_zarr.store import schema
-from laion_zarr.store.parts import Part, StoredParts, damaged
+from laion_zarr.store.objects import damaged
+from laion_zarr.store.parts import Part, StoredParts
 from laion_zarr.store.schema import (
     CAPTIONS_PART,
     EMBEDDINGS_PART,

@@ -13,7 +13,8 @@ import nibabel as nib
 import numpy as np
 
 from laion_zarr.conversion.checks import Check, as_stored, read_text_table
-from laion_zarr.store.parts import Part, location
+from laion_zarr.store.objects import location
+from laion_zarr.store.parts import Part
 from laion_zarr.store.schema import (
     ANATOMY_PART,
     BETAS,

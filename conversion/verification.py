@@ -17,7 +17,8 @@ from laion_zarr.conversion.stimulus_checks import StimulusChecks
 from laion_zarr.conversion.subject_checks import SubjectChecks
 from laion_zarr.errors import DataNotDownloadedError, NotConvertedError, StoreError
 from laion_zarr.store import schema
-from laion_zarr.store.parts import StoreLike, fetch, open_store, parse_manifest, parse_root
+from laion_zarr.store.manifest import parse_manifest, parse_root
+from laion_zarr.store.objects import StoreLike, fetch, open_store
 from laion_zarr.store.schema import MANIFEST
 
 

@@ -26,17 +26,9 @@ from zarr.storage import FsspecStore, LocalStore
 from laion_zarr.conversion.metadata import array_metadata, consolidated, group_metadata
 from laion_zarr.errors import NotConvertedError, StoreError, StoreVersionError
 from laion_zarr.store import codec
-from laion_zarr.store.parts import (
-    BUFFERS,
-    Part,
-    StoredParts,
-    check,
-    dump_manifest,
-    fetch,
-    location,
-    parse_manifest,
-    parse_root,
-)
+from laion_zarr.store.manifest import dump_manifest, parse_manifest, parse_root
+from laion_zarr.store.objects import BUFFERS, check, fetch, location
+from laion_zarr.store.parts import Part, StoredParts
 from laion_zarr.store.remote import RemoteStore, explain
 from laion_zarr.store.schema import (
     MANIFEST,

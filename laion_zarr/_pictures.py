@@ -12,7 +12,7 @@ from laion_zarr._lazy import LazyArray, digest
 from laion_zarr._stimulus_handle import StimuliHandle
 from laion_zarr.errors import SourceError
 from laion_zarr.store import codec
-from laion_zarr.store.parts import damaged, fetch_spans
+from laion_zarr.store.objects import damaged, fetch_spans
 from laion_zarr.store.schema import IMAGES_PART, PICTURE_BYTES
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from laion_zarr._stream import (
     standardize,
     values_of,
 )
-from laion_zarr.store.parts import Memory
+from laion_zarr.store.objects import Memory
 from laion_zarr.store.schema import PERCENT, TRIAL, VOXEL
 
 

@@ -12,7 +12,8 @@ from laion_zarr.config import get_store
 from laion_zarr.errors import NotConvertedError, StimuliNotDownloadedError
 from laion_zarr.store.chunks import ChunkedArray
 from laion_zarr.store.handle import Handle
-from laion_zarr.store.parts import Part, StoreLike, location
+from laion_zarr.store.objects import StoreLike, location
+from laion_zarr.store.parts import Part
 from laion_zarr.store.schema import (
     IMAGE_NAME,
     IMAGES_PART,

@@ -13,7 +13,7 @@ from dask.base import normalize_token, tokenize
 from dask.highlevelgraph import HighLevelGraph
 
 from laion_zarr._lazy import LazyBetas, as_run, digest, transposed
-from laion_zarr.store.parts import Memory
+from laion_zarr.store.objects import Memory
 from laion_zarr.store.schema import CHUNK_VOXELS
 
 # Of all trials of voxels that are read together, with one request for each session: four chunks of

@@ -16,7 +16,8 @@ from laion_zarr.embeddings import SubjectEmbeddings
 from laion_zarr.errors import NotConvertedError, StimuliNotDownloadedError, StoreError
 from laion_zarr.images import SubjectImages
 from laion_zarr.segmentations import ImageSegmentations
-from laion_zarr.store.parts import Part, StoredParts, location
+from laion_zarr.store.objects import location
+from laion_zarr.store.parts import Part, StoredParts
 from laion_zarr.store.schema import (
     DEFAULT_MASK,
     IMAGES_PART,

@@ -10,7 +10,7 @@ import pandas as pd
 from laion_zarr._keys import ImageKeys, Keys
 from laion_zarr._stimulus_handle import StimuliHandle
 from laion_zarr._tables import ImageTable
-from laion_zarr.store.parts import StoreLike
+from laion_zarr.store.objects import StoreLike
 from laion_zarr.store.schema import CAPTIONS_PART
 
 _SOURCES = ("human", "ai")

@@ -18,7 +18,7 @@ from laion_zarr._query import Query
 from laion_zarr._select import as_list
 from laion_zarr._stimulus_handle import StimuliHandle
 from laion_zarr.errors import StimuliNotDownloadedError
-from laion_zarr.store.parts import StoreLike
+from laion_zarr.store.objects import StoreLike
 from laion_zarr.store.schema import EMBEDDING, FEATURE, embeddings_part
 
 # Eight chunks: a single image then reads a megabyte at most.

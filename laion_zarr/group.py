@@ -16,7 +16,8 @@ from laion_zarr.analysis import average_repeats
 from laion_zarr.config import get_store
 from laion_zarr.errors import NotConvertedError
 from laion_zarr.stimuli import load_stimuli
-from laion_zarr.store.parts import StoreLike, location, open_store, subjects_in
+from laion_zarr.store.manifest import subjects_in
+from laion_zarr.store.objects import StoreLike, location, open_store
 from laion_zarr.store.schema import DEFAULT_MASK, IMAGE
 from laion_zarr.subject import Subject, load_subject
 

@@ -20,7 +20,9 @@ from laion_zarr._release import OOD_TYPES, ood_type
 from laion_zarr._split_rules import Split, SplitVariant
 from laion_zarr.config import get_store
 from laion_zarr.errors import NotConvertedError
-from laion_zarr.store.parts import StoredParts, StoreLike, fetch, location, open_store, parse_root
+from laion_zarr.store.manifest import parse_root
+from laion_zarr.store.objects import StoreLike, fetch, location, open_store
+from laion_zarr.store.parts import StoredParts
 from laion_zarr.store.schema import (
     IMAGE,
     IMAGE_NAME,

@@ -16,7 +16,7 @@ from laion_zarr.captions import ImageCaptions
 from laion_zarr.embeddings import Embeddings
 from laion_zarr.images import Images
 from laion_zarr.segmentations import ImageSegmentations
-from laion_zarr.store.parts import StoreLike, location
+from laion_zarr.store.objects import StoreLike, location
 from laion_zarr.store.schema import (
     CAPTIONS_PART,
     FEATURE,

@@ -17,7 +17,7 @@ from laion_zarr._release import subject_id
 from laion_zarr._repeats import image_betas
 from laion_zarr._subject_stimuli import SubjectStimuli
 from laion_zarr.config import get_store
-from laion_zarr.store.parts import StoreLike, location
+from laion_zarr.store.objects import StoreLike, location
 from laion_zarr.store.schema import DEFAULT_MASK, TRIAL, VOXEL
 
 

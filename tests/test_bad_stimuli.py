@@ -38,7 +38,7 @@ from laion_zarr.errors import (
     StimuliNotDownloadedError,
     StoreError,
 )
-from laion_zarr.store.parts import dump_manifest
+from laion_zarr.store.manifest import dump_manifest
 
 SIDES = (10, 12)  # height, width of a picture
 NAMES = [

@@ -24,7 +24,8 @@ from zarr.storage import MemoryStore
 from laion_zarr import Captions, Segmentations, convert, load_stimuli, load_subject, verify
 from laion_zarr.conversion.cli import main
 from laion_zarr.errors import StoreError
-from laion_zarr.store.parts import dump_manifest, location, open_store, parse_manifest
+from laion_zarr.store.manifest import dump_manifest, parse_manifest
+from laion_zarr.store.objects import location, open_store
 
 Damage = dict[str, bytes | None]  # key -> what is there instead; None: nothing
 DIRECTORY = b"<a directory>"  # is compared by identity

@@ -27,7 +27,8 @@ from laion_zarr import convert, load_stimuli, load_subject, verify
 from laion_zarr.conversion import cli
 from laion_zarr.conversion.synthetic import Size, write_dataset
 from laion_zarr.errors import NotConvertedError, StimuliNotDownloadedError
-from laion_zarr.store.parts import StoredParts, open_store
+from laion_zarr.store.objects import open_store
+from laion_zarr.store.parts import StoredParts
 
 # -- the driver: this file run as a script forks a converter for each request, imports done
 

@@ -30,7 +30,7 @@ from laion_zarr.errors import (
     StoreError,
 )
 from laion_zarr.store import retry
-from laion_zarr.store.parts import open_store
+from laion_zarr.store.objects import open_store
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = Path(os.environ.get("LAION_ZARR_SAMPLE", Path(__file__).parents[2] / "shared" / "sample"))

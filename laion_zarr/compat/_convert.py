@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 import xarray as xr
 
-from laion_zarr.store.parts import StoreLike
+from laion_zarr.store.objects import StoreLike
 from laion_zarr.store.schema import DEFAULT_STORE
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from laion_zarr import captions
 from laion_zarr.compat._convert import KeyedView, store_in
-from laion_zarr.store.parts import StoreLike
+from laion_zarr.store.objects import StoreLike
 
 __all__ = ["Captions"]
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from laion_zarr import embeddings
 from laion_zarr.compat._convert import Closing, KeyedView, as_numpy, store_in
-from laion_zarr.store.parts import StoreLike
+from laion_zarr.store.objects import StoreLike
 
 __all__ = ["AVAILABLE_MODELS", "Embeddings", "load_embeddings"]
 

@@ -10,7 +10,7 @@ import numpy as np
 from laion_zarr import group
 from laion_zarr.compat._convert import KeyedView, as_numpy
 from laion_zarr.compat.subject import Subject
-from laion_zarr.store.parts import StoreLike
+from laion_zarr.store.objects import StoreLike
 from laion_zarr.store.schema import DEFAULT_MASK
 
 __all__ = ["Group", "load_subjects"]

@@ -9,7 +9,7 @@ import numpy as np
 
 from laion_zarr import segmentations
 from laion_zarr.compat._convert import Closing, KeyedView, as_numpy, store_in
-from laion_zarr.store.parts import StoreLike
+from laion_zarr.store.objects import StoreLike
 
 __all__ = ["Segmentations"]
 

@@ -15,7 +15,7 @@ from laion_zarr.compat._convert import Closing, KeyedView, NumpyView, as_numpy, 
 from laion_zarr.compat.captions import Captions
 from laion_zarr.compat.embeddings import Embeddings
 from laion_zarr.compat.segmentations import Segmentations
-from laion_zarr.store.parts import StoreLike
+from laion_zarr.store.objects import StoreLike
 from laion_zarr.store.schema import METADATA_PART
 
 __all__ = ["Stimuli", "as_displayed_rgb", "load_stimuli"]

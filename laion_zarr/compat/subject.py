@@ -14,7 +14,7 @@ from laion_zarr.compat._convert import KeyedView, NumpyView, as_numpy, store_in
 from laion_zarr.compat.embeddings import Embeddings
 from laion_zarr.compat.segmentations import ImageSegmentations
 from laion_zarr.compat.templates import as_returned
-from laion_zarr.store.parts import StoreLike
+from laion_zarr.store.objects import StoreLike
 from laion_zarr.store.schema import DEFAULT_MASK
 
 __all__ = ["Subject", "load_subject", "resolve_subject_id"]

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from laion_zarr.store import codec
-from laion_zarr.store.parts import Memory, StoredParts, damaged, fetch_spans
+from laion_zarr.store.objects import Memory, damaged, fetch_spans
+from laion_zarr.store.parts import StoredParts
 from laion_zarr.store.schema import ArraySpec, Chunking, chunk_table
 
 # Chunks (~0.5 MB each, of betas) fetched together: bounds what a block holds beside its result.

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from laion_zarr.errors import StoreError
-from laion_zarr.store.parts import StoredParts, StoreLike, open_store
+from laion_zarr.store.objects import StoreLike, open_store
+from laion_zarr.store.parts import StoredParts
 
 _opening = threading.Lock()
 

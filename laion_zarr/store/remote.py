@@ -187,37 +187,37 @@ class RemoteStore(FsspecStore):
     async def get(
         self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
-        # docstring inherited
+        """Read an object, or a range of its bytes; None if there is no such object."""
         return await _answer(self, key, partial(super().get, key, prototype, byte_range))
 
     async def set(self, key: str, value: Buffer, byte_range: tuple[int, int] | None = None) -> None:
-        # docstring inherited
+        """Write an object."""
         await _retrying(partial(super().set, key, value, byte_range))
 
     async def delete(self, key: str) -> None:
-        # docstring inherited
+        """Remove an object."""
         await _retrying(partial(super().delete, key))
 
     async def delete_dir(self, prefix: str) -> None:
-        # docstring inherited
+        """Remove all objects below a prefix."""
         await _retrying(partial(super().delete_dir, prefix))
 
     async def getsize(self, key: str) -> int:
-        # docstring inherited
+        """Bytes of an object; FileNotFoundError if there is none."""
         return await _answer(self, key, partial(super().getsize, key))
 
     async def list(self) -> AsyncIterator[str]:
-        # docstring inherited
+        """Keys of all objects."""
         for key in await _listed(self, "", super().list):
             yield key
 
     async def list_prefix(self, prefix: str) -> AsyncIterator[str]:
-        # docstring inherited
+        """Keys of all objects whose key begins with a prefix."""
         for key in await _listed(self, prefix, partial(super().list_prefix, prefix)):
             yield key
 
     async def list_dir(self, prefix: str) -> AsyncIterator[str]:
-        # docstring inherited
+        """Names of what lies directly below a prefix."""
         for key in await _listed(self, prefix, partial(super().list_dir, prefix)):
             yield key
 

@@ -1,0 +1,138 @@
+"""Objects of a store: opened, fetched many at once, and compared with what a manifest records."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from zarr.abc.store import RangeByteRequest, Store
+from zarr.core.buffer import Buffer
+from zarr.core.buffer.cpu import buffer_prototype as BUFFERS
+from zarr.core.sync import sync
+from zarr.storage import FsspecStore, LocalStore
+
+from laion_zarr.errors import StoreError
+from laion_zarr.store import codec
+from laion_zarr.store.remote import RemoteStore, is_remote, name_of
+from laion_zarr.store.schema import SPLITS_GROUP
+
+StoreLike = str | Path | Store
+
+
+def open_store(
+    store: StoreLike, storage_options: dict[str, Any] | None = None, read_only: bool = True
+) -> Store:
+    """Open a local path, an fsspec URL or a Zarr store; nothing is read."""
+    if isinstance(store, Store):
+        return store
+    if isinstance(store, str) and is_remote(store):
+        return RemoteStore.at(store, storage_options, read_only)
+    path = Path(str(store).removeprefix("file://")).expanduser()
+    return LocalStore(path.absolute(), read_only=read_only)
+
+
+def location(store: Store, key: str = "") -> str:
+    """Where a key lies, as a user would write it."""
+    if isinstance(store, LocalStore):
+        return str(store.root / key)
+    if isinstance(store, FsspecStore):
+        return name_of(store, key)
+    return f"{store}/{key}".rstrip("/")
+
+
+async def _get(store: Store, key: str, span: tuple[int, int] | None) -> Buffer | None:
+    request = None if span is None else RangeByteRequest(*span)
+    try:
+        return await store.get(key, BUFFERS, request)
+    except FileNotFoundError:  # a local root that does not exist
+        return None
+    except StoreError:
+        raise
+    except Exception as error:
+        raise damaged(store, key, f"cannot be read ({error})") from error
+
+
+async def _get_all(
+    store: Store, requests: Iterable[tuple[str, tuple[int, int] | None]]
+) -> list[Buffer | None]:
+    return await asyncio.gather(*(_get(store, key, span) for key, span in requests))
+
+
+def _get_local(
+    store: LocalStore, key: str, span: tuple[int, int], buffer: Memory
+) -> np.ndarray | None:
+    """Read a range of a file: twice as fast as by way of an event loop and its threads."""
+    start, end = span
+    data = buffer.array((end - start,), np.dtype(np.uint8))
+    n_read = 0
+    try:
+        with (store.root / key).open("rb", buffering=0) as file:
+            file.seek(start)
+            while n_read < len(data) and (n := file.readinto(data[n_read:].data)):
+                n_read += n
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise damaged(store, key, f"cannot be read ({error})") from error
+    return data[:n_read]
+
+
+def fetch(store: Store, keys: Sequence[str]) -> list[bytes | None]:
+    """Read whole objects, all at once; None for one that is not there."""
+    found = sync(_get_all(store, [(key, None) for key in keys]))
+    return [None if value is None else value.to_bytes() for value in found]
+
+
+class Memory:
+    """Memory that is used again: of new memory the kernel must first find and clear every page."""
+
+    def __init__(self) -> None:
+        self._bytes = np.empty(0, np.uint8)
+
+    def array(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        """An array of whatever lies there; the one before is no longer good."""
+        nbytes = math.prod(shape) * dtype.itemsize
+        if nbytes > len(self._bytes):
+            self._bytes = np.empty(nbytes, np.uint8)
+        return self._bytes[:nbytes].view(dtype).reshape(shape)
+
+
+def fetch_spans(
+    store: Store,
+    requests: Sequence[tuple[str, tuple[int, int]]],
+    buffer: Memory | None = None,
+) -> list[np.ndarray | None]:
+    """Read byte ranges, (start, end) within a key, all at once -> uint8, without a copy.
+
+    Where they are read into `buffer`, they are good until it is used again.
+    """
+    if len(requests) == 1 and type(store) is LocalStore:
+        return [_get_local(store, *requests[0], buffer or Memory())]
+    found = sync(_get_all(store, requests))
+    return [None if value is None else value.as_numpy_array() for value in found]
+
+
+def damaged(store: Store, key: str, what: str) -> StoreError:
+    """The error for an object that is not what the manifest says."""
+    mends = "splits add" if key.startswith(f"{SPLITS_GROUP}/") else "convert --overwrite"
+    return StoreError(
+        f"{location(store, key)} {what}. It is damaged, or the store was rewritten since it was "
+        f"opened: open it again; if that does not help, 'laion-zarr verify --store "
+        f"{location(store)}' lists what is damaged, and 'laion-zarr {mends}' mends it."
+    )
+
+
+def check(store: Store, key: str, data: bytes | None, expected: tuple[int, int]) -> bytes:
+    """Return `data` if it has the size and checksum that the manifest recorded."""
+    size, crc = expected
+    if data is None:
+        raise damaged(store, key, "is missing")
+    if len(data) != size:
+        raise damaged(store, key, f"has {len(data):,} bytes, expected {size:,}")
+    if codec.crc32(data) != crc:
+        raise damaged(store, key, "does not match its checksum")
+    return data
