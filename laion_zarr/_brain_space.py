@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from laion_zarr import _recon, plots, templates
+from laion_zarr import plots, templates
 from laion_zarr._anatomy import MirrorAnatomy
 from laion_zarr._labels import of_one_subject
 from laion_zarr._optional import needs
-from laion_zarr._recon import Recon
 from laion_zarr._release import HEMIS
 from laion_zarr._select import labelled as as_labelled
 from laion_zarr.errors import DataDirNotSetError, DataNotDownloadedError
 from laion_zarr.store.schema import ANATOMY_PART, DEFAULT_MASK, GRID_DIMS, HEMI, MASKS, VOXEL
+from laion_zarr.templates.recon import BUNDLED, DENSITIES, SURFACES, Recon
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -132,7 +132,7 @@ class BrainSpace(MirrorAnatomy):
         *,
         hemi: str | None = None,
         surface: str = "white",
-        fsaverage_density: str = _recon.BUNDLED,
+        fsaverage_density: str = BUNDLED,
         interpolation: str = "linear",
         roi: Any = None,
         mask: Any = None,
@@ -197,8 +197,8 @@ class BrainSpace(MirrorAnatomy):
         """
         _among("target", target, templates.TARGETS)
         _among("interpolation", interpolation, templates.INTERPOLATIONS)
-        _among("surface", surface, _recon.SURFACES)
-        _among("fsaverage_density", fsaverage_density, _recon.DENSITIES)
+        _among("surface", surface, SURFACES)
+        _among("fsaverage_density", fsaverage_density, DENSITIES)
         _among("hemi", hemi, (None, *HEMIS) if target == "fsaverage" else (None,))
         needs("template", "nilearn", "nitransforms", "scipy")
         placed, voxels = self._placed(values, roi, mask, mask_source)

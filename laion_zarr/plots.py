@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from laion_zarr import _recon
 from laion_zarr.store.schema import HEMI
+from laion_zarr.templates import recon
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -237,7 +237,7 @@ def surface_views(figure: Figure | SubFigure, values: xr.DataArray, **style: Any
     axes = figure.subplots(1, len(_VIEWS), subplot_kw={"projection": "3d"})
     for ax, (hemi, view) in zip(axes, _VIEWS, strict=True):
         files = {
-            part: _recon.fsaverage_file(values.attrs["space"], part, hemi)
+            part: recon.fsaverage_file(values.attrs["space"], part, hemi)
             for part in ("infl", "sulc")
         }
         with warnings.catch_warnings():
@@ -247,7 +247,7 @@ def surface_views(figure: Figure | SubFigure, values: xr.DataArray, **style: Any
                 files["infl"],
                 values.sel({HEMI: hemi}).values,
                 bg_map=files["sulc"],
-                hemi=_recon.SIDES[hemi],
+                hemi=recon.SIDES[hemi],
                 view=view,
                 engine="matplotlib",
                 colorbar=False,

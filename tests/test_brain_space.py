@@ -19,9 +19,10 @@ from nilearn.surface import InMemoryMesh, load_surf_mesh, vol_to_surf
 from nitransforms.base import SurfaceMesh
 from nitransforms.surface import SurfaceResampler
 
-from laion_zarr import _recon, _resample, load_subject, plots, templates
+from laion_zarr import load_subject, plots, templates
 from laion_zarr.conversion import _phantom as phantom
 from laion_zarr.errors import DataDirNotSetError, DataNotDownloadedError, SourceError
+from laion_zarr.templates import recon, resample
 
 SUB = "sub-01"
 RECON = f"derivatives/freesurfer/{SUB}"
@@ -170,7 +171,7 @@ WAYS = {
 @pytest.mark.parametrize("way", WAYS)
 def test_trials_stay_trials_and_lazy(sub, way, no_computing, monkeypatch):
     betas = sub.get_betas(roi="laionventral", chunks={"voxel": 7})
-    monkeypatch.setattr(templates, "_BLOCK_BYTES", 1)
+    monkeypatch.setattr(templates.templates, "_BLOCK_BYTES", 1)
     with no_computing:
         found = WAYS[way](sub, betas)
     assert found.dims[0] == "trial"
@@ -190,7 +191,7 @@ def test_blocks_follow_sessions(sub, monkeypatch):
     betas = sub.get_betas()
     n_first = int((betas["session"] == "ses-01").sum())
     n_grid = int(np.prod(sub.dataset.attrs["shape"]))
-    monkeypatch.setattr(templates, "_BLOCK_BYTES", 10 * 4 * n_grid)
+    monkeypatch.setattr(templates.templates, "_BLOCK_BYTES", 10 * 4 * n_grid)
     sizes = sub.unmask(betas).chunksizes["trial"]
     assert max(sizes) == 10
     assert n_first in np.cumsum(sizes)
@@ -217,11 +218,11 @@ def test_sampling_is_nilearns(bids_root, affine):
         assert np.abs(c_ras).max() > 10
         mesh = InMemoryMesh(vertices + c_ras, faces)
         expected = vol_to_surf(nib.Nifti1Image(volume, affine), mesh)
-        moved, its = _recon.Recon(SUB, lambda path: bids_root / path).surface(hemi, "pial")
+        moved, its = recon.Recon(SUB, lambda path: bids_root / path).surface(hemi, "pial")
         np.testing.assert_allclose(moved, vertices + c_ras, atol=1e-4)
-        points = _resample.along_normals(moved, its, templates._OFFSETS)
+        points = resample.along_normals(moved, its, templates.templates._OFFSETS)
         index = apply_affine(np.linalg.inv(affine), points)
-        found = [_resample.trilinear(some, volume.shape) @ volume.ravel() for some in index]
+        found = [resample.trilinear(some, volume.shape) @ volume.ravel() for some in index]
         np.testing.assert_allclose(np.mean(found, axis=0), expected, atol=1e-5)
 
 
@@ -231,7 +232,7 @@ def test_spheres_are_resampled_as_nitransforms_does(bids_root):
     reference = SurfaceMesh.from_arrays(targets, np.array([[0, 1, 2]]))
     resampler = SurfaceResampler(reference, SurfaceMesh.from_arrays(sphere, faces))
     values = noise((3, len(sphere)))
-    weights = _resample.on_sphere(targets, sphere, faces)
+    weights = resample.on_sphere(targets, sphere, faces)
     # Near edges it may take the neighbouring triangle, with a weight just below 0.
     inside = resampler.mat.toarray().min(axis=0) >= 0
     assert inside.mean() > 0.95
@@ -244,7 +245,7 @@ def test_spheres_are_resampled_as_nitransforms_does(bids_root):
 def test_flat_triangles_and_points_on_vertices():
     corners = np.array([[0, 0, 1], [1, 0, 0], [0, 1, 0], [0.5, 0.5, 0], [-1, -1, -1]], float)
     faces = np.array([[1, 3, 2], [0, 1, 2], [0, 2, 4], [0, 4, 1], [4, 2, 1]])  # the first is flat
-    weights = _resample.on_sphere(np.eye(3) * 7, corners, faces)
+    weights = resample.on_sphere(np.eye(3) * 7, corners, faces)
     np.testing.assert_array_equal(weights.toarray()[:, [1, 2, 0]], np.eye(3))
 
 
@@ -253,7 +254,7 @@ def test_the_strongest_is_the_first_of_the_largest():
 
     weights = csr_array(np.array([[0, 0.3, 0.3, 0.1], [0, 0, 0, 0], [0.2, 0, 0, 0.9]]))
     expected = [[0, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 1]]
-    np.testing.assert_array_equal(_resample.strongest(weights).toarray(), expected)
+    np.testing.assert_array_equal(resample.strongest(weights).toarray(), expected)
 
 
 # -- fsaverage
@@ -314,8 +315,8 @@ def test_midthickness_is_between(sub):
 def test_regions_land_where_they_belong(bids_root):
     """The synthetic recon: each region's seed, on the subject and on fsaverage."""
     for hemi, (_, name) in HEMIS.items():
-        recon = _recon.Recon(SUB, lambda path: bids_root / path)
-        (vertices, _), (sphere, _) = recon.registered(hemi, "pial")
+        its = recon.Recon(SUB, lambda path: bids_root / path)
+        (vertices, _), (sphere, _) = its.registered(hemi, "pial")
         to_mni = phantom.to_mni(phantom.Head.of(SUB))
         in_mni = apply_affine(to_mni, vertices) * [1 if hemi == "R" else -1, 1, 1]
         files = fetch_surf_fsaverage()
@@ -518,9 +519,9 @@ def test_damaged_recons(store, recon_copy):
 def test_surfaces_without_a_footer_follow_the_volume(bids_root, recon_copy):
     path = recon_copy / RECON / "surf/lh.white"
     vertices, faces = nib.freesurfer.read_geometry(path)
-    expected, _ = _recon.Recon(SUB, lambda p: bids_root / p).surface("L", "white")
+    expected, _ = recon.Recon(SUB, lambda p: bids_root / p).surface("L", "white")
     nib.freesurfer.write_geometry(path, vertices, faces)
-    found, _ = _recon.Recon(SUB, lambda p: recon_copy / p).surface("L", "white")
+    found, _ = recon.Recon(SUB, lambda p: recon_copy / p).surface("L", "white")
     np.testing.assert_allclose(found, expected, atol=1e-3)
 
 
@@ -548,9 +549,9 @@ def test_denser_fsaverages_come_from_nilearn(store, monkeypatch):
     assert asked == ["fsaverage6"]
     bundled = dict(fetch_surf_fsaverage())
     monkeypatch.setattr("nilearn.datasets.fetch_surf_fsaverage", lambda mesh: bundled)
-    _recon.fsaverage_files.cache_clear()
+    recon.fsaverage_files.cache_clear()
     found = sub.to_template(values, "fsaverage", fsaverage_density="fsaverage7", hemi="L")
-    _recon.fsaverage_files.cache_clear()
+    recon.fsaverage_files.cache_clear()
     assert found.attrs["space"] == "fsaverage7"
 
 

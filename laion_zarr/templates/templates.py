@@ -13,9 +13,9 @@ from typing import Any, BinaryIO
 import numpy as np
 import xarray as xr
 
-from laion_zarr import _recon, _resample
-from laion_zarr._recon import Recon
 from laion_zarr.store.schema import GRID_DIMS, HEMI, MM, TRIAL, VERTEX, VOXEL
+from laion_zarr.templates import resample
+from laion_zarr.templates.recon import Recon, fsaverage_sphere, moved
 
 Grid = tuple[tuple[int, ...], np.ndarray]  # shape and affine
 
@@ -165,20 +165,20 @@ def surface_weights(recon: Recon, grid: Grid, hemi: str, surface: str, density: 
     hemi : {"L", "R"}
         Hemisphere.
     surface : str
-        One of `_recon.SURFACES`, along which the volume is sampled.
+        One of `recon.SURFACES`, along which the volume is sampled.
     density : str
-        One of `_recon.DENSITIES`.
+        One of `recon.DENSITIES`.
 
     Returns
     -------
     scipy.sparse.csr_array, (vertex, grid)
     """
     (vertices, faces), sphere = recon.registered(hemi, surface)
-    across = _resample.on_sphere(_recon.fsaverage_sphere(density, hemi), *sphere)
+    across = resample.on_sphere(fsaverage_sphere(density, hemi), *sphere)
     used = np.unique(across.indices)
     shape, affine = grid
-    points = _recon.moved(np.linalg.inv(affine), _resample.along_normals(vertices, faces, _OFFSETS))
-    sampled = sum(_resample.trilinear(some[used], shape) for some in points) / len(points)
+    points = moved(np.linalg.inv(affine), resample.along_normals(vertices, faces, _OFFSETS))
+    sampled = sum(resample.trilinear(some[used], shape) for some in points) / len(points)
     return across[:, used] @ sampled
 
 
@@ -187,7 +187,7 @@ def mni305_weights(recon: Recon, grid: Grid) -> Any:
     shape, affine = grid
     to_index = np.linalg.inv(affine) @ recon.from_mni305() @ MNI305_AFFINE
     places = np.stack(np.unravel_index(np.arange(np.prod(MNI305_SHAPE)), MNI305_SHAPE), axis=1)
-    return _resample.trilinear(_recon.moved(to_index, places), shape)
+    return resample.trilinear(moved(to_index, places), shape)
 
 
 def to_fsaverage(
@@ -222,14 +222,14 @@ def _carried(
     array: xr.DataArray, weights: Any, interpolation: str, sizes: Mapping[str, int]
 ) -> xr.DataArray:
     if interpolation == "nearest":
-        weights = _resample.strongest(weights)
+        weights = resample.strongest(weights)
     weights = weights.astype(np.result_type(array.dtype, np.float32))
     carry = partial(_carry_block, weights=weights, shape=tuple(sizes.values()))
     return _lazily(carry, array, sizes)
 
 
 def _carry_block(values: np.ndarray, weights: Any, shape: tuple[int, ...]) -> np.ndarray:
-    return _resample.carry(values, weights).reshape(*values.shape[:-1], *shape)
+    return resample.carry(values, weights).reshape(*values.shape[:-1], *shape)
 
 
 # -- NIfTI
