@@ -33,7 +33,8 @@ from stimuli import (
 )
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from laion_zarr import _trial_rows, convert, load_stimuli, load_subject
+from laion_zarr import convert, load_stimuli, load_subject
+from laion_zarr.arrays import trial_rows
 
 GRID = (7, 9, 8)  # all brain
 N_VOXELS = 500
@@ -105,16 +106,16 @@ def row_figures(root: Path) -> Iterator[Figure]:
     def dataset() -> Any:
         return sub.to_torch_dataset(mask=mask, include=(f"embedding:{MODEL}",))
 
-    ours, most = dataset(), _trial_rows.MOST_IN_MEMORY
+    ours, most = dataset(), trial_rows.MOST_IN_MEMORY
     items = ours.__getitems__(range(len(ours)))
     columns = [torch.stack([item[key] for item in items]) for key in list(items[0])[:2]]
     betas, features = sub.get_betas(mask=mask).values, sub.embeddings.all(MODEL).values
     np.testing.assert_array_equal(columns[0].numpy(), betas)
     np.testing.assert_array_equal(columns[1].numpy(), features.astype(np.float32))
     plain = TensorDataset(*columns)
-    _trial_rows.MOST_IN_MEMORY = 0
+    trial_rows.MOST_IN_MEMORY = 0
     streamed = dataset()
-    _trial_rows.MOST_IN_MEMORY = most
+    trial_rows.MOST_IN_MEMORY = most
     name = f"{len(ours):,} trials of {N_VOXELS} voxels + {MODEL}"
     yield Figure(f"{name}: to make", timed(dataset), "s")
     for workers, repeats in ((0, 7), (2, 3)):
@@ -156,7 +157,7 @@ def picture_figures(root: Path, size: Size) -> Iterator[Figure]:
 
 def memory_figures(root: Path) -> Iterator[Figure]:
     """Whether an epoch takes more and more; the betas in memory, and streamed."""
-    most = _trial_rows.MOST_IN_MEMORY
+    most = trial_rows.MOST_IN_MEMORY
     for name, store, include, batch in (
         (f"betas + {MODEL}", "trials", f"embedding:{MODEL}", BATCH),
         ("betas + pictures", "pictures", "image", PICTURES_IN_BATCH),

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from laion_zarr._release import session_id, subject_id
-from laion_zarr._select import as_list
+from laion_zarr.arrays.select import as_list
 from laion_zarr.conversion.plan import MASK_CHOICES, PARTS
 from laion_zarr.errors import LaionZarrError, SourceError
 

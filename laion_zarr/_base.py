@@ -6,8 +6,8 @@ from functools import cached_property
 
 import numpy as np
 
-from laion_zarr._lazy import SubjectHandle
-from laion_zarr._query import Query
+from laion_zarr.arrays.lazy import SubjectHandle
+from laion_zarr.arrays.query import Query
 from laion_zarr.errors import StoreError
 from laion_zarr.store.schema import VOXELS_PART
 

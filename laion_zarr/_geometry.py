@@ -8,7 +8,7 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
-from laion_zarr._labels import along, of_one_subject, ordered, with_labels
+from laion_zarr.arrays.labels import along, of_one_subject, ordered, with_labels
 from laion_zarr.store.schema import ROI, VOXEL
 
 # Of all images and some voxels, but no fewer voxels than images: each block becomes a matrix of

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from laion_zarr import _rois, _select
+from laion_zarr import _rois
 from laion_zarr._base import SubjectBase
+from laion_zarr.arrays import select
 from laion_zarr.errors import NotConvertedError
 from laion_zarr.store.schema import ANATOMY_PART, DEFAULT_MASK, GRID, VOXEL
 
@@ -74,14 +75,14 @@ class Regions(SubjectBase):
         xarray.DataArray, (grid,) bool
             ``attrs``: ``shape`` and ``affine`` of the grid.
         """
-        _select.mask_coordinate(source)
+        select.mask_coordinate(source)
         if res not in ("1pt8", None):
             raise ValueError(f"res must be '1pt8' or None (full resolution), got {res!r}.")
         if source == DEFAULT_MASK and res is None:
             return self._full_brain_mask()
         shape, affine = self._grid
         inside = np.zeros(int(np.prod(shape)), dtype=bool)
-        inside[self._query.lazy[VOXEL].values[_select.in_mask(self._query.lazy, source)]] = True
+        inside[self._query.lazy[VOXEL].values[select.in_mask(self._query.lazy, source)]] = True
         return xr.DataArray(inside, dims=GRID, attrs={"shape": shape, "affine": affine.tolist()})
 
     def _full_brain_mask(self) -> xr.DataArray:
@@ -112,7 +113,7 @@ class Regions(SubjectBase):
         xarray.DataArray, (voxel,) bool
         """
         inside = self._query.voxels(None, None, mask_source, None, None)
-        values = _select.in_rois(self._query.lazy, query)[inside]
+        values = select.in_rois(self._query.lazy, query)[inside]
         return xr.DataArray(values, coords=self._query.axis(inside).coords, dims=VOXEL)
 
     def get_roi_masks(
@@ -132,7 +133,7 @@ class Regions(SubjectBase):
         dict of str to xarray.DataArray, (voxel,) bool
             By query.
         """
-        return {query: self.get_roi_mask(query, mask_source) for query in _select.as_list(queries)}
+        return {query: self.get_roi_mask(query, mask_source) for query in select.as_list(queries)}
 
     def get_roi_data(
         self, query: Any, format: str = "all", hemi: str = "all", mask_source: str = DEFAULT_MASK

@@ -12,9 +12,7 @@ import xarray as xr
 from dask.base import tokenize
 from dask.delayed import delayed
 
-from laion_zarr._labels import ordered, whose
 from laion_zarr._repeats import groups_of, images_of, of_subject, with_all_rows, within_sessions
-from laion_zarr._selected import source_of
 from laion_zarr._stream import (
     Finish,
     Repeats,
@@ -24,6 +22,8 @@ from laion_zarr._stream import (
     standardize,
     values_of,
 )
+from laion_zarr.arrays.dask_blocks import source_of
+from laion_zarr.arrays.labels import ordered, whose
 from laion_zarr.store.objects import Memory
 from laion_zarr.store.schema import PERCENT, TRIAL, VOXEL
 

@@ -11,10 +11,10 @@ import pandas as pd
 import xarray as xr
 from dask.delayed import delayed
 
-from laion_zarr._labels import with_labels
-from laion_zarr._lazy import digest, transposed
-from laion_zarr._selected import SelectedBetas, source_of
 from laion_zarr._stream import Stream, TrialGroups, columns_of, means, standardize
+from laion_zarr.arrays.dask_blocks import SelectedBetas, source_of
+from laion_zarr.arrays.labels import with_labels
+from laion_zarr.arrays.lazy import digest, transposed
 from laion_zarr.store.schema import IMAGE, IMAGE_NAME, SLAB_VOXELS, TRIAL
 
 COUNT = "n_trials"

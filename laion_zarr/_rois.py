@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from laion_zarr import _select
 from laion_zarr._release import HEMIS, SURFACE_FORMATS
+from laion_zarr.arrays import select
 from laion_zarr.errors import NotConvertedError
 from laion_zarr.store.parts import StoredParts
 from laion_zarr.store.schema import ROI, SURFACES_PART, surface_label, surface_mask
@@ -38,11 +38,11 @@ def resolve(dataset: xr.Dataset, stored: StoredParts, query: object) -> list[str
         (attributes,) = stored.attributes(SURFACES_PART)
         table = attributes["rois"] | table
     if not table:
-        _select.in_rois(dataset, query)  # raises, and says how to get them
+        select.in_rois(dataset, query)  # raises, and says how to get them
     names = np.array(list(table), dtype=object)
     categories = np.array(list(table.values()), dtype=object)
     coords = {ROI: names, "category": (ROI, categories)}
-    return _select.resolve_rois(xr.DataArray(names, dims=ROI, coords=coords), query)
+    return select.resolve_rois(xr.DataArray(names, dims=ROI, coords=coords), query)
 
 
 def forms(format: str) -> tuple[str, ...]:

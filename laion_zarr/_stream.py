@@ -12,7 +12,7 @@ import numpy as np
 from dask.base import normalize_token, tokenize
 from dask.highlevelgraph import HighLevelGraph
 
-from laion_zarr._lazy import LazyBetas, as_run, digest, transposed
+from laion_zarr.arrays.lazy import LazyBetas, as_run, digest, transposed
 from laion_zarr.store.objects import Memory
 from laion_zarr.store.schema import CHUNK_VOXELS
 

@@ -13,10 +13,10 @@ from dask.highlevelgraph import HighLevelGraph
 from xarray.core import indexing
 
 from laion_zarr._keys import ImageKeys, Keys, TrialKeys, is_one
-from laion_zarr._lazy import LazyArray, digest
-from laion_zarr._query import Query
-from laion_zarr._select import as_list
 from laion_zarr._stimulus_handle import StimuliHandle
+from laion_zarr.arrays.lazy import LazyArray, digest
+from laion_zarr.arrays.query import Query
+from laion_zarr.arrays.select import as_list
 from laion_zarr.errors import StimuliNotDownloadedError
 from laion_zarr.store.objects import StoreLike
 from laion_zarr.store.schema import EMBEDDING, FEATURE, embeddings_part

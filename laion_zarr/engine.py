@@ -45,10 +45,10 @@ class LaionZarrBackend(BackendEntrypoint):
         # xarray imports every engine for every user: ours must cost nothing until it is asked for.
         import numpy as np
 
-        from laion_zarr._dataset import build_dataset
-        from laion_zarr._lazy import SubjectHandle
         from laion_zarr._release import subject_id
-        from laion_zarr._select import trial_blocks, voxel_blocks
+        from laion_zarr.arrays.dataset import build_dataset
+        from laion_zarr.arrays.lazy import SubjectHandle
+        from laion_zarr.arrays.select import trial_blocks, voxel_blocks
         from laion_zarr.store.schema import TRIAL, VOXEL
 
         if group is None:

@@ -11,8 +11,8 @@ import xarray as xr
 
 from laion_zarr import _repr
 from laion_zarr._release import is_shared, subject_id
-from laion_zarr._select import as_list
 from laion_zarr.analysis import average_repeats
+from laion_zarr.arrays.select import as_list
 from laion_zarr.config import get_store
 from laion_zarr.errors import NotConvertedError
 from laion_zarr.stimuli import load_stimuli

@@ -12,8 +12,8 @@ from xarray.core import indexing
 
 from laion_zarr import _pictures
 from laion_zarr._keys import Keys, TrialKeys
-from laion_zarr._query import Query
 from laion_zarr._stimulus_handle import StimuliHandle
+from laion_zarr.arrays.query import Query
 from laion_zarr.store.schema import IMAGE_LICENSE, IMAGES_PART
 
 if TYPE_CHECKING:

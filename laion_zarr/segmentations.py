@@ -10,9 +10,9 @@ import xarray as xr
 from xarray.core import indexing
 
 from laion_zarr._keys import ImageKeys, Keys
-from laion_zarr._lazy import LazyArray
 from laion_zarr._stimulus_handle import StimuliHandle
 from laion_zarr._tables import ImageTable
+from laion_zarr.arrays.lazy import LazyArray
 from laion_zarr.store.objects import StoreLike
 from laion_zarr.store.schema import MASKS_2D, SEGMENTATIONS_PART
 

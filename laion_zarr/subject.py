@@ -9,13 +9,14 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from laion_zarr import _repr, _select
+from laion_zarr import _repr
 from laion_zarr._brain_space import BrainSpace
-from laion_zarr._lazy import SubjectHandle
 from laion_zarr._regions import Regions
 from laion_zarr._release import subject_id
 from laion_zarr._repeats import image_betas
 from laion_zarr._subject_stimuli import SubjectStimuli
+from laion_zarr.arrays import select
+from laion_zarr.arrays.lazy import SubjectHandle
 from laion_zarr.config import get_store
 from laion_zarr.store.objects import StoreLike, location
 from laion_zarr.store.schema import DEFAULT_MASK, TRIAL, VOXEL
@@ -305,7 +306,7 @@ class Subject(Regions, BrainSpace, SubjectStimuli):
         ids = None if session is None else self._query.session_ids(session)
         voxels = self._query.voxels(roi, mask, mask_source, None, None)
         ceiling = self._query.ceiling(None if ids is None else ids[0], desc)
-        return ceiling.isel({VOXEL: _select.compact(voxels)}).copy(deep=True)
+        return ceiling.isel({VOXEL: select.compact(voxels)}).copy(deep=True)
 
     # -- trials
 

@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from dask.system import CPU_COUNT
 
-from laion_zarr import _pictures, _trial_rows
+from laion_zarr import _pictures
 from laion_zarr._keys import TrialKeys
-from laion_zarr._select import as_list
 from laion_zarr._stimulus_handle import StimuliHandle
-from laion_zarr._trial_rows import ScratchRows
+from laion_zarr.arrays import trial_rows
+from laion_zarr.arrays.select import as_list
+from laion_zarr.arrays.trial_rows import ScratchRows
 from laion_zarr.embeddings import Embeddings
 from laion_zarr.store.schema import BETAS, DEFAULT_MASK, IMAGES_PART
 
@@ -158,9 +159,9 @@ class _Streamed:
 
 
 def _betas(lazy: Any) -> _Rows | _Streamed:
-    if lazy.nbytes > _trial_rows.MOST_IN_MEMORY:
+    if lazy.nbytes > trial_rows.MOST_IN_MEMORY:
         return _Streamed(ScratchRows(lazy))
-    return _Rows(torch.from_numpy(_trial_rows.in_memory(lazy)), np.arange(len(lazy)))
+    return _Rows(torch.from_numpy(trial_rows.in_memory(lazy)), np.arange(len(lazy)))
 
 
 @dataclass

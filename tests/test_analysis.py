@@ -13,8 +13,8 @@ import xarray as xr
 from test_sample import EXPECTED, SAMPLE
 
 from laion_zarr import _repeats, _stream, convert, load_subject
-from laion_zarr._selected import source_of
 from laion_zarr.analysis import average_repeats, noise_ceiling, split_half_reliability, zscore
+from laion_zarr.arrays.dask_blocks import source_of
 
 
 def scores(values, groups):

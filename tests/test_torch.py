@@ -22,7 +22,8 @@ from PIL import Image
 from zarr.storage import LocalStore
 
 from laion_zarr import _release as release
-from laion_zarr import _trial_rows, convert, load_subject
+from laion_zarr import convert, load_subject
+from laion_zarr.arrays import trial_rows
 from laion_zarr.errors import NotConvertedError, SourceError, StimuliNotDownloadedError
 
 torch = pytest.importorskip("torch")
@@ -331,7 +332,7 @@ def test_workers_give_the_same(everything, monkeypatch, sub, method):
     assert isinstance(alone[0]["caption"][0], str)
     assert all_same(loaded(everything, num_workers=2, multiprocessing_context=method), alone)
     if method == "fork":  # the file goes neither with the workers nor before them
-        monkeypatch.setattr(_trial_rows, "MOST_IN_MEMORY", 0)
+        monkeypatch.setattr(trial_rows, "MOST_IN_MEMORY", 0)
         streamed = sub.to_torch_dataset(roi="FFA1", include=ALL)
         for _ in range(2):
             assert all_same(loaded(streamed, num_workers=2), alone)
@@ -369,7 +370,7 @@ def test_dropped_last_batch_and_subsets(everything):
 @pytest.fixture
 def streamed(sub, monkeypatch, tmp_path):
     """The same from a scratch file in `tmp_path`."""
-    monkeypatch.setattr(_trial_rows, "MOST_IN_MEMORY", sub.get_betas(roi="face").nbytes - 1)
+    monkeypatch.setattr(trial_rows, "MOST_IN_MEMORY", sub.get_betas(roi="face").nbytes - 1)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     return partial(sub.to_torch_dataset, roi="face", include=("embedding:CLIP",))
 
@@ -379,7 +380,7 @@ def test_streamed_betas_are_the_same(streamed, sub, tmp_path, monkeypatch):
     (file,) = tmp_path.iterdir()
     betas = sub.get_betas(roi="face")
     assert file.read_bytes() == betas.values.tobytes()
-    monkeypatch.setattr(_trial_rows, "MOST_IN_MEMORY", betas.nbytes)
+    monkeypatch.setattr(trial_rows, "MOST_IN_MEMORY", betas.nbytes)
     inside = sub.to_torch_dataset(roi="face", include=("embedding:CLIP",))
     assert list(tmp_path.iterdir()) == [file]  # what fits memory needs no file
     order = [50, 0, 50, *range(51)]
@@ -392,11 +393,11 @@ def test_streamed_betas_are_the_same(streamed, sub, tmp_path, monkeypatch):
 def test_streamed_from_blocks_of_voxels(sub, monkeypatch):
     """As of a whole brain, whose slabs are blocks of their own."""
     betas = sub.get_betas(chunks={"trial": 10, "voxel": 23})
-    rows = _trial_rows.ScratchRows(betas.data)
+    rows = trial_rows.ScratchRows(betas.data)
     np.testing.assert_array_equal(rows[[40, 3, 3]], betas.values[[40, 3, 3]])
     written = os.pwrite
     monkeypatch.setattr(os, "pwrite", lambda file, data, at: written(file, data[:5], at))
-    rows = _trial_rows.ScratchRows(betas.data)
+    rows = trial_rows.ScratchRows(betas.data)
     np.testing.assert_array_equal(rows[list(range(51))], betas.values)
 
 

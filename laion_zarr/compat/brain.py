@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from laion_zarr import templates
-from laion_zarr._dataset import voxel_positions
+from laion_zarr.arrays.dataset import voxel_positions
 from laion_zarr.compat.io import load_nifti_with_affine
 from laion_zarr.store.schema import VOXEL
 

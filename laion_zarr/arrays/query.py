@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from laion_zarr import _select
-from laion_zarr._dataset import build_dataset, chunked, lazy_betas, owned
-from laion_zarr._lazy import SubjectHandle
 from laion_zarr._release import session_id
-from laion_zarr._selected import SelectedBetas
+from laion_zarr.arrays import select
+from laion_zarr.arrays.dask_blocks import SelectedBetas
+from laion_zarr.arrays.dataset import build_dataset, chunked, lazy_betas, owned
+from laion_zarr.arrays.lazy import SubjectHandle
 from laion_zarr.errors import NotConvertedError
 from laion_zarr.store.schema import ALL_SESSIONS_NC, NC, SESSION, TRIAL, VOXEL, maps_part
 
@@ -37,7 +37,7 @@ class Query:
     def session_ids(self, session: str | Iterable[str]) -> list[str]:
         """Full ids of sessions, each of them in the store."""
         subject, there = self._handle.subject, self._handle.stored.sessions
-        ids = [session_id(item) for item in _select.as_list(session)]
+        ids = [session_id(item) for item in select.as_list(session)]
         for ses in ids:
             if ses not in there:
                 raise NotConvertedError(
@@ -59,12 +59,12 @@ class Query:
         if ids is not None:
             keep.append(self.lazy["session"].to_series().isin(ids).to_numpy())
         if image_name is not None:
-            keep.append(_select.among(self.lazy, "image_name", image_name, "Image"))
+            keep.append(select.among(self.lazy, "image_name", image_name, "Image"))
         if stimuli is not None:
-            keep.append(_select.by_stimuli(self.lazy, stimuli))
-        found = _select.restrict(keep, self.lazy.sizes[TRIAL])
+            keep.append(select.by_stimuli(self.lazy, stimuli))
+        found = select.restrict(keep, self.lazy.sizes[TRIAL])
         if trial is not None:
-            wanted = _select.positions(self.lazy, TRIAL, trial)
+            wanted = select.positions(self.lazy, TRIAL, trial)
             found = wanted[np.isin(wanted, found)]
         return found
 
@@ -81,30 +81,30 @@ class Query:
             raise ValueError("roi and mask exclude each other: pass one of them.")
         keep = []
         if mask_source is not None:
-            keep.append(_select.in_mask(self.lazy, mask_source))
+            keep.append(select.in_mask(self.lazy, mask_source))
         if roi is not None:
-            keep.append(_select.in_rois(self.lazy, roi))
+            keep.append(select.in_rois(self.lazy, roi))
         if nc_threshold is not None:
             ceiling = (
                 self.ceiling(ids[0], None)
                 if ids is not None and len(ids) == 1
                 else self.ceiling(None, ALL_SESSIONS_NC)
             )
-            keep.append(_select.above_threshold(ceiling, nc_threshold))
+            keep.append(select.above_threshold(ceiling, nc_threshold))
         if mask is not None:
             own = keep[:1] if mask_source is not None else []
-            inside = _select.restrict(own, self.lazy.sizes[VOXEL])
-            marked = inside[_select.voxel_mask(mask, self.axis(inside))]
+            inside = select.restrict(own, self.lazy.sizes[VOXEL])
+            marked = inside[select.voxel_mask(mask, self.axis(inside))]
             keep.append(np.isin(np.arange(self.lazy.sizes[VOXEL]), marked))
-        return _select.restrict(keep, self.lazy.sizes[VOXEL])
+        return select.restrict(keep, self.lazy.sizes[VOXEL])
 
     def axis(self, union: np.ndarray) -> xr.Dataset:
         """Voxel labels at positions of the stored union."""
-        return owned(self.lazy[[VOXEL]].isel({VOXEL: _select.compact(union)}))
+        return owned(self.lazy[[VOXEL]].isel({VOXEL: select.compact(union)}))
 
     def trial_axis(self, trials: np.ndarray) -> xr.Dataset:
         """Trial labels at positions."""
-        return owned(self.lazy[[TRIAL]].isel({TRIAL: _select.compact(trials)}))
+        return owned(self.lazy[[TRIAL]].isel({TRIAL: select.compact(trials)}))
 
     def select(
         self,
@@ -119,14 +119,14 @@ class Query:
         `sessions` are those whose maps stay; None for all.
         """
         if voxel is not None:
-            wanted = _select.positions(self.lazy, VOXEL, voxel)
+            wanted = select.positions(self.lazy, VOXEL, voxel)
             voxels = wanted[np.isin(wanted, voxels)]
-        blocks = _select.check_chunks(chunks, {TRIAL: len(trials), VOXEL: len(voxels)})
+        blocks = select.check_chunks(chunks, {TRIAL: len(trials), VOXEL: len(voxels)})
         rows = np.arange(self.lazy.sizes[SESSION])
         if sessions is not None:
             rows = np.flatnonzero(self.lazy[SESSION].to_series().isin(sessions))
         positions = {TRIAL: trials, VOXEL: voxels, SESSION: rows}
-        picked = self.lazy.isel({dim: _select.compact(keep) for dim, keep in positions.items()})
+        picked = self.lazy.isel({dim: select.compact(keep) for dim, keep in positions.items()})
         return chunked(owned(picked), SelectedBetas(self.betas, trials, voxels), blocks)
 
     def ceiling(self, session: str | None, desc: object) -> xr.DataArray:

@@ -11,7 +11,7 @@ from typing import Any
 import dask.array as da
 import numpy as np
 
-from laion_zarr._lazy import LazyBetas
+from laion_zarr.arrays.lazy import LazyBetas
 
 
 class SelectedBetas:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from laion_zarr._labels import of_one_subject
+from laion_zarr.arrays.labels import of_one_subject
 from laion_zarr.errors import NotConvertedError
 from laion_zarr.store.schema import (
     CHUNK_VOXELS,

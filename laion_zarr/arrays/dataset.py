@@ -9,9 +9,9 @@ import numpy as np
 import xarray as xr
 from xarray.core import indexing
 
-from laion_zarr._lazy import LazyBetas, LazyMap, SubjectHandle, digest
-from laion_zarr._select import trial_blocks, voxel_blocks
-from laion_zarr._selected import SelectedBetas
+from laion_zarr.arrays.dask_blocks import SelectedBetas
+from laion_zarr.arrays.lazy import LazyBetas, LazyMap, SubjectHandle, digest
+from laion_zarr.arrays.select import trial_blocks, voxel_blocks
 from laion_zarr.store import schema
 from laion_zarr.store.schema import NC, ROI, SESSION, TRIAL, TRIALS_PART, VOXEL, VOXELS_PART
 
