@@ -92,14 +92,14 @@ def _add_download(commands: Commands, command: Command) -> None:
 
 
 def _license(arguments: argparse.Namespace) -> None:
-    from laion_zarr import _license
+    from laion_zarr.download import license
 
-    if arguments.accept_license and not _license.is_accepted():
-        _license.keep()
+    if arguments.accept_license and not license.is_accepted():
+        license.keep()
 
 
 def _download(arguments: argparse.Namespace) -> int:
-    from laion_zarr.download import run_download
+    from laion_zarr.download.dataset import run_download
 
     _license(arguments)
     report = run_download(
@@ -116,7 +116,7 @@ def _download(arguments: argparse.Namespace) -> int:
 
 
 def _stimuli(arguments: argparse.Namespace) -> int:
-    from laion_zarr.download import run_stimuli
+    from laion_zarr.download.dataset import run_stimuli
 
     _license(arguments)
     print(run_stimuli(not arguments.quiet))
@@ -124,7 +124,7 @@ def _stimuli(arguments: argparse.Namespace) -> int:
 
 
 def _embeddings(arguments: argparse.Namespace) -> int:
-    from laion_zarr.download import run_embeddings
+    from laion_zarr.download.dataset import run_embeddings
 
     _license(arguments)
     print(run_embeddings(arguments.models, not arguments.quiet))
@@ -132,7 +132,7 @@ def _embeddings(arguments: argparse.Namespace) -> int:
 
 
 def _segmentations(arguments: argparse.Namespace) -> int:
-    from laion_zarr.download import run_segmentations
+    from laion_zarr.download.dataset import run_segmentations
 
     _license(arguments)
     print(run_segmentations(not arguments.quiet))
@@ -140,7 +140,7 @@ def _segmentations(arguments: argparse.Namespace) -> int:
 
 
 def _captions(arguments: argparse.Namespace) -> int:
-    from laion_zarr.download import run_captions
+    from laion_zarr.download.dataset import run_captions
 
     _license(arguments)
     print(run_captions(not arguments.quiet))

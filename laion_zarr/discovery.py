@@ -5,14 +5,8 @@ Listings are kept for the process; `laion_zarr.download` asks anew.
 
 from __future__ import annotations
 
-from laion_zarr import _bucket
 from laion_zarr import _release as release
-
-_SUBJECT_FOLDERS = (release.GLM, release.ROIS)
-
-
-def _subjects_in(prefix: object) -> list[str]:
-    return [name for name in _bucket.folder(prefix).folders if name.startswith("sub-")]
+from laion_zarr.download import bucket
 
 
 def get_subjects() -> list[str]:
@@ -29,17 +23,7 @@ def get_subjects() -> list[str]:
     >>> get_subjects()  # doctest: +SKIP
     ['sub-01', 'sub-03', 'sub-05', 'sub-06', 'sub-07']
     """
-    return sorted({name for prefix in _SUBJECT_FOLDERS for name in _subjects_in(prefix)})
-
-
-def check_subject(subject: object) -> str:
-    """The id of a subject that the bucket holds, or the error that lists those."""
-    found, there = release.subject_id(subject), get_subjects()
-    if found not in there:
-        raise ValueError(
-            f"{found} is not in {release.BUCKET}. Name one of: {', '.join(there) or '(none)'}."
-        )
-    return found
+    return bucket.subjects()
 
 
 def get_rois(subject: str | None = None, category: str | None = None) -> list[str]:
@@ -68,8 +52,8 @@ def get_rois(subject: str | None = None, category: str | None = None) -> list[st
         if not subjects:
             return []
         subject = subjects[0]
-    subject = check_subject(subject)
-    names = {found.key for found in _bucket.objects(release.ROIS / subject)}
+    subject = bucket.check_subject(subject)
+    names = {found.key for found in bucket.objects(release.ROIS / subject)}
     rois = release.subject_files(subject, names).rois
     categories = sorted({files.category for files in rois.values()})
     if category is not None and category not in categories:
@@ -114,11 +98,11 @@ def inspect_bucket() -> None:
     derivatives/glmsingle-tedana/: 5 entries, 5 sub-* entries
     derivatives/rois/: 5 entries, 5 sub-* entries
     """
-    top = sorted(_bucket.folder().folders)
+    top = sorted(bucket.folder().folders)
     print(f"Bucket: {release.BUCKET}")
     print(f"Top-level prefixes ({len(top)}):")
     for name in top:
         print(f"  {name}/")
-    for prefix in _SUBJECT_FOLDERS:
-        entries, subjects = _bucket.folder(prefix).folders, _subjects_in(prefix)
+    for prefix in bucket.SUBJECT_FOLDERS:
+        entries, subjects = bucket.folder(prefix).folders, bucket.subjects_in(prefix)
         print(f"{prefix}/: {len(entries)} entries, {len(subjects)} sub-* entries")

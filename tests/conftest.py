@@ -12,10 +12,11 @@ import pytest
 import s3_server
 from hypothesis import HealthCheck, Phase, settings
 
-from laion_zarr import _bucket, convert, load_subject
+from laion_zarr import convert, load_subject
 from laion_zarr.conversion import add_splits
 from laion_zarr.conversion._split_files import write_splits
 from laion_zarr.conversion.synthetic import SIZES, write_dataset
+from laion_zarr.download import bucket
 from laion_zarr.store import retry
 from laion_zarr.subject import Subject
 
@@ -184,8 +185,8 @@ def front(
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("LAION_FMRI_REQUEST_ID", raising=False)
     monkeypatch.setattr(retry, "PAUSES", (0.0,) * len(retry.PAUSES))
-    _bucket.clear()
+    bucket.clear()
     servers.reset()
     yield servers
     servers.restore()
-    _bucket.clear()
+    bucket.clear()

@@ -13,10 +13,15 @@ import pytest
 import s3_server
 
 import laion_zarr
-from laion_zarr import _access, _license
-from laion_zarr._fetch import DownloadError
 from laion_zarr.conversion.cli import main
-from laion_zarr.download import accept_licenses, download, request_stimulus_access
+from laion_zarr.download import (
+    accept_licenses,
+    access_service,
+    download,
+    license,
+    request_stimulus_access,
+)
+from laion_zarr.download.fetch import DownloadError
 from laion_zarr.errors import AccessServiceError, LaionZarrError, TermsOutdatedError
 
 ID = s3_server.REQUEST_ID
@@ -32,7 +37,7 @@ SECRETS = (ID, "SECRET", "X-Signature", NAME, EMAIL, PURPOSE, "Secrets")
 def _watched(front, caplog):
     """Nothing of it is ever logged."""
     caplog.set_level(logging.DEBUG)
-    _license.keep()
+    license.keep()
     yield
     ours = [r.getMessage() for r in caplog.records if not r.name.startswith(("botocore", "boto"))]
     assert not [text for text in ours for secret in SECRETS if secret in text]
@@ -57,7 +62,7 @@ def typing(monkeypatch, answers):
             raise EOFError
         return left.pop(0)
 
-    monkeypatch.setattr(_access, "can_ask", lambda: True)
+    monkeypatch.setattr(access_service, "can_ask", lambda: True)
     monkeypatch.setattr("builtins.input", answer)
     return left
 
@@ -104,7 +109,7 @@ def test_form_is_sent_and_the_id_kept(front, data, monkeypatch, capsys):
         "terms_version": s3_server.TERMS,
         "source": "cli",
     }
-    file = _access.id_file()
+    file = access_service.id_file()
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert json.loads(file.read_text())["request_id"] == ID
     shown = capsys.readouterr().out
@@ -115,7 +120,7 @@ def test_form_is_sent_and_the_id_kept(front, data, monkeypatch, capsys):
 
 
 def test_id_file_of_before_is_replaced(front, monkeypatch):
-    file = _access.id_file()
+    file = access_service.id_file()
     file.write_text("{}")
     file.chmod(0o644)
     typing(monkeypatch, FORM)
@@ -139,7 +144,7 @@ def test_form_that_is_not_filled_in_sends_nothing(front, monkeypatch, answers):
     typing(monkeypatch, answers)
     refused(request_stimulus_access, "nothing was sent", "laion-zarr request-access")
     assert not posts(front)
-    assert not _access.id_file().exists()
+    assert not access_service.id_file().exists()
 
 
 def test_form_where_nobody_can_type(front):
@@ -149,9 +154,9 @@ def test_form_where_nobody_can_type(front):
 
 
 def test_form_that_the_service_finds_wrong(front, monkeypatch):
-    monkeypatch.setattr(_access, "MIN_PURPOSE", 1)
-    form = tuple((*field[:2], r".*", "") for field in _access._FORM)
-    monkeypatch.setattr(_access, "_FORM", form)
+    monkeypatch.setattr(access_service, "MIN_PURPOSE", 1)
+    form = tuple((*field[:2], r".*", "") for field in access_service._FORM)
+    monkeypatch.setattr(access_service, "_FORM", form)
     typing(monkeypatch, [*FORM[:4], "Confidential", "I AGREE"])
     error = refused(request_stimulus_access, "HTTP 422", "research_purpose")
     assert "Confidential" not in everything_in(error)
@@ -256,7 +261,7 @@ def test_range_that_is_not_answered_is_skipped(front, data, known):
 
 def test_expired_link_is_refreshed_once(front, data, known, monkeypatch):
     front.service.strict = True
-    ask, count = _access._ask_service, []
+    ask, count = access_service._ask_service, []
 
     def hand_out_twice(path, payload=None):
         """The first links expire before they are used."""
@@ -264,7 +269,7 @@ def test_expired_link_is_refreshed_once(front, data, known, monkeypatch):
         found = ask(path, payload)
         return ask(path, payload) and found if len(count) == 1 else found
 
-    monkeypatch.setattr(_access, "_ask_service", hand_out_twice)
+    monkeypatch.setattr(access_service, "_ask_service", hand_out_twice)
     laion_zarr.download_stimuli()
     assert (data / IMAGES).read_bytes() == front.service.files[s3_server.IMAGES]
     assert len(count) == 2  # both files wanted new links, and one refresh served them
@@ -301,7 +306,7 @@ def test_damage_on_the_way(front, data, known):
 
 
 def test_slow_links(front, data, known, monkeypatch):
-    monkeypatch.setattr(_access, "TIMEOUT", 0.5)
+    monkeypatch.setattr(access_service, "TIMEOUT", 0.5)
     front.fault(f"GET .*{s3_server.IMAGES}", delay=1)
     laion_zarr.download_stimuli()
     assert (data / IMAGES).is_file()
@@ -314,7 +319,7 @@ def test_unknown_id(front, monkeypatch):
     monkeypatch.setenv("LAION_FMRI_REQUEST_ID", "other-SECRET")
     refused(laion_zarr.download_stimuli, "does not know", "LAION_FMRI_REQUEST_ID")
     monkeypatch.delenv("LAION_FMRI_REQUEST_ID")
-    _access._keep_id("another-SECRET")
+    access_service._keep_id("another-SECRET")
     refused(laion_zarr.download_stimuli, "does not know", "access.json", "request-access")
 
 
@@ -370,7 +375,7 @@ def test_service_that_others_could_listen_to(front, known, monkeypatch, url):
 
 
 def test_id_of_another_service_is_not_sent(front, monkeypatch):
-    _access._keep_id(ID)
+    access_service._keep_id(ID)
     monkeypatch.setenv("LAION_ZARR_ACCESS_URL", f"{front.url}/access/other")
     refused(laion_zarr.download_stimuli, "request-access", kind=LaionZarrError)
     assert not front.requests

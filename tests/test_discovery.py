@@ -8,8 +8,9 @@ import pytest
 import s3_server
 
 import laion_zarr
-from laion_zarr import _bucket, discovery
+from laion_zarr import discovery
 from laion_zarr.conversion.cli import main
+from laion_zarr.download import bucket
 from laion_zarr.errors import LaionZarrError, SubjectNotFoundError
 
 FACE = ["FFA1", "FFA2", "OFA", "pSTSfaces"]
@@ -33,7 +34,7 @@ def test_listings_are_asked_for_once(front):
         discovery.get_rois()
         discovery.get_rois("sub-01", "face")
     assert len(front.listings()) == len(front.requests) == 3
-    _bucket.clear()
+    bucket.clear()
     discovery.get_subjects()
     assert len(front.requests) == 5
 
@@ -83,13 +84,13 @@ def test_listings_of_many_pages(front, monkeypatch):
     names = [f"derivatives/glmsingle-tedana/sub-05/ses-01/func/x{n:04}_y.json" for n in range(12)]
     for name in names:
         front.put(name, b"{}")
-    call = _bucket._call
+    call = bucket._call
 
     def few(method, **arguments):
         return call(method, MaxKeys=5, **arguments)
 
-    monkeypatch.setattr(_bucket, "_call", few)
-    found = _bucket.objects("derivatives/glmsingle-tedana/sub-05")
+    monkeypatch.setattr(bucket, "_call", few)
+    found = bucket.objects("derivatives/glmsingle-tedana/sub-05")
     assert [one.key for one in found] == names
     assert len(front.listings()) == 3
     assert discovery.get_subjects() == ["sub-01", "sub-03", "sub-05"]
@@ -122,7 +123,7 @@ def close(fs):
 def elsewhere(front, monkeypatch):
     """Sends the next questions to another server."""
     opened = {}
-    monkeypatch.setattr(_bucket, "_filesystems", opened)
+    monkeypatch.setattr(bucket, "_filesystems", opened)
     yield lambda url: monkeypatch.setenv("AWS_ENDPOINT_URL", url)
     for fs in opened.values():
         if fs._s3 is not None:
@@ -150,8 +151,8 @@ def test_endpoint_that_is_no_url(elsewhere, url):
 
 
 def test_bucket_that_is_not_there(front, monkeypatch):
-    monkeypatch.setattr(_bucket, "NAME", "no-such-bucket")
-    with pytest.raises(LaionZarrError, match="There is no bucket s3://laion-fmri"):
+    monkeypatch.setattr(bucket, "NAME", "no-such-bucket")
+    with pytest.raises(LaionZarrError, match=r"s3://laion-fmri at .*: there is no such bucket"):
         discovery.get_subjects()
 
 
@@ -175,7 +176,7 @@ def test_lasting_failures_are_one_clear_error(front, status, n_requests):
 
 
 def test_slow_answer_is_tried_again(front, elsewhere, monkeypatch):
-    monkeypatch.setattr(_bucket, "TIMEOUT", 1)
+    monkeypatch.setattr(bucket, "TIMEOUT", 1)
     front.fault("list-type=2", delay=2)
     assert discovery.get_subjects() == ["sub-01", "sub-03"]
     assert len(front.requests) == 3

@@ -18,18 +18,21 @@ from pathlib import Path
 import pytest
 
 import laion_zarr
-from laion_zarr import _bucket, _fetch, _license, _release, _terminal, convert, load_subject
+from laion_zarr import _release, convert, load_subject
 from laion_zarr import download as module
-from laion_zarr._fetch import DownloadError, fetch
-from laion_zarr._mirror import RECORD, Item
 from laion_zarr.conversion.cli import main
 from laion_zarr.conversion.plan import PARTS
 from laion_zarr.download import (
+    access_service,
+    bucket,
     download,
     download_captions,
     download_embeddings,
     download_segmentations,
+    license,
 )
+from laion_zarr.download.fetch import DownloadError, fetch
+from laion_zarr.download.mirror import RECORD, Item
 from laion_zarr.errors import (
     DataDirNotSetError,
     DataNotDownloadedError,
@@ -53,7 +56,7 @@ TOP = {"README", "dataset_description.json", "participants.tsv"}
 
 @pytest.fixture
 def agreed():
-    _license.keep()
+    license.keep()
 
 
 @pytest.fixture
@@ -257,7 +260,7 @@ def test_nothing_is_asked_of_the_bucket_without_the_licence(front, ask):
 
 def answering(monkeypatch, *answers):
     left = list(answers)
-    for place in (_license, module._access):
+    for place in (license, access_service):
         monkeypatch.setattr(place, "can_ask", lambda: True)
     monkeypatch.setattr("builtins.input", lambda prompt: left.pop(0))
     return left
@@ -276,7 +279,7 @@ def test_licence_that_is_declined(front, monkeypatch, answer):
     answering(monkeypatch, answer)
     with pytest.raises(LicenseNotAcceptedError):
         module.accept_license()
-    assert not _license.is_accepted()
+    assert not license.is_accepted()
 
 
 def test_licence_where_nobody_can_type(front, capsys):
@@ -290,7 +293,7 @@ def test_licence_in_a_notebook_that_runs_unattended(monkeypatch):
         raise NotImplementedError
 
     monkeypatch.setattr("builtins.input", refuse)
-    assert _terminal.ask("?") is None
+    assert license.ask("?") is None
 
 
 # -- the command line
@@ -323,7 +326,7 @@ def test_failure_is_one_line_and_exit_code(data, front, capsys):
     assert main(["download", "--subject", "01", "--quiet"]) == 1
     error = capsys.readouterr().err
     assert error.count("\n") == 1
-    assert f"the bucket refuses it (HTTP 403): {TRIALS}" in error
+    assert f"access is refused (HTTP 403): {TRIALS}" in error
 
 
 # -- faults on the way
@@ -408,9 +411,9 @@ def test_etag_that_changed_between_begins_anew(data, front, bucket_root):
 
 
 def test_object_that_changes_after_the_listing(data, front, monkeypatch):
-    found = _bucket.Object(TRIALS, 5, "0" * 32)
-    with pytest.raises(LaionZarrError, match="has changed in the bucket"):
-        next(_bucket.blocks(found, 0))
+    found = bucket.Object(TRIALS, 5, "0" * 32)
+    with pytest.raises(LaionZarrError, match="has changed since it was listed"):
+        next(bucket.blocks(found, 0))
 
 
 def test_range_that_is_not_answered(data, front):
@@ -455,9 +458,9 @@ def test_partial_that_is_too_long(data, front, bucket_root):
 
 
 def test_slow_object_is_tried_again(data, front, monkeypatch):
-    monkeypatch.setattr(_bucket, "TIMEOUT", 1)
+    monkeypatch.setattr(bucket, "TIMEOUT", 1)
     opened = {}
-    monkeypatch.setattr(_bucket, "_filesystems", opened)
+    monkeypatch.setattr(bucket, "_filesystems", opened)
     front.fault("GET .*captions.csv", delay=2)
     try:
         laion_zarr.download_captions()
@@ -471,7 +474,7 @@ def test_object_put_together_of_parts(data, front):
     key = f"{GLM}/sub-01/ses-01/func/sub-01_ses-01_task-images_desc-Big_statmap.nii.gz"
     content = os.urandom(6 << 20)
     front.put(key, content, multipart=True)
-    assert "-2" in next(one.etag for one in _bucket.objects(f"{GLM}/sub-01") if one.key == key)
+    assert "-2" in next(one.etag for one in bucket.objects(f"{GLM}/sub-01") if one.key == key)
     front.fault(f"GET .*{key}", cut_after=3 << 20)
     download("01", desc="Big")
     assert (data / key).read_bytes() == content
@@ -567,7 +570,7 @@ def test_data_directory_behind_a_link(tmp_path):
 
 def test_space_is_checked_first(tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(_fetch.shutil, "disk_usage", lambda path: usage(100, 90, 10))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(100, 90, 10))
     with pytest.raises(LaionZarrError, match=r"14 B are to be downloaded to .*, and 10 B are free"):
         fetch(tmp_path, [make("a"), make("b")], progress=False)
     assert not tree(tmp_path)
@@ -631,8 +634,8 @@ def test_transient_failure_that_lasts(tmp_path, front):
 SLOW = """
 import signal, sys, time
 from pathlib import Path
-from laion_zarr._fetch import fetch
-from laion_zarr._mirror import Item
+from laion_zarr.download.fetch import fetch
+from laion_zarr.download.mirror import Item
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # which is ignored in the background
 

@@ -14,8 +14,9 @@ from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import FsspecStore
 
 from laion_zarr._release import is_bucket
-from laion_zarr.errors import StoreError
+from laion_zarr.errors import LaionZarrError, StoreError
 from laion_zarr.store import retry
+from laion_zarr.store.retry import Transient, Unreachable
 
 T = TypeVar("T")
 
@@ -29,7 +30,9 @@ _OF_NETWORKS = {
     *("HTTPClientError", "ConnectionError", "ClientError", "IncompleteReadError"),
     "ResponseParserError",
 }
-_BUSY = (408, 429, 500, 502, 503, 504)
+_BUSY = (408, 429)  # and 5xx, but for 501: not implemented
+_BUSY_CODES = ("SlowDown", "RequestTimeout")  # of S3, whatever the status
+_NO_CONNECTION = {("botocore", "ConnectionError"), ("aiohttp", "ClientConnectorError")}
 
 
 def is_remote(url: str) -> bool:
@@ -76,52 +79,91 @@ def without_retries(filesystem: Any) -> Any:
 # -- failures
 
 
-def _status(error: BaseException) -> int | None:
-    """HTTP status of an answer that says no, as far as the libraries pass it on."""
+class Refused(LaionZarrError):
+    """Access is refused, or there are no credentials to ask with."""
+
+
+def _answer_of(error: BaseException) -> tuple[int | None, str]:
+    """HTTP status and S3's error code of an answer that says no, as far as libraries pass them."""
     for one in (error, error.__cause__):
         response = getattr(one, "response", None)  # botocore
         if isinstance(response, dict):
-            return response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+            status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+            return status, response.get("Error", {}).get("Code", "")
         status = getattr(one, "status", None)  # aiohttp
         if isinstance(status, int):
-            return status
-    return None
+            return status, ""
+    return None, ""
+
+
+def _is_unreachable(error: BaseException) -> bool:
+    """Whether there was no connection at all."""
+    kinds = {(kind.__module__.partition(".")[0], kind.__name__) for kind in type(error).__mro__}
+    return bool(kinds & _NO_CONNECTION)
+
+
+def in_words(error: BaseException) -> LaionZarrError:
+    """What went wrong with a request to object storage, whichever library says so.
+
+    Returns
+    -------
+    LaionZarrError
+        `Unreachable` without a connection, another `Transient` where the same request may go well
+        in a moment, `Refused` where access is, and a plain one where the answer will stay the same.
+        Its text is a part of a sentence, to which the caller adds the place and what to do.
+    """
+    status, code = _answer_of(error)
+    said = str(error).strip() or type(error).__name__
+    http = f" (HTTP {status})" if status else ""
+    if isinstance(error, PermissionError) or status in (401, 403):
+        return Refused(f"access is refused{http}")
+    if type(error).__name__ in ("NoCredentialsError", "PartialCredentialsError"):
+        return Refused("no AWS credentials are set")
+    if code == "NoSuchBucket":
+        return LaionZarrError("there is no such bucket")
+    if status == 412:
+        return LaionZarrError("it has changed since it was listed; run the same again")
+    if isinstance(error, FileNotFoundError):
+        return LaionZarrError(f"it is not there{http or f' ({said})'}")
+    if not may_pass(error):
+        return LaionZarrError(f"the answer is HTTP {status} {code}".strip() if status else said)
+    if status:
+        return Transient(f"the server is busy or fails{http}")
+    if _is_unreachable(error):
+        return Unreachable(f"it cannot be reached ({said})")
+    return Transient(f"cut off ({said})")
 
 
 def may_pass(error: BaseException) -> bool:
     """Whether the same request may go well in a moment."""
     if isinstance(error, _FINAL):
         return False
-    status = _status(error)
+    status, code = _answer_of(error)
     if status is not None:
-        return status in _BUSY
+        return status in _BUSY or (status >= 500 and status != 501) or code in _BUSY_CODES
     names = {kind.__name__ for kind in type(error).__mro__}
     return isinstance(error, OSError) or bool(names & _OF_NETWORKS)
 
 
 def explain(error: BaseException) -> str:
-    """What went wrong with a request, and what to do."""
-    if isinstance(error, PermissionError) or _status(error) in (401, 403):
+    """What went wrong with a request to a URL that the user named, and what to do."""
+    found = in_words(error)
+    if isinstance(found, Refused):
         return (
-            "access is refused. Public data is asked for without credentials "
+            f"{found}. Public data is asked for without credentials "
             "(storage_options={'anon': True}, --storage-option anon=true), other data with some "
             "that may read it (AWS_PROFILE, or key and secret). Some buckets also refuse what is "
             "not there: check the name"
         )
-    if type(error).__name__ in ("NoCredentialsError", "PartialCredentialsError"):
+    if isinstance(found, Transient):
+        where = f" and AWS_ENDPOINT_URL ({_endpoint()})" if _endpoint() else ""
         return (
-            "no AWS credentials are set. Set some, or for public data "
-            "storage_options={'anon': True} (--storage-option anon=true)"
+            f"{found} (tried {len(retry.PAUSES) + 1} times). Check the network{where}, then run "
+            "the same again"
         )
     if isinstance(error, FileNotFoundError):
-        return f"{error or 'it is not there'}. Check the name of the bucket and the key"
-    if not may_pass(error):
-        return str(error) or type(error).__name__
-    where = f" and AWS_ENDPOINT_URL ({_endpoint()})" if _endpoint() else ""
-    return (
-        f"{str(error).strip() or type(error).__name__} (tried {len(retry.PAUSES) + 1} times). "
-        f"Check the network{where}, then run the same again"
-    )
+        return f"{found}. Check the name of the bucket and the key"
+    return str(found)
 
 
 def retrying(ask: Callable[[], T]) -> T:

@@ -1,32 +1,16 @@
-"""Fetching the dataset into the data directory: just what is asked for, and only once.
-
-What is there already is left alone, a cut-off file is continued, and nothing has its final name
-before it is whole and checked.
-"""
+"""The downloads that users call; for the command line, the same with a say on the progress bar."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from laion_zarr import _access, _bucket, _filters, _license, _wanted, config
 from laion_zarr import _release as release
-from laion_zarr._fetch import Report, fetch
-from laion_zarr._filters import Given
-from laion_zarr.errors import DataNotDownloadedError, DownloadError
-
-__all__ = [
-    "DownloadError",
-    "Report",
-    "accept_license",
-    "accept_licenses",
-    "download",
-    "download_captions",
-    "download_embeddings",
-    "download_segmentations",
-    "download_stimuli",
-    "request_stimulus_access",
-]
+from laion_zarr import config
+from laion_zarr.download import access_service, bucket, filters, items, license
+from laion_zarr.download.fetch import Report, fetch
+from laion_zarr.download.filters import Given
+from laion_zarr.errors import DataNotDownloadedError
 
 _FEW_JOBS = 4  # threads for a few large files
 
@@ -42,8 +26,8 @@ def _data_dir() -> Path:
             f"The data directory {root} is not a folder. Create it (mkdir), or name another with "
             "'laion-zarr config --data-dir DIR'."
         )
-    _license.ask_once()
-    _bucket.clear()  # what is there now, not what was when the process began
+    license.ask_once()
+    bucket.clear()  # what is there now, not what was when the process began
     return root
 
 
@@ -65,34 +49,34 @@ def run_download(
     progress: bool = True,
 ) -> Report:
     """Download what `download` says."""
-    ids, filters = _wanted.subject_ids(subject), _filters.parse(given)
+    ids, asked = items.subject_ids(subject), filters.parse(given)
     _check_jobs(n_jobs)
     root = _data_dir()
     if include_stimuli:
-        _access.ensure_access()  # asked now, not hours later
-    ids = _wanted.in_bucket(ids)
-    _wanted.check_filters(ids, filters)
-    objects = _wanted.dataset_objects()
+        access_service.ensure_access()  # asked now, not hours later
+    ids = items.in_bucket(ids)
+    items.check_filters(ids, asked)
+    objects = items.dataset_objects()
     for one in ids:
-        objects += _wanted.subject_objects(one, filters, include_anatomical, include_freesurfer)
-    items = [_wanted.item(found) for found in objects]
+        objects += items.subject_objects(one, asked, include_anatomical, include_freesurfer)
+    wanted = [items.item(found) for found in objects]
     if include_stimuli:
-        items += _wanted.image_items()
-    return fetch(root, items, n_jobs, progress)
+        wanted += items.image_items()
+    return fetch(root, wanted, n_jobs, progress)
 
 
 def run_stimuli(progress: bool = True) -> Report:
     """Download what `download_stimuli` says."""
     root = _data_dir()
-    _access.ensure_access()
-    return fetch(root, _wanted.image_items(), _FEW_JOBS, progress)
+    access_service.ensure_access()
+    return fetch(root, items.image_items(), _FEW_JOBS, progress)
 
 
 def run_embeddings(models: str | Sequence[str] | None = None, progress: bool = True) -> Report:
     """Download what `download_embeddings` says."""
-    wanted = None if models in (None, "all") else _filters.one_or_many(models, "models")
+    wanted = None if models in (None, "all") else filters.one_or_many(models, "models")
     root = _data_dir()
-    there = release.embedding_files([found.key for found in _bucket.objects(release.STIMULI)])
+    there = release.embedding_files([found.key for found in bucket.objects(release.STIMULI)])
     if unknown := [model for model in wanted or () if model not in there]:
         raise ValueError(
             f"There are no embeddings of {unknown[0]!r}. Name one or more of: {', '.join(there)}."
@@ -112,8 +96,8 @@ def run_captions(progress: bool = True) -> Report:
 
 
 def _run_public(root: Path, paths: Iterable[object], progress: bool) -> Report:
-    items = [_wanted.item(found) for found in _wanted.stimulus_objects(paths)]
-    return fetch(root, items, _FEW_JOBS, progress)
+    wanted = [items.item(found) for found in items.stimulus_objects(paths)]
+    return fetch(root, wanted, _FEW_JOBS, progress)
 
 
 # -- what users call
@@ -285,7 +269,7 @@ def accept_license() -> None:
     >>> from laion_zarr.download import accept_license
     >>> accept_license()  # doctest: +SKIP
     """
-    _license.accept()
+    license.accept()
 
 
 def accept_licenses(include_stimuli: bool = False) -> None:
@@ -301,9 +285,9 @@ def accept_licenses(include_stimuli: bool = False) -> None:
     >>> from laion_zarr.download import accept_licenses
     >>> accept_licenses(include_stimuli=True)  # doctest: +SKIP
     """
-    _license.accept()
+    license.accept()
     if include_stimuli:
-        _access.ensure_access()
+        access_service.ensure_access()
 
 
 def request_stimulus_access() -> None:
@@ -317,4 +301,4 @@ def request_stimulus_access() -> None:
     >>> from laion_zarr.download import request_stimulus_access
     >>> request_stimulus_access()  # doctest: +SKIP
     """
-    _access.request_access()
+    access_service.request_access()

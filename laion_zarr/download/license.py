@@ -1,13 +1,17 @@
-"""The dataset's licence: shown once, accepted once, and kept in the user's config directory."""
+"""The dataset's licence: shown once, accepted once, and kept in the user's config directory.
+
+And how the user is asked for it, at a terminal or in a notebook; the form of the access service
+(`access_service`) is filled in the same way.
+"""
 
 from __future__ import annotations
 
 import json
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
 from laion_zarr import config
-from laion_zarr._terminal import ask, can_ask
 from laion_zarr.errors import LicenseNotAcceptedError
 
 TEXT = """\
@@ -21,6 +25,20 @@ The stimulus images are NOT under CC0. They need an accepted Data Use Agreement:
 'laion-zarr request-access'.
 """
 AGREEMENT = "I AGREE"
+
+
+def can_ask() -> bool:
+    """Whether somebody can answer: at a terminal, or in a notebook that shows an input field."""
+    is_terminal = sys.stdin is not None and sys.stdin.isatty()
+    return is_terminal or "ipykernel" in sys.modules
+
+
+def ask(prompt: str) -> str | None:
+    """What was typed; None where nobody answers."""
+    try:
+        return input(prompt).strip()
+    except (EOFError, NotImplementedError):  # the second: a notebook that runs unattended
+        return None
 
 
 def _kept() -> Path:

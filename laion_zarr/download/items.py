@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import partial
 
-from laion_zarr import _access, _bucket, _filters, discovery
 from laion_zarr import _release as release
-from laion_zarr._filters import Filters
-from laion_zarr._mirror import Item
+from laion_zarr.download import access_service, bucket, filters
+from laion_zarr.download.filters import Filters
+from laion_zarr.download.mirror import Item
 from laion_zarr.errors import AccessServiceError, DataNotDownloadedError
 
 
-def item(found: _bucket.Object) -> Item:
+def item(found: bucket.Object) -> Item:
     """What fetches an object of the bucket."""
     digest = None if found.md5 is None else ("md5", found.md5)
-    return Item(found.key, found.size, found.etag, digest, partial(_bucket.blocks, found))
+    return Item(found.key, found.size, found.etag, digest, partial(bucket.blocks, found))
 
 
 def subject_ids(given: object) -> list[str] | None:
@@ -29,45 +29,45 @@ def subject_ids(given: object) -> list[str] | None:
 def in_bucket(ids: list[str] | None) -> list[str]:
     """The ids, if the bucket holds all of them; those that it holds for None."""
     if ids is None:
-        return discovery.get_subjects()
+        return bucket.subjects()
     for one in ids:
         if not _core(one):
-            discovery.check_subject(one)  # which says what there is
+            bucket.check_subject(one)  # which says what there is
     return ids
 
 
-def _core(subject: str) -> list[_bucket.Object]:
+def _core(subject: str) -> list[bucket.Object]:
     """Betas, maps and ROIs of a subject: what filters narrow."""
     return [
         found
         for folder in (release.GLM, release.ROIS)
-        for found in _bucket.objects(folder / subject)
+        for found in bucket.objects(folder / subject)
         if release.is_published(found.key)
     ]
 
 
-def check_filters(subjects: Sequence[str], filters: Filters) -> None:
+def check_filters(subjects: Sequence[str], asked: Filters) -> None:
     """Refuse filters that no file passes."""
     keys = [found.key for subject in subjects for found in _core(subject)]
-    _filters.check(filters, keys)
-    if not any(_filters.matches(key, filters) for key in keys):
-        asked = ", ".join(f"{name}={sorted(values)}" for name, values in filters.items())
+    filters.check(asked, keys)
+    if not any(filters.matches(key, asked) for key in keys):
+        pairs = ", ".join(f"{name}={sorted(values)}" for name, values in asked.items())
         raise ValueError(
-            f"No file of {', '.join(subjects)} has all of {asked}. Pass fewer filters."
+            f"No file of {', '.join(subjects)} has all of {pairs}. Pass fewer filters."
         )
 
 
-def dataset_objects() -> list[_bucket.Object]:
+def dataset_objects() -> list[bucket.Object]:
     """The small files that describe the whole dataset."""
-    return [found for found in _bucket.folder().objects if release.is_dataset_file(found.key)]
+    return [found for found in bucket.folder().objects if release.is_dataset_file(found.key)]
 
 
 def subject_objects(
-    subject: str, filters: Filters, include_anatomical: bool, include_freesurfer: bool
-) -> list[_bucket.Object]:
+    subject: str, asked: Filters, include_anatomical: bool, include_freesurfer: bool
+) -> list[bucket.Object]:
     """What is wanted of one subject."""
-    core, anatomy = _core(subject), _bucket.objects(release.ANATOMY / subject)
-    wanted = {found.key for found in core if _filters.matches(found.key, filters)}
+    core, anatomy = _core(subject), bucket.objects(release.ANATOMY / subject)
+    wanted = {found.key for found in core if filters.matches(found.key, asked)}
     if wanted:  # nothing can be done with betas that have no voxel axis
         wanted |= {
             found.key for found in (*core, *anatomy) if release.is_essential(subject, found.key)
@@ -77,11 +77,11 @@ def subject_objects(
     chosen = [found for found in (*core, *anatomy) if found.key in wanted]
     if include_freesurfer:
         folder = release.FREESURFER / subject
-        chosen += _asked(_bucket.objects(folder), folder)
+        chosen += _asked(bucket.objects(folder), folder)
     return chosen
 
 
-def _asked(found: Sequence[_bucket.Object], folder: object) -> Sequence[_bucket.Object]:
+def _asked(found: Sequence[bucket.Object], folder: object) -> Sequence[bucket.Object]:
     if not found:
         raise DataNotDownloadedError(
             f"{release.BUCKET}/{folder} holds nothing. Leave its --include option out."
@@ -89,9 +89,9 @@ def _asked(found: Sequence[_bucket.Object], folder: object) -> Sequence[_bucket.
     return found
 
 
-def stimulus_objects(paths: Iterable[object]) -> list[_bucket.Object]:
+def stimulus_objects(paths: Iterable[object]) -> list[bucket.Object]:
     """Public files of the stimuli, with the table that says what they belong to."""
-    listed = {found.key: found for found in _bucket.objects(release.STIMULI)}
+    listed = {found.key: found for found in bucket.objects(release.STIMULI)}
     wanted = [str(path) for path in paths]
     if missing := [path for path in wanted if path not in listed]:
         raise DataNotDownloadedError(
@@ -104,7 +104,7 @@ def stimulus_objects(paths: Iterable[object]) -> list[_bucket.Object]:
 
 def image_items() -> list[Item]:
     """The images by the access service's links, and their table from there or the bucket."""
-    links = _access.Links()
+    links = access_service.Links()
     if (images := release.STIMULUS_IMAGES.name) not in links:
         raise AccessServiceError(f"The access service gives no {images}. Run the same again later.")
     paths = [release.STIMULUS_IMAGES, release.STIMULUS_METADATA]

@@ -20,7 +20,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 
 from laion_zarr import config
-from laion_zarr._terminal import ask, can_ask
+from laion_zarr.download.license import ask, can_ask
 from laion_zarr.errors import AccessServiceError, TermsOutdatedError
 from laion_zarr.store.retry import Transient, Unreachable, retrying
 

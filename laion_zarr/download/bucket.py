@@ -12,15 +12,16 @@ from functools import partial
 from typing import Any
 
 import s3fs
-from botocore.exceptions import ConnectionError as NoConnection
 from fsspec.asyn import sync
 
 from laion_zarr import _release as release
 from laion_zarr.errors import LaionZarrError
-from laion_zarr.store.retry import Transient, Unreachable, retrying
+from laion_zarr.store.remote import in_words
+from laion_zarr.store.retry import Unreachable, retrying
 
 NAME = release.BUCKET.removeprefix("s3://")
 REGION = "us-west-2"
+SUBJECT_FOLDERS = (release.GLM, release.ROIS)
 TIMEOUT = 30  # seconds without a byte
 _BLOCK = 1 << 20
 _CONNECTIONS = 64
@@ -96,33 +97,11 @@ def _check_what() -> str:
 
 
 def _as_ours(error: Exception) -> LaionZarrError:
-    """Any error of s3fs and what is below it, as one that says what to do."""
-    answer = getattr(error.__cause__ or error, "response", None)
-    if isinstance(answer, dict):
-        return _refusal(answer)
-    if isinstance(error, NoConnection):
-        return Unreachable(f"{_where()} cannot be reached ({error}). {_check_what()}")
-    if isinstance(error, ValueError):  # botocore, of an endpoint that is no URL
-        return LaionZarrError(f"{_where()} cannot be asked: {error} {_check_what()}")
-    return Transient(f"cut off ({error or type(error).__name__}); run the same again")
-
-
-def _refusal(answer: dict[str, Any]) -> LaionZarrError:
-    status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    code = answer.get("Error", {}).get("Code", "")
-    if status >= 500 or status in (408, 429) or code in ("SlowDown", "RequestTimeout"):
-        return Transient(f"the server is busy or fails (HTTP {status}); run the same again later")
-    if code == "NoSuchBucket":
-        return LaionZarrError(f"There is no bucket {_where()}. {_check_what()}")
-    if status == 412:
-        return LaionZarrError(
-            "it has changed in the bucket since it was listed; run the same again"
-        )
-    if status == 404:
-        return LaionZarrError("it is no longer in the bucket (HTTP 404); run the same again")
-    if status == 403:
-        return LaionZarrError("the bucket refuses it (HTTP 403)")
-    return LaionZarrError(f"the bucket answers HTTP {status} {code}")
+    """An error of s3fs, or of a library below it, in words."""
+    found = in_words(error)
+    if isinstance(found, Unreachable):  # no other request will fare better: say so in full
+        return Unreachable(f"{_where()}: {found}. {_check_what()}")
+    return found
 
 
 def _call(method: str, **arguments: Any) -> dict[str, Any]:
@@ -171,6 +150,26 @@ def objects(prefix: object) -> tuple[Object, ...]:
 def folder(prefix: object = "") -> Listing:
     """What lies in a folder, ``""`` for the top, as listed once per process."""
     return _list(f"{prefix}/" if str(prefix) else "", "/")
+
+
+def subjects_in(prefix: object) -> list[str]:
+    """Subjects that have a folder below a prefix."""
+    return [name for name in folder(prefix).folders if name.startswith("sub-")]
+
+
+def subjects() -> list[str]:
+    """Subjects that the bucket holds betas or ROIs of, sorted."""
+    return sorted({name for prefix in SUBJECT_FOLDERS for name in subjects_in(prefix)})
+
+
+def check_subject(subject: object) -> str:
+    """The id of a subject that the bucket holds, or the error that lists those."""
+    found, there = release.subject_id(subject), subjects()
+    if found not in there:
+        raise ValueError(
+            f"{found} is not in {release.BUCKET}. Name one of: {', '.join(there) or '(none)'}."
+        )
+    return found
 
 
 async def _read(body: Any) -> bytes:

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 
 from tqdm import tqdm
 
-from laion_zarr._mirror import Item, Mirror, opened, partial_of, remove_stale
+from laion_zarr.download.mirror import Item, Mirror, opened, partial_of, remove_stale
 from laion_zarr.errors import DownloadError, LaionZarrError
 from laion_zarr.store.retry import PAUSES, Transient, Unreachable, pause_before
 
