@@ -13,8 +13,8 @@ from laion_zarr import _repr
 from laion_zarr._brain_space import BrainSpace
 from laion_zarr._regions import Regions
 from laion_zarr._release import subject_id
-from laion_zarr._repeats import image_betas
 from laion_zarr._subject_stimuli import SubjectStimuli
+from laion_zarr.analysis.repeats import image_betas
 from laion_zarr.arrays import select
 from laion_zarr.arrays.lazy import SubjectHandle
 from laion_zarr.config import get_store

@@ -12,8 +12,15 @@ import pytest
 import xarray as xr
 from test_sample import EXPECTED, SAMPLE
 
-from laion_zarr import _repeats, _stream, convert, load_subject
-from laion_zarr.analysis import average_repeats, noise_ceiling, split_half_reliability, zscore
+from laion_zarr import convert, load_subject
+from laion_zarr.analysis import (
+    average_repeats,
+    noise_ceiling,
+    repeats,
+    split_half_reliability,
+    stream,
+    zscore,
+)
 from laion_zarr.arrays.dask_blocks import source_of
 
 
@@ -200,8 +207,8 @@ def test_image_betas_of_many_voxels_are_kept_in_even_blocks(sub, tmp_path, monke
     """Whatever was read together, and of how many regions."""
     whole = sub.get_image_betas(mask_source="rsquare")
     expected = whole.compute()
-    monkeypatch.setattr(_stream, "READ_BYTES", read_bytes)
-    monkeypatch.setattr(_repeats, "_BLOCK_BYTES", 4 * len(whole["image"]) * 23)
+    monkeypatch.setattr(stream, "READ_BYTES", read_bytes)
+    monkeypatch.setattr(repeats, "_BLOCK_BYTES", 4 * len(whole["image"]) * 23)
     betas = sub.get_image_betas(mask_source="rsquare")
     assert set(betas.chunks[1][:-1]) == {20}  # of which slabs are made
     xr.testing.assert_identical(betas.compute(), expected)

@@ -20,8 +20,14 @@ import xarray as xr
 from test_readme import run
 from waiting_store import WaitingStore, waiting
 
-from laion_zarr import _stream, convert, load_subject, load_subjects
-from laion_zarr.analysis import average_repeats, noise_ceiling, split_half_reliability, zscore
+from laion_zarr import convert, load_subject, load_subjects
+from laion_zarr.analysis import (
+    average_repeats,
+    noise_ceiling,
+    split_half_reliability,
+    stream,
+    zscore,
+)
 from laion_zarr.conversion import cli
 from laion_zarr.conversion.plan import SessionSize, plan_cluster
 from laion_zarr.errors import LaionZarrError, StoreError
@@ -99,7 +105,7 @@ def sent(data: Any) -> list[int]:
 
 
 def test_every_answer_is_the_same(client, store, monkeypatch):
-    monkeypatch.setattr(_stream, "READ_BYTES", 1)  # several tasks
+    monkeypatch.setattr(stream, "READ_BYTES", 1)  # several tasks
     lazy = questions(load_subject("sub-01", store), store)
     with dask.config.set(scheduler="synchronous"):
         expected = {name: array.compute() for name, array in lazy.items()}
@@ -157,7 +163,7 @@ def test_no_task_keeps_betas(client, sub):
 
 def test_noise_ceiling_survives_a_killed_worker(client, store, tmp_path, monkeypatch):
     """Killed amid a task, with finished ones in its memory."""
-    monkeypatch.setattr(_stream, "READ_BYTES", 1)
+    monkeypatch.setattr(stream, "READ_BYTES", 1)
     expected = noise_ceiling(load_subject("sub-01", store).get_betas()).compute()
     # Two sessions: a worker finishes a task, and reads half of its second one.
     waits = WaitingStore(store, tmp_path, free=3)

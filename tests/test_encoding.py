@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from laion_zarr import _encoding, load_stimuli
-from laion_zarr.analysis import fit_encoding, permutation_pvalue, predict, score
+from laion_zarr import load_stimuli
+from laion_zarr.analysis import encoding, fit_encoding, permutation_pvalue, predict, score
 
 ALPHAS = (0.5, 20.0, 300.0)
 EMPTY = np.empty((0, 0), dtype=np.float32)
@@ -80,7 +80,7 @@ def forms(features, betas):
 @pytest.mark.parametrize("shape", [(19, 5, 7), (4, 5, 3), (11, 5, 1)])
 @pytest.mark.parametrize("block_bytes", [1, 1 << 20])
 def test_fit(shape, block_bytes, monkeypatch):
-    monkeypatch.setattr(_encoding, "_BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(encoding, "_BLOCK_BYTES", block_bytes)
     features, betas = made_up(*shape)
     expected = model_of(features.values, betas.values, ALPHAS)
     for what, given in forms(features, betas).items():
@@ -290,10 +290,10 @@ def test_betas_are_left_alone_until_asked_for():
 @pytest.fixture
 def with_counted_fits(monkeypatch):
     """Shapes of the blocks that are fitted, three voxels each."""
-    fitted, fit = [], _encoding._fit
-    monkeypatch.setattr(_encoding, "_BLOCK_BYTES", 200)
+    fitted, fit = [], encoding._fit
+    monkeypatch.setattr(encoding, "_BLOCK_BYTES", 200)
     monkeypatch.setattr(
-        _encoding, "_fit", lambda betas, *others: fitted.append(betas.shape) or fit(betas, *others)
+        encoding, "_fit", lambda betas, *others: fitted.append(betas.shape) or fit(betas, *others)
     )
     return fitted
 

@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from laion_zarr import _geometry
-from laion_zarr.analysis import permutation_pvalue, rdm
+from laion_zarr.analysis import dissimilarity, permutation_pvalue, rdm
 
 # float32 results of sums in float64: half a unit in the last place of numbers up to 2.
 CLOSE = {"rtol": 0, "atol": 2.5e-7}
@@ -45,7 +44,7 @@ def forms(betas):
 
 @pytest.mark.parametrize("block_bytes", [1, 1 << 20])
 def test_rdm_of_all_voxels(block_bytes, monkeypatch):
-    monkeypatch.setattr(_geometry, "_BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(dissimilarity, "_BLOCK_BYTES", block_bytes)
     betas = some_betas()
     betas[2, 4] = betas[:, 9] = np.nan
     for what, given_betas in forms(betas).items():

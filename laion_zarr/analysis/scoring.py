@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from laion_zarr._reliability import correlation
+from laion_zarr.analysis.reliability import correlation
 from laion_zarr.arrays.labels import along, of_one_subject, ordered, shared
 from laion_zarr.store.schema import FEATURE, IMAGE, VOXEL
 

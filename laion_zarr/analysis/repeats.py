@@ -11,7 +11,7 @@ import pandas as pd
 import xarray as xr
 from dask.delayed import delayed
 
-from laion_zarr._stream import Stream, TrialGroups, columns_of, means, standardize
+from laion_zarr.analysis.stream import Stream, TrialGroups, columns_of, means, standardize
 from laion_zarr.arrays.dask_blocks import SelectedBetas, source_of
 from laion_zarr.arrays.labels import with_labels
 from laion_zarr.arrays.lazy import digest, transposed

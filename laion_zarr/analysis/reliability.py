@@ -12,8 +12,14 @@ import xarray as xr
 from dask.base import tokenize
 from dask.delayed import delayed
 
-from laion_zarr._repeats import groups_of, images_of, of_subject, with_all_rows, within_sessions
-from laion_zarr._stream import (
+from laion_zarr.analysis.repeats import (
+    groups_of,
+    images_of,
+    of_subject,
+    with_all_rows,
+    within_sessions,
+)
+from laion_zarr.analysis.stream import (
     Finish,
     Repeats,
     Stream,

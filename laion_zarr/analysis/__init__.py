@@ -7,12 +7,12 @@ Anything else (a product, a sorted axis, an array in memory) is taken as it is.
 
 from __future__ import annotations
 
-from laion_zarr._encoding import fit_encoding
-from laion_zarr._geometry import rdm
-from laion_zarr._permutation import permutation_pvalue
-from laion_zarr._reliability import noise_ceiling, split_half_reliability
-from laion_zarr._repeats import average_repeats, zscore
-from laion_zarr._scoring import predict, score
+from laion_zarr.analysis.dissimilarity import rdm
+from laion_zarr.analysis.encoding import fit_encoding
+from laion_zarr.analysis.permutation import permutation_pvalue
+from laion_zarr.analysis.reliability import noise_ceiling, split_half_reliability
+from laion_zarr.analysis.repeats import average_repeats, zscore
+from laion_zarr.analysis.scoring import predict, score
 
 __all__ = [
     "average_repeats",
