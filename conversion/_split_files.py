@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from laion_zarr import _split_rules as rules
 from laion_zarr.conversion import _experiment as experiment
 from laion_zarr.conversion._experiment import CONTENTS, Size
+from laion_zarr.splits import rules
 
 _FIFTH = 5
 

@@ -15,7 +15,6 @@ import numpy as np
 from zarr.abc.store import Store
 
 from laion_zarr import config
-from laion_zarr._split_rules import NAMES, POOLS, Split, SplitVariant, check_name, check_pool
 from laion_zarr.conversion.sources import damaged
 from laion_zarr.conversion.write import (
     Catalogue,
@@ -26,7 +25,8 @@ from laion_zarr.conversion.write import (
     lost_manifests,
 )
 from laion_zarr.errors import DataNotDownloadedError, SourceError, StoreError
-from laion_zarr.splits import StoredSplits
+from laion_zarr.splits.rules import NAMES, POOLS, Split, SplitVariant, check_name, check_pool
+from laion_zarr.splits.stored import StoredSplits
 from laion_zarr.store import codec
 from laion_zarr.store.manifest import parse_root
 from laion_zarr.store.objects import StoreLike, fetch, open_store

@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 from zarr.abc.store import Store
 
-from laion_zarr._image_files import open_picture
 from laion_zarr.conversion.hdf5 import open_hdf5
 from laion_zarr.conversion.rows import RowWriter
 from laion_zarr.conversion.session import column_spec
 from laion_zarr.conversion.sources import Identity, Source, damaged
 from laion_zarr.conversion.subject import Sources, attributes_of
 from laion_zarr.conversion.write import PartWriter
+from laion_zarr.stimuli.decode import open_picture
 from laion_zarr.store import codec, schema
 from laion_zarr.store.parts import Part
 from laion_zarr.store.schema import ArraySpec

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from laion_zarr._lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from laion_zarr.captions import Captions
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from laion_zarr.stimuli import Stimuli, load_stimuli
     from laion_zarr.subject import load_subject
 
-# Looked up on first use: importing xarray, dask and zarr takes most of a second.
 _HOMES = {
     "Captions": "laion_zarr.captions",
     "Segmentations": "laion_zarr.segmentations",
@@ -62,14 +62,4 @@ __all__ = [
     "verify",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name == "__version__":
-        return import_module("importlib.metadata").version("laion-zarr")
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted([*__all__, "__version__"])
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -12,29 +12,51 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from dask.system import CPU_COUNT
 
-from laion_zarr import _pictures
-from laion_zarr._keys import TrialKeys
-from laion_zarr._stimulus_handle import StimuliHandle
 from laion_zarr.arrays import trial_rows
 from laion_zarr.arrays.select import as_list
 from laion_zarr.arrays.trial_rows import ScratchRows
-from laion_zarr.embeddings import Embeddings
+from laion_zarr.stimuli import picture_files
+from laion_zarr.stimuli.embeddings import Embeddings
+from laion_zarr.stimuli.handle import StimuliHandle
+from laion_zarr.stimuli.keys import TrialKeys
 from laion_zarr.store.schema import BETAS, DEFAULT_MASK, IMAGES_PART
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from laion_zarr._subject_stimuli import SubjectStimuli
+    from laion_zarr.arrays.query import Query
+    from laion_zarr.stimuli.captions import ImageCaptions
+    from laion_zarr.stimuli.images import SubjectImages
 
 torch: Any = import_module("torch") if find_spec("torch") else None
 
 IMAGE, CAPTION, EMBEDDING = "image", "caption", "embedding:"
 _NO_LABEL = ("", "n/a")
+
+
+class _SubjectLike(Protocol):
+    """What a dataset of trials needs of a subject, which `laion_zarr.subject.Subject` has."""
+
+    @property
+    def _query(self) -> Query: ...
+
+    @property
+    def _stimuli(self) -> StimuliHandle: ...
+
+    @property
+    def images(self) -> SubjectImages:
+        """Pictures by trial."""
+        ...
+
+    @property
+    def captions(self) -> ImageCaptions:
+        """Captions by trial."""
+        ...
 
 
 class LaionFMRIDataset(torch.utils.data.Dataset if torch else object):  # type: ignore[misc]
@@ -53,7 +75,7 @@ class LaionFMRIDataset(torch.utils.data.Dataset if torch else object):  # type: 
 
     def __init__(
         self,
-        subject: SubjectStimuli,
+        subject: _SubjectLike,
         session: str | Sequence[str] | None = None,
         roi: str | Sequence[str] | None = None,
         mask: Any = None,
@@ -168,7 +190,7 @@ def _betas(lazy: Any) -> _Rows | _Streamed:
 class _Shown:
     """What was shown in some trials, in every form."""
 
-    subject: SubjectStimuli
+    subject: _SubjectLike
     trials: np.ndarray
     names: np.ndarray
     transform: Callable[[Tensor], Any] | None
@@ -223,7 +245,7 @@ class _Pictures:
     def _scaled(self, rows: list[int], pool: ThreadPoolExecutor, at_once: int) -> Iterator[Any]:
         """Pictures in order: a few at a time, each read and decoded when it first occurs."""
         unique = list(dict.fromkeys(rows))
-        files = dict(zip(unique, _pictures.read(self.handle, unique), strict=True))
+        files = dict(zip(unique, picture_files.read(self.handle, unique), strict=True))
         left = Counter(rows)
         decoded: dict[int, np.ndarray] = {}
         for lo in range(0, len(rows), at_once):
@@ -236,14 +258,14 @@ class _Pictures:
             decoded = {row: its for row, its in decoded.items() if left[row]}
 
     def _pixels(self, row: int, file: bytes) -> np.ndarray:
-        return np.asarray(_pictures.displayed(_pictures.decode(self.handle, row, file)))
+        return np.asarray(picture_files.displayed(picture_files.decode(self.handle, row, file)))
 
     def _transformed(self, picture: Tensor) -> Any:
         return picture if self.transform is None else self.transform(picture)
 
     def _refuse_sizes(self, rows: np.ndarray) -> None:
         """Refuse pictures that no batch can hold together."""
-        height, width = (size[rows] for size in _pictures.sizes(self.handle))
+        height, width = (size[rows] for size in picture_files.sizes(self.handle))
         known = np.flatnonzero(height)  # the others cannot be decoded, and say so
         odd = known[(height[known] != height[known[:1]]) | (width[known] != width[known[:1]])]
         if odd.size:

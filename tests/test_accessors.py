@@ -784,7 +784,7 @@ def test_import_is_light(module):
 
 def test_top_level_names():
     code = "from laion_zarr import *; print(load_subject.__module__, convert.__module__)"
-    assert run_python(code) == "laion_zarr.subject laion_zarr.conversion.pipeline"
+    assert run_python(code) == "laion_zarr.subject.subject laion_zarr.conversion.pipeline"
     for name in laion_zarr.__all__:
         assert callable(getattr(laion_zarr, name))
         assert name in dir(laion_zarr)
@@ -792,7 +792,7 @@ def test_top_level_names():
         _ = laion_zarr.nonsense
 
 
-@pytest.mark.parametrize("module", [laion_zarr.subject, laion_zarr.config])
+@pytest.mark.parametrize("module", [laion_zarr.subject.subject, laion_zarr.config])
 def test_examples_of_the_docs(module, store, monkeypatch):
     monkeypatch.setenv("LAION_ZARR_STORE", str(store))
     result = doctest.testmod(module)

@@ -23,7 +23,9 @@ ROOT = Path(__file__).parents[1]
 
 # Modules without an underscore that have no page of their own.
 WITHOUT_PAGE = {
+    "laion_zarr.arrays": "not for users: what subjects and stimuli are made of",
     "laion_zarr.plots": "drawn by Subject.plot_voxels, which has its place on the subject's page",
+    "laion_zarr.store": "not for users: the format is described in docs/store.md",
     "laion_zarr.templates": "called by Subject.to_nifti, .unmask and .to_template, there too",
 }
 # What users were promised: module, then names.

@@ -23,8 +23,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from zarr.storage import LocalStore, WrapperStore
 
-from laion_zarr import Captions, Segmentations, _pictures, convert, load_stimuli, load_subject
+from laion_zarr import Captions, Segmentations, convert, load_stimuli, load_subject
 from laion_zarr.conversion.synthetic import Size, write_dataset
+from laion_zarr.stimuli import picture_files
 
 CHUNK, CHUNKS_PER_SHARD, CRC = 1 << 17, 1024, 4  # as docs/store.md has them
 BULK = ("/data/c/", "/embedding/c/", "/masks/c/")
@@ -187,7 +188,7 @@ def ranges(reads):
 
 
 def test_embeddings_of_all_trials_read_each_chunk_once(many, monkeypatch):
-    monkeypatch.setattr("laion_zarr.embeddings._TRIALS_PER_BLOCK", 100)
+    monkeypatch.setattr("laion_zarr.stimuli.embeddings._TRIALS_PER_BLOCK", 100)
     counting = CountingStore(many)
     sub = load_subject("01", counting)
     lazy = sub.embeddings.all("CLIP")
@@ -227,13 +228,13 @@ def test_one_embedding_reads_one_chunk(many):
 @pytest.fixture
 def decoded(monkeypatch):
     """Rows of the pictures that are decoded."""
-    rows, plain = [], _pictures.decode
+    rows, plain = [], picture_files.decode
 
     def decode(handle, row, data):
         rows.append(int(row))
         return plain(handle, row, data)
 
-    monkeypatch.setattr(_pictures, "decode", decode)
+    monkeypatch.setattr(picture_files, "decode", decode)
     return rows
 
 
@@ -314,7 +315,7 @@ near_edges = st.builds(
 
 @given(near_edges, st.one_of(st.integers(0, 8), st.integers(CHUNK - 4, CHUNK + 4)))
 def test_pieces(start, length):
-    found = list(_pictures._pieces(start, start + length))
+    found = list(picture_files._pieces(start, start + length))
     assert found == brute_force(start, start + length)
 
 
@@ -322,8 +323,8 @@ def test_pieces(start, length):
 def test_checksums_are_left_out(start, length):
     chunks = np.random.default_rng(0).integers(0, 256, (7, CHUNK), "u1")
     stored = np.concatenate([np.append(chunk, [9, 9, 9, 9]) for chunk in chunks]).astype("u1")
-    ((_, first, last),) = _pictures._pieces(start, start + length)
-    found = _pictures._without_checksums(stored[first : last + 1], first)
+    ((_, first, last),) = picture_files._pieces(start, start + length)
+    found = picture_files._without_checksums(stored[first : last + 1], first)
     assert found == chunks.tobytes()[start : start + length]
 
 
@@ -331,9 +332,9 @@ def test_checksums_are_left_out(start, length):
 def test_pictures_in_small_chunks_and_shards(sizes):
     """The same functions, on a layout small enough to write out: any cut gives the picture."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_pictures, "_CHUNK", 5)
-        patch.setattr(_pictures, "_SHARD", 15)
-        patch.setattr(_pictures, "_STORED_CHUNK", 9)
+        patch.setattr(picture_files, "_CHUNK", 5)
+        patch.setattr(picture_files, "_SHARD", 15)
+        patch.setattr(picture_files, "_STORED_CHUNK", 9)
         content = bytes(range(1, 256)) * (2 + sum(sizes) // 255)
         shards = [
             b"".join(content[lo + k : lo + k + 5] + b"\0" * 4 for k in (0, 5, 10))
@@ -341,8 +342,8 @@ def test_pictures_in_small_chunks_and_shards(sizes):
         ]
         for end, size in zip(np.cumsum(sizes).tolist(), sizes, strict=True):
             parts = [
-                _pictures._without_checksums(np.frombuffer(shards[s], "u1")[lo : hi + 1], lo)
-                for s, lo, hi in _pictures._pieces(end - size, end)
+                picture_files._without_checksums(np.frombuffer(shards[s], "u1")[lo : hi + 1], lo)
+                for s, lo, hi in picture_files._pieces(end - size, end)
             ]
             assert b"".join(parts) == content[end - size : end]
 

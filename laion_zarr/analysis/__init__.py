@@ -1,8 +1,15 @@
 """Statistics over trials and images: labels in, labels out, lazy where the input is.
 
-Betas as `Subject.get_betas` returns them are read in the order in which they are stored, all
-trials of some voxels at a time, each chunk once: memory is bounded by that, not by the subject.
-Anything else (a product, a sorted axis, an array in memory) is taken as it is.
+Knows repeats of images (`repeats`), noise ceilings and reliability (`reliability`), the
+dissimilarity of responses (`dissimilarity`), encoding models and their scores (`encoding`,
+`scoring`), and permutation tests (`permutation`). Takes labelled arrays; knows no subject.
+
+Promises that arrays are joined by label. Betas as `Subject.get_betas` returns them are read in the
+order in which they are stored, all trials of some voxels at a time, each chunk once: memory is
+bounded by that, not by the subject. Anything else (a product, a sorted axis, an array in memory) is
+taken as it is.
+
+Begin with `repeats.average_repeats`, then `stream`, which reads betas in storage order.
 """
 
 from __future__ import annotations

@@ -11,8 +11,9 @@ still the folder that holds ``laion-fmri.zarr``.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from laion_zarr._lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from laion_zarr.compat._errors import (
@@ -40,38 +41,37 @@ if TYPE_CHECKING:
     from laion_zarr.compat.stimuli import Stimuli, as_displayed_rgb, load_stimuli
     from laion_zarr.compat.subject import Subject, load_subject, resolve_subject_id
 
-# Looked up on first use, as in `laion_zarr`.
 _HOMES = {
-    "Captions": "captions",
-    "DataDirNotSetError": "_errors",
-    "DataNotDownloadedError": "_errors",
-    "DataNotFoundError": "_errors",
-    "Embeddings": "embeddings",
-    "Group": "group",
-    "LicenseNotAcceptedError": "_errors",
-    "NoMatchingDataError": "_errors",
-    "Segmentations": "segmentations",
-    "Stimuli": "stimuli",
-    "StimuliNotDownloadedError": "_errors",
-    "Subject": "subject",
-    "SubjectNotFoundError": "_errors",
-    "as_displayed_rgb": "stimuli",
-    "dataset_initialize": "config",
-    "describe": "discovery",
-    "download_captions": "download",
-    "download_embeddings": "download",
-    "download_segmentations": "download",
-    "download_stimuli": "download",
-    "get_data_dir": "config",
-    "get_rois": "discovery",
-    "get_subjects": "discovery",
-    "load_embeddings": "embeddings",
-    "load_stimuli": "stimuli",
-    "load_subject": "subject",
-    "load_subjects": "group",
-    "request_stimulus_access": "download",
-    "resolve_subject_id": "subject",
-    "set_data_dir": "config",
+    "Captions": "laion_zarr.compat.captions",
+    "DataDirNotSetError": "laion_zarr.compat._errors",
+    "DataNotDownloadedError": "laion_zarr.compat._errors",
+    "DataNotFoundError": "laion_zarr.compat._errors",
+    "Embeddings": "laion_zarr.compat.embeddings",
+    "Group": "laion_zarr.compat.group",
+    "LicenseNotAcceptedError": "laion_zarr.compat._errors",
+    "NoMatchingDataError": "laion_zarr.compat._errors",
+    "Segmentations": "laion_zarr.compat.segmentations",
+    "Stimuli": "laion_zarr.compat.stimuli",
+    "StimuliNotDownloadedError": "laion_zarr.compat._errors",
+    "Subject": "laion_zarr.compat.subject",
+    "SubjectNotFoundError": "laion_zarr.compat._errors",
+    "as_displayed_rgb": "laion_zarr.compat.stimuli",
+    "dataset_initialize": "laion_zarr.compat.config",
+    "describe": "laion_zarr.compat.discovery",
+    "download_captions": "laion_zarr.compat.download",
+    "download_embeddings": "laion_zarr.compat.download",
+    "download_segmentations": "laion_zarr.compat.download",
+    "download_stimuli": "laion_zarr.compat.download",
+    "get_data_dir": "laion_zarr.compat.config",
+    "get_rois": "laion_zarr.compat.discovery",
+    "get_subjects": "laion_zarr.compat.discovery",
+    "load_embeddings": "laion_zarr.compat.embeddings",
+    "load_stimuli": "laion_zarr.compat.stimuli",
+    "load_subject": "laion_zarr.compat.subject",
+    "load_subjects": "laion_zarr.compat.group",
+    "request_stimulus_access": "laion_zarr.compat.download",
+    "resolve_subject_id": "laion_zarr.compat.subject",
+    "set_data_dir": "laion_zarr.compat.config",
 }
 
 __all__ = [
@@ -107,14 +107,4 @@ __all__ = [
     "set_data_dir",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name == "__version__":
-        return import_module("laion_zarr").__version__
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted([*__all__, "__version__"])
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

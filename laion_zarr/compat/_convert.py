@@ -6,11 +6,12 @@ import os
 from pathlib import Path
 from typing import Any, Self
 
+import nibabel as nib
 import numpy as np
 import xarray as xr
 
 from laion_zarr.store.objects import StoreLike
-from laion_zarr.store.schema import DEFAULT_STORE
+from laion_zarr.store.schema import DEFAULT_STORE, GRID_DIMS, HEMI
 
 
 def as_numpy(value: Any) -> Any:
@@ -20,6 +21,16 @@ def as_numpy(value: Any) -> Any:
     if isinstance(value, xr.DataArray | np.ndarray):
         return np.require(np.asarray(value), requirements=["C", "W"])
     return value
+
+
+def as_returned(carried: xr.DataArray) -> Any:
+    """A volume as NIfTI image, trials last; hemispheres as dict; one of them as array."""
+    if set(GRID_DIMS) <= set(carried.dims):
+        values = carried.transpose(*GRID_DIMS, ...).values
+        return nib.Nifti1Image(values, np.array(carried.attrs["affine"]))
+    if HEMI in carried.dims:
+        return {hemi: as_numpy(carried.sel({HEMI: hemi})) for hemi in carried[HEMI].values}
+    return as_numpy(carried)
 
 
 def store_in(data_dir: str | os.PathLike[str] | None, store: StoreLike | None) -> StoreLike | None:

@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 
 from laion_zarr import stimuli
-from laion_zarr._pictures import displayed as as_displayed_rgb
 from laion_zarr.compat._convert import Closing, KeyedView, NumpyView, as_numpy, store_in
 from laion_zarr.compat.captions import Captions
 from laion_zarr.compat.embeddings import Embeddings
 from laion_zarr.compat.segmentations import Segmentations
+from laion_zarr.stimuli.picture_files import displayed as as_displayed_rgb
 from laion_zarr.store.objects import StoreLike
 from laion_zarr.store.schema import METADATA_PART
 

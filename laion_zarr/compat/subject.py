@@ -10,10 +10,9 @@ import numpy as np
 import pandas as pd
 
 from laion_zarr import _release, subject
-from laion_zarr.compat._convert import KeyedView, NumpyView, as_numpy, store_in
+from laion_zarr.compat._convert import KeyedView, NumpyView, as_numpy, as_returned, store_in
 from laion_zarr.compat.embeddings import Embeddings
 from laion_zarr.compat.segmentations import ImageSegmentations
-from laion_zarr.compat.templates import as_returned
 from laion_zarr.store.objects import StoreLike
 from laion_zarr.store.schema import DEFAULT_MASK
 

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from laion_zarr import _rois
-from laion_zarr._base import SubjectBase
 from laion_zarr.arrays import select
 from laion_zarr.errors import NotConvertedError
 from laion_zarr.store.schema import ANATOMY_PART, DEFAULT_MASK, GRID, VOXEL
+from laion_zarr.subject import roi_forms
+from laion_zarr.subject.base import SubjectBase
 
 
 class Regions(SubjectBase):
@@ -49,7 +49,7 @@ class Regions(SubjectBase):
         ValueError
             If there is no such category.
         """
-        table = _rois.catalogue(self._query.lazy)
+        table = roi_forms.catalogue(self._query.lazy)
         if category is not None and category not in table.values():
             raise ValueError(
                 f"Unknown category {category!r}. Categories: {self.get_available_categories()}."
@@ -58,7 +58,7 @@ class Regions(SubjectBase):
 
     def get_available_categories(self) -> list[str]:
         """ROI categories, sorted."""
-        return sorted(set(_rois.catalogue(self._query.lazy).values()))
+        return sorted(set(roi_forms.catalogue(self._query.lazy).values()))
 
     def get_brain_mask(self, source: str = DEFAULT_MASK, res: str | None = "1pt8") -> xr.DataArray:
         """Brain mask over the whole grid, flat in C order.
@@ -157,17 +157,17 @@ class Regions(SubjectBase):
             ``{roi: {"volume": bool (voxel), "gii": {"hemi-L": {"func.gii": bool per vertex,
             "label": vertex indices}, "hemi-R": …}}}``, without the forms that the source lacks.
         """
-        forms, hemis = _rois.forms(format), _rois.hemispheres(hemi)
-        names = _rois.resolve(self._query.lazy, self._handle.stored, query)
+        forms, hemis = roi_forms.forms(format), roi_forms.hemispheres(hemi)
+        names = roi_forms.resolve(self._query.lazy, self._handle.stored, query)
         data: dict[str, dict[str, Any]] = {name: {} for name in names}
         if "volume" in forms:
-            in_volume = _rois.catalogue(self._query.lazy)
+            in_volume = roi_forms.catalogue(self._query.lazy)
             for name in [name for name in names if name in in_volume]:
                 data[name]["volume"] = self.get_roi_mask(name, mask_source)
         surface_forms = [form for form in forms if form != "volume"]
         # "all" is all there is; a form that is asked for by name must be there.
-        if surface_forms and (format != "all" or _rois.has_surfaces(self._handle.stored)):
-            surfaces = _rois.surfaces(self._handle.stored, names, surface_forms, hemis)
+        if surface_forms and (format != "all" or roi_forms.has_surfaces(self._handle.stored)):
+            surfaces = roi_forms.surfaces(self._handle.stored, names, surface_forms, hemis)
             for name in names:
                 data[name]["gii"] = surfaces[name]
         return data

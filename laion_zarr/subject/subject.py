@@ -10,16 +10,16 @@ import pandas as pd
 import xarray as xr
 
 from laion_zarr import _repr
-from laion_zarr._brain_space import BrainSpace
-from laion_zarr._regions import Regions
 from laion_zarr._release import subject_id
-from laion_zarr._subject_stimuli import SubjectStimuli
 from laion_zarr.analysis.repeats import image_betas
 from laion_zarr.arrays import select
 from laion_zarr.arrays.lazy import SubjectHandle
 from laion_zarr.config import get_store
 from laion_zarr.store.objects import StoreLike, location
 from laion_zarr.store.schema import DEFAULT_MASK, TRIAL, VOXEL
+from laion_zarr.subject.brain_space import BrainSpace
+from laion_zarr.subject.regions import Regions
+from laion_zarr.subject.stimuli import SubjectStimuli
 
 
 def load_subject(

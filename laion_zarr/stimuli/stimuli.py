@@ -9,13 +9,14 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from laion_zarr import _pictures, _repr
-from laion_zarr._keys import ImageKeys
-from laion_zarr._stimulus_handle import StimuliHandle
-from laion_zarr.captions import ImageCaptions
-from laion_zarr.embeddings import Embeddings
-from laion_zarr.images import Images
-from laion_zarr.segmentations import ImageSegmentations
+from laion_zarr import _repr
+from laion_zarr.stimuli import picture_files
+from laion_zarr.stimuli.captions import ImageCaptions
+from laion_zarr.stimuli.embeddings import Embeddings
+from laion_zarr.stimuli.handle import StimuliHandle
+from laion_zarr.stimuli.images import Images
+from laion_zarr.stimuli.keys import ImageKeys
+from laion_zarr.stimuli.segmentations import ImageSegmentations
 from laion_zarr.store.objects import StoreLike, location
 from laion_zarr.store.schema import (
     CAPTIONS_PART,
@@ -154,7 +155,9 @@ class Stimuli:
             found |= {array: table[name].to_numpy().copy() for name, array in arrays.items()}
         if IMAGES_PART in parts:
             rows = self._keys.rows(IMAGES_PART)
-            for name, size in zip(("height", "width"), _pictures.sizes(self._handle), strict=True):
+            for name, size in zip(
+                ("height", "width"), picture_files.sizes(self._handle), strict=True
+            ):
                 dtype = IMAGE_ARRAYS[name].dtype
                 found[name] = np.append(size, 0)[rows].astype(dtype)  # -1: the 0 at the end
         if CAPTIONS_PART in parts:

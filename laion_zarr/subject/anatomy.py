@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from laion_zarr import _release as release
-from laion_zarr._base import SubjectBase
 from laion_zarr.config import get_data_dir
 from laion_zarr.errors import DataDirNotSetError, DataNotDownloadedError
+from laion_zarr.subject.base import SubjectBase
 
 
 class MirrorAnatomy(SubjectBase):

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from laion_zarr._image_files import MOST_PIXELS, open_picture
-from laion_zarr._stimulus_handle import StimuliHandle
 from laion_zarr.arrays.lazy import LazyArray, digest
 from laion_zarr.errors import SourceError
+from laion_zarr.stimuli.decode import MOST_PIXELS, open_picture
+from laion_zarr.stimuli.handle import StimuliHandle
 from laion_zarr.store import codec
 from laion_zarr.store.objects import damaged, fetch_spans
 from laion_zarr.store.schema import IMAGES_PART, PICTURE_BYTES

@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from laion_zarr._stimulus_handle import StimuliHandle
 from laion_zarr.arrays.query import Query
 from laion_zarr.arrays.select import as_list
+from laion_zarr.stimuli.handle import StimuliHandle
 from laion_zarr.store.schema import IMAGE, TRIAL
 
 _SENT = ("_handle", "_query")

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from laion_zarr._keys import Keys
-from laion_zarr._stimulus_handle import StimuliHandle
+from laion_zarr.stimuli.handle import StimuliHandle
+from laion_zarr.stimuli.keys import Keys
 
 
 class ImageTable:

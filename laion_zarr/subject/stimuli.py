@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from laion_zarr._base import SubjectBase
-from laion_zarr._keys import TrialKeys
-from laion_zarr._stimulus_handle import StimuliHandle
-from laion_zarr.captions import ImageCaptions
-from laion_zarr.embeddings import SubjectEmbeddings
 from laion_zarr.errors import NotConvertedError, StimuliNotDownloadedError, StoreError
-from laion_zarr.images import SubjectImages
-from laion_zarr.segmentations import ImageSegmentations
+from laion_zarr.stimuli.captions import ImageCaptions
+from laion_zarr.stimuli.embeddings import SubjectEmbeddings
+from laion_zarr.stimuli.handle import StimuliHandle
+from laion_zarr.stimuli.images import SubjectImages
+from laion_zarr.stimuli.keys import TrialKeys
+from laion_zarr.stimuli.segmentations import ImageSegmentations
 from laion_zarr.store.objects import location
 from laion_zarr.store.parts import Part, StoredParts
 from laion_zarr.store.schema import (
@@ -25,6 +24,7 @@ from laion_zarr.store.schema import (
     STIMULI_GROUP,
     TRIALS_PART,
 )
+from laion_zarr.subject.base import SubjectBase
 
 if TYPE_CHECKING:
     from laion_zarr.torch_data import LaionFMRIDataset

@@ -1,0 +1,227 @@
+"""The stimulus pictures: their files as released, decoded one by one, or as one lazy array."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+from dask.base import tokenize
+from xarray.core import indexing
+
+from laion_zarr.arrays.query import Query
+from laion_zarr.stimuli import picture_files
+from laion_zarr.stimuli.handle import StimuliHandle
+from laion_zarr.stimuli.keys import Keys, TrialKeys
+from laion_zarr.store.schema import IMAGE_LICENSE, IMAGES_PART
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+_CHANNELS = ("red", "green", "blue")
+# Of decoded pictures: few enough for memory, enough to keep all cores busy with 1,000 of them.
+_BLOCK_NBYTES = 24 << 20
+_MOST_IN_BLOCK = 64
+_READ_AT_ONCE = 32
+
+
+class Images:
+    """Stimulus pictures, by image name or row; reached as ``Stimuli.images``."""
+
+    _keys: Keys
+
+    def __init__(self, handle: StimuliHandle, keys: Keys) -> None:
+        handle.part(IMAGES_PART)
+        self._handle = handle
+        self._keys = keys
+
+    def names(self) -> list[str]:
+        """Names of the images, in order."""
+        return list(self._keys.names)
+
+    def __len__(self) -> int:
+        return len(self._keys.names)
+
+    def __contains__(self, key: object) -> bool:
+        try:
+            return bool(self._keys.rows(IMAGES_PART)[self._keys.position(key)] >= 0)
+        except (KeyError, IndexError, TypeError):
+            return False
+
+    def __iter__(self) -> Iterator[tuple[str, bytes]]:
+        names = self.names()
+        rows = self._there(self._keys.everywhere())
+        for lo in range(0, len(names), _READ_AT_ONCE):
+            some = slice(lo, lo + _READ_AT_ONCE)
+            yield from zip(names[some], picture_files.read(self._handle, rows[some]), strict=True)
+
+    def __getitem__(self, key: Any) -> bytes:
+        """The picture's file (JPEG or PNG), byte for byte as released."""
+        return picture_files.read(self._handle, self._there(self._keys.positions([key])))[0]
+
+    def get(self, key: Any, as_displayed: bool = True) -> Image.Image:
+        """Decode one picture; reads nothing but its bytes.
+
+        Parameters
+        ----------
+        key : str or int
+            Image name, or row of the metadata.
+        as_displayed : bool
+            Whether to give RGB as the subject saw it, with what is transparent over mid-grey
+            (128, 128, 128); else as encoded.
+
+        Returns
+        -------
+        PIL.Image.Image
+
+        Raises
+        ------
+        KeyError
+            If there is no such image.
+        SourceError
+            If the picture cannot be decoded; names it.
+
+        Examples
+        --------
+        >>> from laion_zarr import load_stimuli
+        >>> stim = load_stimuli()
+        >>> stim.images.get(0).mode
+        'RGB'
+        """
+        (row,) = self._there(self._keys.positions([key]))
+        (data,) = picture_files.read(self._handle, [row])
+        image = picture_files.decode(self._handle, row, data)
+        return picture_files.displayed(image) if as_displayed else image
+
+    def array(self, keys: Any = None, size: tuple[int, int] | None = None) -> xr.DataArray:
+        """Pictures as displayed, in one lazy array that decodes on compute, in parallel.
+
+        Parameters
+        ----------
+        keys : str or int, or a list of them, optional
+            Image names or rows, in the order wanted. If not provided, all.
+        size : (int, int), optional
+            Height and width to resize to (Lanczos). If not provided, all pictures must have one
+            size.
+
+        Returns
+        -------
+        xarray.DataArray, (image, y, x, channel) uint8, Dask-backed
+
+        Raises
+        ------
+        ValueError
+            If the pictures differ in size; names some.
+
+        Examples
+        --------
+        >>> from laion_zarr import load_stimuli
+        >>> pictures = load_stimuli().images.array([0, 1])
+        >>> pictures.dims
+        ('image', 'y', 'x', 'channel')
+        """
+        if keys is None:
+            return self._array(self._keys.everywhere(), size)
+        return self._array(self._keys.positions(keys), size)
+
+    def _array(self, positions: np.ndarray, size: tuple[int, int] | None) -> xr.DataArray:
+        """Pictures at positions along the dim."""
+        rows = self._there(positions)
+        shape = self._one_size(rows) if size is None else _checked(size)
+        lazy = picture_files.LazyPictures(self._handle, rows, shape)
+        dims = (self._keys.dim, "y", "x", "channel")
+        block = min(_MOST_IN_BLOCK, max(1, _BLOCK_NBYTES // (3 * shape[0] * shape[1])))
+        attrs = {"description": "pictures as displayed", "license": IMAGE_LICENSE}
+        variable = xr.Variable(dims, indexing.LazilyIndexedArray(lazy), attrs)
+        token = tokenize(lazy, block)
+        lazy_blocks = variable.chunk({self._keys.dim: block}, name=f"images-{token}")
+        found = self._keys.labelled("images", lazy_blocks, positions)
+        return found.assign_coords(channel=list(_CHANNELS))
+
+    def _there(self, positions: np.ndarray) -> np.ndarray:
+        """Rows of pictures that must be there."""
+        rows = self._keys.rows(IMAGES_PART)[positions]
+        if (rows < 0).any():
+            lacking = self._keys.names[positions[rows < 0]].unique()
+            more = f" and {len(lacking) - 3:,} more" if len(lacking) > 3 else ""
+            raise KeyError(
+                f"There is no picture of {', '.join(map(repr, lacking[:3]))}{more}: the stimuli of "
+                "this store do not list it."
+            )
+        return rows
+
+    def _one_size(self, rows: np.ndarray) -> tuple[int, int]:
+        """The size of all these pictures; one that cannot be decoded has none."""
+        height, width = (size[rows] for size in picture_files.sizes(self._handle))
+        found, counts = np.unique(
+            np.stack([height, width])[:, height > 0], axis=1, return_counts=True
+        )
+        if not counts.size:
+            return 1, 1  # nothing that can be decoded: computing says so
+        usual = found[:, counts.argmax()]
+        if counts.size > 1:
+            odd = np.flatnonzero((height > 0) & ((height != usual[0]) | (width != usual[1])))
+            names = self._handle.names(IMAGES_PART)[rows].tolist()
+            examples = [f"{names[n]} ({height[n]} × {width[n]})" for n in odd[:3]]
+            raise ValueError(
+                f"{len(odd):,} of {len(rows):,} pictures are not {usual[0]} × {usual[1]}: "
+                f"{', '.join(examples)}{', …' if len(odd) > 3 else ''}. Pass size=(height, width) "
+                "to resize all to one, or select others."
+            )
+        return int(usual[0]), int(usual[1])
+
+
+def _checked(size: Any) -> tuple[int, int]:
+    try:
+        height, width = size
+        if height >= 1 and width >= 1:
+            return int(height), int(width)
+    except (TypeError, ValueError):
+        pass
+    raise ValueError(f"size takes (height, width) in pixels, got {size!r}.")
+
+
+class SubjectImages(Images):
+    """The pictures that a subject saw, by global trial index; reached as ``Subject.images``."""
+
+    _keys: TrialKeys
+
+    def __init__(self, handle: StimuliHandle, query: Query) -> None:
+        super().__init__(handle, TrialKeys(handle, query))
+
+    def all(self, session: str | None = None) -> Iterator[Image.Image]:
+        """Pictures in trial order, decoded one after the other.
+
+        Parameters
+        ----------
+        session : str, optional
+            Only of this session.
+
+        Yields
+        ------
+        PIL.Image.Image
+            As displayed in one trial.
+        """
+        for row in self._there(self._keys.of_session(session)):
+            (data,) = picture_files.read(self._handle, [row])
+            yield picture_files.displayed(picture_files.decode(self._handle, row, data))
+
+    def array(
+        self, session: str | None = None, size: tuple[int, int] | None = None
+    ) -> xr.DataArray:
+        """Pictures in trial order, as displayed, in one lazy array with the labels of the trials.
+
+        Parameters
+        ----------
+        session : str, optional
+            Only of this session.
+        size : (int, int), optional
+            Height and width to resize to, as in `Images.array`.
+
+        Returns
+        -------
+        xarray.DataArray, (trial, y, x, channel) uint8, Dask-backed
+            A picture that was shown again is read and decoded once per block.
+        """
+        return self._array(self._keys.of_session(session), size)

@@ -1,0 +1,181 @@
+"""Masks of the objects in the shared stimuli."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from xarray.core import indexing
+
+from laion_zarr.arrays.lazy import LazyArray
+from laion_zarr.stimuli.handle import StimuliHandle
+from laion_zarr.stimuli.keys import ImageKeys, Keys
+from laion_zarr.stimuli.tables import ImageTable
+from laion_zarr.store.objects import StoreLike
+from laion_zarr.store.schema import MASKS_2D, SEGMENTATIONS_PART
+
+_MASKS_PER_BLOCK = 32
+
+
+class LazyMasks(LazyArray):
+    """All masks, (mask, y, x) uint8."""
+
+    dtype = np.dtype(MASKS_2D.dtype)
+    handle: StimuliHandle
+
+    def __init__(self, handle: StimuliHandle) -> None:
+        super().__init__(handle, handle.shape(SEGMENTATIONS_PART, MASKS_2D.name))
+
+    def _read(self, *positions: np.ndarray) -> np.ndarray:
+        masks, ys, xs = positions
+        out = np.empty([len(index) for index in positions], dtype=self.dtype)
+        stored = self.handle.chunked(SEGMENTATIONS_PART, MASKS_2D)
+        for chunk, _, where in stored.gather(masks, self.shape[1:]):
+            out[where] = chunk[0][np.ix_(ys, xs)]  # one mask a chunk
+        return out
+
+
+class ImageSegmentations(ImageTable):
+    """Masks of objects, by image (or by a subject's trial); shared images only."""
+
+    def __init__(self, handle: StimuliHandle, keys: Keys) -> None:
+        super().__init__(handle, keys, SEGMENTATIONS_PART)
+
+    def nouns(self, key: Any, localized_only: bool = True) -> list[str]:
+        """What was found in a picture.
+
+        Parameters
+        ----------
+        key : str or int
+            Image name or row; for a subject, the global trial index.
+        localized_only : bool
+            Whether to leave out what was seen and not located.
+
+        Returns
+        -------
+        list of str
+            Each noun once, in table order; empty where the image has no masks.
+        """
+        rows = self._rows(key)
+        if localized_only:
+            rows = rows[rows["localized"] == 1]
+        return list(dict.fromkeys(rows["noun"].tolist()))
+
+    def get(self, key: Any, noun: str, instance: int = 0) -> xr.DataArray:
+        """One mask; reads nothing but it.
+
+        Parameters
+        ----------
+        key : str or int
+            Image name or row; for a subject, the global trial index.
+        noun : str
+            One of `nouns`.
+        instance : int
+            Which of several; 0 is the best detection.
+
+        Returns
+        -------
+        xarray.DataArray, (y, x) uint8, 0 or 1
+            In memory, with the table's row as coordinates.
+
+        Raises
+        ------
+        KeyError
+            If there is no such mask; names those that are.
+
+        Examples
+        --------
+        >>> from laion_zarr import load_stimuli
+        >>> seg = load_stimuli().segmentations
+        >>> image = seg.images()[0]
+        >>> mask = seg.get(image, seg.nouns(image, localized_only=False)[0])
+        >>> mask.dims
+        ('y', 'x')
+        """
+        rows = self._rows(key)
+        found = rows[(rows["noun"] == noun) & (rows["instance_id"] == instance)]
+        if found.empty:
+            pairs = zip(rows["noun"], rows["instance_id"], strict=True)
+            there = ", ".join(f"{name!r} {number}" for name, number in pairs)
+            raise KeyError(
+                f"There is no mask of {noun!r} (instance {instance}) for "
+                f"{self._keys.name(key)!r}. Masks of it: "
+                f"{there or 'none (only shared images have masks)'}."
+            )
+        row = found.iloc[0]
+        return self[row["mask_row"]].assign_coords(row.to_dict())
+
+    def __getitem__(self, mask_row: int) -> xr.DataArray:
+        """One mask by its row among the masks, (y, x) uint8, in memory."""
+        n_masks, *shape = self._handle.shape(SEGMENTATIONS_PART, MASKS_2D.name)
+        if not 0 <= mask_row < n_masks:
+            raise IndexError(f"mask_row {mask_row} is out of range: {n_masks:,} masks, from 0.")
+        stored = self._handle.chunked(SEGMENTATIONS_PART, MASKS_2D)
+        ((chunk, _, _),) = stored.gather(np.array([mask_row]), tuple(shape))
+        return xr.DataArray(chunk[0], dims=("y", "x"), name="mask")
+
+    @property
+    def masks(self) -> xr.DataArray:
+        """All masks, (mask, y, x) uint8, Dask-backed; ``mask`` is the table's ``mask_row``."""
+        lazy = LazyMasks(self._handle)
+        variable = xr.Variable(MASKS_2D.dims, indexing.LazilyIndexedArray(lazy))
+        return xr.DataArray(
+            variable.chunk({"mask": _MASKS_PER_BLOCK}),
+            coords={"mask": np.arange(lazy.shape[0])},
+            name="masks",
+            attrs={"description": MASKS_2D.description},
+        )
+
+    def for_image(self, key: Any) -> pd.DataFrame:
+        """Rows of the table for one image.
+
+        Parameters
+        ----------
+        key : str or int
+            Image name or row; for a subject, the global trial index.
+
+        Returns
+        -------
+        pandas.DataFrame
+            In table order; empty where the image has no masks.
+        """
+        return self._rows(key)
+
+    def has_image(self, key: Any) -> bool:
+        """Whether anything was located in a picture.
+
+        Parameters
+        ----------
+        key : str or int
+            Image name or row; for a subject, the global trial index.
+
+        Returns
+        -------
+        bool
+        """
+        return bool(self.nouns(key))
+
+
+class Segmentations(ImageSegmentations):
+    """Masks of objects in the shared stimuli, by image name or row.
+
+    Parameters
+    ----------
+    store : str, Path or zarr.abc.store.Store, optional
+        If not provided, `laion_zarr.config.get_store`.
+    storage_options : dict, optional
+        For fsspec URLs.
+
+    Raises
+    ------
+    StimuliNotDownloadedError
+        If the store lacks them.
+    """
+
+    def __init__(
+        self, store: StoreLike | None = None, storage_options: dict[str, Any] | None = None
+    ) -> None:
+        handle = StimuliHandle(store, storage_options)
+        super().__init__(handle, ImageKeys(handle))
