@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from laion_zarr.conversion import pipeline
-from laion_zarr.conversion import subject as recipe
-from laion_zarr.conversion.write import Catalogue, PartWriter, finish_root, groups_in
+from laion_zarr.conversion.parts import subject as recipe
+from laion_zarr.conversion.run import pipeline
+from laion_zarr.conversion.write.writer import Catalogue, PartWriter, finish_root, groups_in
 from laion_zarr.store import schema
 from laion_zarr.store.objects import open_store
 from laion_zarr.store.parts import Part, StoredParts

@@ -1,7 +1,23 @@
 """The converter: from the files of LAION-fMRI to one Zarr store."""
 
-from laion_zarr.conversion.pipeline import Report, convert
-from laion_zarr.conversion.splits import SplitsReport, add_splits
-from laion_zarr.conversion.verification import verify
+from typing import TYPE_CHECKING
+
+from laion_zarr._lazy_names import lazy_names
+
+if TYPE_CHECKING:
+    from laion_zarr.conversion.options import Report
+    from laion_zarr.conversion.parts.splits import SplitsReport, add_splits
+    from laion_zarr.conversion.run.pipeline import convert
+    from laion_zarr.conversion.verification.store import verify
 
 __all__ = ["Report", "SplitsReport", "add_splits", "convert", "verify"]
+
+# Looked up on first use: a worker process needs no more than the part that it makes.
+_HOMES = {
+    "Report": "laion_zarr.conversion.options",
+    "SplitsReport": "laion_zarr.conversion.parts.splits",
+    "add_splits": "laion_zarr.conversion.parts.splits",
+    "convert": "laion_zarr.conversion.run.pipeline",
+    "verify": "laion_zarr.conversion.verification.store",
+}
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -7,7 +7,7 @@ from typing import Any
 
 from laion_zarr._release import session_id, subject_id
 from laion_zarr.arrays.select import as_list
-from laion_zarr.conversion.plan import MASK_CHOICES, PARTS
+from laion_zarr.conversion.budget import MASK_CHOICES, PARTS
 from laion_zarr.errors import LaionZarrError, SourceError
 
 # What fails one part, and not the rest.

@@ -9,8 +9,8 @@ from laion_zarr._lazy_names import lazy_names
 if TYPE_CHECKING:
     from laion_zarr.captions import Captions
     from laion_zarr.config import dataset_initialize, get_data_dir
-    from laion_zarr.conversion.pipeline import convert
-    from laion_zarr.conversion.verification import verify
+    from laion_zarr.conversion.run.pipeline import convert
+    from laion_zarr.conversion.verification.store import verify
     from laion_zarr.discovery import describe
     from laion_zarr.download import (
         download_captions,

@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, Phase, settings
 
 from laion_zarr import convert, load_subject
 from laion_zarr.conversion import add_splits
-from laion_zarr.conversion._split_files import write_splits
 from laion_zarr.conversion.synthetic import SIZES, write_dataset
+from laion_zarr.conversion.synthetic.split_files import write_splits
 from laion_zarr.download import bucket
 from laion_zarr.store import retry
 from laion_zarr.subject import Subject

@@ -784,7 +784,7 @@ def test_import_is_light(module):
 
 def test_top_level_names():
     code = "from laion_zarr import *; print(load_subject.__module__, convert.__module__)"
-    assert run_python(code) == "laion_zarr.subject.subject laion_zarr.conversion.pipeline"
+    assert run_python(code) == "laion_zarr.subject.subject laion_zarr.conversion.run.pipeline"
     for name in laion_zarr.__all__:
         assert callable(getattr(laion_zarr, name))
         assert name in dir(laion_zarr)

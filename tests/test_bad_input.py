@@ -24,8 +24,8 @@ import zarr
 from laion_zarr import convert, load_subject
 from laion_zarr.conversion.cli import main
 from laion_zarr.conversion.options import check_options
-from laion_zarr.conversion.pipeline import run_conversion
-from laion_zarr.conversion.sources import open_source
+from laion_zarr.conversion.run.pipeline import run_conversion
+from laion_zarr.conversion.source.files import open_source
 from laion_zarr.errors import (
     DataDirNotSetError,
     DataNotDownloadedError,

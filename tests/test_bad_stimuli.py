@@ -24,14 +24,14 @@ import pandas as pd
 import pytest
 from PIL import EpsImagePlugin, Image, ImageFile
 
-import laion_zarr.conversion.hdf5 as hdf5_reader
+import laion_zarr.conversion.source.hdf5 as hdf5_reader
 from laion_zarr import Captions, Segmentations, convert, load_embeddings, load_stimuli, load_subject
 from laion_zarr import verify as verify_store
 from laion_zarr.conversion.cli import main
-from laion_zarr.conversion.hdf5 import Hdf5
 from laion_zarr.conversion.options import check_options
-from laion_zarr.conversion.pipeline import run_conversion
-from laion_zarr.conversion.sources import Source, open_source
+from laion_zarr.conversion.run.pipeline import run_conversion
+from laion_zarr.conversion.source.files import Source, open_source
+from laion_zarr.conversion.source.hdf5 import Hdf5
 from laion_zarr.errors import (
     LaionZarrError,
     SourceError,

@@ -20,7 +20,7 @@ from nitransforms.base import SurfaceMesh
 from nitransforms.surface import SurfaceResampler
 
 from laion_zarr import load_subject, plots, templates
-from laion_zarr.conversion import _phantom as phantom
+from laion_zarr.conversion.synthetic import phantom
 from laion_zarr.errors import DataDirNotSetError, DataNotDownloadedError, SourceError
 from laion_zarr.templates import recon, resample
 

@@ -9,9 +9,8 @@ import pytest
 from zarr.storage import LocalStore, WrapperStore
 
 from laion_zarr import load_subject
-from laion_zarr.conversion import _experiment as experiment
-from laion_zarr.conversion import _phantom as phantom
-from laion_zarr.conversion.plan import storage_order
+from laion_zarr.conversion.budget import storage_order
+from laion_zarr.conversion.synthetic import experiment, phantom
 
 CHUNK, SLAB = 128, 17_280  # as docs/store.md has them
 

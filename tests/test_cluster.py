@@ -28,8 +28,8 @@ from laion_zarr.analysis import (
     stream,
     zscore,
 )
-from laion_zarr.conversion import cli
-from laion_zarr.conversion.plan import SessionSize, plan_cluster
+from laion_zarr.conversion.budget import SessionSize, plan_cluster
+from laion_zarr.conversion.cli import main
 from laion_zarr.errors import LaionZarrError, StoreError
 
 distributed = pytest.importorskip("distributed")
@@ -208,7 +208,7 @@ def test_convert_writes_the_same_bytes(address, bids_root, alone, tmp_path):
     target = tmp_path / "s.zarr"
     where = ["--source", str(bids_root), "--store", str(target), "--scheduler", address]
     what = ["--subject", "01", "--parts", "betas", "--quiet"]
-    assert cli.main(["convert", *where, *what]) == 0
+    assert main(["convert", *where, *what]) == 0
     assert tree(target) == tree(alone)
     options = {"parts": "betas", "scheduler": address, "progress": False}
     assert not convert(bids_root, target, "01", **options).converted
@@ -260,7 +260,7 @@ def test_no_scheduler(bids_root, tmp_path, capsys):
     with dask.config.set({"distributed.comm.timeouts.connect": "200ms"}):
         for wrong in ("tcp://127.0.0.1:9", "127.0.0.1", "nonsense://a:1"):
             where = ["--source", str(bids_root), "--store", str(tmp_path / "s")]
-            assert cli.main(["convert", *where, "--scheduler", wrong]) == 1
+            assert main(["convert", *where, "--scheduler", wrong]) == 1
             assert f"No Dask scheduler answers at '{wrong}'" in capsys.readouterr().err
     assert not (tmp_path / "s").exists()
     with pytest.raises(ValueError, match="exclude each other"):

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from laion_zarr import convert, load_subject
-from laion_zarr.conversion import pipeline, session
-from laion_zarr.conversion.plan import SessionSize, parse_memory, plan_work
+from laion_zarr.conversion.budget import SessionSize, parse_memory, plan_work
+from laion_zarr.conversion.parts import session
+from laion_zarr.conversion.run import pipeline
 from laion_zarr.errors import StoreError
 
 
@@ -47,7 +48,7 @@ def test_session_by_session_gives_the_same_store(bids_root, store, tmp_path, ord
 
 
 def test_workers_and_scratch_files_give_the_same_store(bids_root, store, tmp_path, monkeypatch):
-    monkeypatch.setattr("laion_zarr.conversion.plan.WorkPlan.slabs_kept", lambda *_: 0)
+    monkeypatch.setattr("laion_zarr.conversion.budget.WorkPlan.slabs_kept", lambda *_: 0)
     quiet(bids_root, tmp_path / "scratch.zarr", n_workers=1)
     assert tree_bytes(tmp_path / "scratch.zarr") == tree_bytes(store)
     quiet(bids_root, tmp_path / "workers.zarr", n_workers=2)

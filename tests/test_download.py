@@ -20,8 +20,8 @@ import pytest
 import laion_zarr
 from laion_zarr import _release, convert, load_subject
 from laion_zarr import download as module
+from laion_zarr.conversion.budget import PARTS
 from laion_zarr.conversion.cli import main
-from laion_zarr.conversion.plan import PARTS
 from laion_zarr.download import (
     access_service,
     bucket,

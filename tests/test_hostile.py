@@ -24,9 +24,11 @@ import pytest
 from zarr.storage import LocalStore
 
 from laion_zarr import convert, load_stimuli, load_subject
-from laion_zarr.conversion import cli, pipeline, write
-from laion_zarr.conversion.plan import WorkPlan
-from laion_zarr.conversion.sources import Source
+from laion_zarr.conversion.budget import WorkPlan
+from laion_zarr.conversion.cli import main
+from laion_zarr.conversion.run import pipeline
+from laion_zarr.conversion.source.files import Source
+from laion_zarr.conversion.write import writer
 from laion_zarr.errors import (
     LaionZarrError,
     NotConvertedError,
@@ -194,8 +196,8 @@ class FullDisk:
             copyfile(source, target, **options)
 
         monkeypatch.setattr(LocalStore, "set", full_set)
-        monkeypatch.setattr(write.os, "link", full_link)
-        monkeypatch.setattr(write.shutil, "copyfile", full_copy)
+        monkeypatch.setattr(writer.os, "link", full_link)
+        monkeypatch.setattr(writer.shutil, "copyfile", full_copy)
 
     def _take(self, path: Path, size: int) -> None:
         self.used += size
@@ -300,7 +302,9 @@ def test_scratch_file_on_a_full_disk(first, first_store, tmp_path, monkeypatch):
             return super().write(data)
 
     with monkeypatch.context() as full:
-        full.setattr("laion_zarr.conversion.session.tempfile.TemporaryFile", lambda dir: Full())
+        full.setattr(
+            "laion_zarr.conversion.parts.session.tempfile.TemporaryFile", lambda dir: Full()
+        )
         with pytest.raises(LaionZarrError, match=r"scratch file.*: No space left.*--memory"):
             quiet(first, tmp_path / "s.zarr")
     quiet(first, tmp_path / "s.zarr")
@@ -696,13 +700,13 @@ def test_odd_paths(first, first_store, tmp_path, monkeypatch, capsys, name):
     store = f"deep/{name}/{name}.zarr"
     monkeypatch.chdir(tmp_path / "in")
     options = [f"--source={name}", f"--store={store}"]
-    assert cli.main(["convert", "--quiet", *options]) == 0, capsys.readouterr().err
+    assert main(["convert", "--quiet", *options]) == 0, capsys.readouterr().err
     assert not quiet(mirror, whole).converted
     assert tree(whole) == tree(first_store)
-    assert cli.main(["verify", "--quiet", "--deep", *options]) == 0, capsys.readouterr().err
-    assert cli.main(["config", f"--data-dir={name}", f"--store={store}"]) == 0
+    assert main(["verify", "--quiet", "--deep", *options]) == 0, capsys.readouterr().err
+    assert main(["config", f"--data-dir={name}", f"--store={store}"]) == 0
     monkeypatch.chdir(tmp_path)
-    assert cli.main(["info"]) == 0
+    assert main(["info"]) == 0
     assert "sub-01: 2 sessions" in capsys.readouterr().out
     expected = of_session(load_subject("01", first_store), "ses-01")
     for place in (None, whole, str(whole), f"in/{store}"):
@@ -732,11 +736,11 @@ def test_conversion_through_a_link(
     quiet(second, link, overwrite=True)
     assert link.is_symlink()
     assert tree(target) == tree(second_store)
-    with write.locked(LocalStore(link)):
+    with writer.locked(LocalStore(link)):
 
         def warn(text: str, *_: object) -> None:
             raise InterruptedError(text)
 
-        monkeypatch.setattr(write.log, "warning", warn)
-        with pytest.raises(InterruptedError, match="waiting"), write.locked(LocalStore(target)):
+        monkeypatch.setattr(writer.log, "warning", warn)
+        with pytest.raises(InterruptedError, match="waiting"), writer.locked(LocalStore(target)):
             pass

@@ -24,7 +24,7 @@ import psutil
 import pytest
 
 from laion_zarr import convert, load_stimuli, load_subject, verify
-from laion_zarr.conversion import cli
+from laion_zarr.conversion.cli import main
 from laion_zarr.conversion.synthetic import Size, write_dataset
 from laion_zarr.errors import NotConvertedError, StimuliNotDownloadedError
 from laion_zarr.store.objects import open_store
@@ -51,7 +51,7 @@ def _convert_and_die(argv: list[str], root: str, log: str, at: int) -> None:
             os.dup2(file.fileno(), number)
     with Path(log).with_suffix(".changes").open("w") as changes:
         sys.addaudithook(Changes(root, changes, at))
-        os._exit(cli.main(argv))
+        os._exit(main(argv))
 
 
 class Changes:

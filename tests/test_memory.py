@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 from isal import igzip
 
-from laion_zarr.conversion.plan import SessionSize, WorkPlan
+from laion_zarr.conversion.budget import SessionSize, WorkPlan
 
 SUB = "sub-01"
 GLM = f"derivatives/glmsingle-tedana/{SUB}"
@@ -102,7 +102,7 @@ def run_alone(code):
 
 def convert_alone(mirror, store, mask, memory, sessions):
     code = f"""
-import laion_zarr.conversion.pipeline
+import laion_zarr.conversion.run.pipeline
 before = peak()
 laion_zarr.convert({str(mirror)!r}, {str(store)!r}, sessions={sessions!r}, mask={mask!r},
                    memory={memory!r}, n_workers=1, progress=False)

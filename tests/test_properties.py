@@ -27,7 +27,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from laion_zarr import convert, load_subject, verify
-from laion_zarr.conversion import plan
+from laion_zarr.conversion import budget
 from laion_zarr.errors import NotConvertedError, SourceError
 from laion_zarr.subject import Subject
 
@@ -1325,8 +1325,8 @@ def runs(labels, group):
 def test_storage_order(tally, axis, slab):
     tally("random voxel axes ordered")
     voxels, _, masks, rois = axis
-    with mock.patch.object(plan, "SLAB_VOXELS", slab):
-        stored = plan.storage_order(*axis)
+    with mock.patch.object(budget, "SLAB_VOXELS", slab):
+        stored = budget.storage_order(*axis)
     np.testing.assert_array_equal(np.sort(stored), voxels)
     position = np.searchsorted(voxels, stored)
     group = np.where(masks[0] & masks[1], 0, np.where(masks[0], 1, 2))[position]
@@ -1348,7 +1348,7 @@ def test_storage_order_follows_space():
     """Inside one group of voxels, each is next to the one before: a curve without jumps."""
     shape = (8, 8, 8)
     voxels = np.arange(512)
-    stored = plan.storage_order(voxels, shape, np.ones((2, 512), bool), np.zeros((0, 512), bool))
+    stored = budget.storage_order(voxels, shape, np.ones((2, 512), bool), np.zeros((0, 512), bool))
     ijk = np.stack(np.unravel_index(stored, shape), axis=1)
     np.testing.assert_array_equal(np.abs(np.diff(ijk, axis=0)).sum(axis=1), np.ones(511))
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from laion_zarr import convert
-from laion_zarr.conversion.cli import _parser
+from laion_zarr.conversion.cli.commands import _parser
 from laion_zarr.store import retry
 
 ROOT = Path(__file__).parents[1]

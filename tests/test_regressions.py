@@ -14,7 +14,7 @@ import zarr
 from zarr.storage import MemoryStore
 
 from laion_zarr import convert, load_subject, verify
-from laion_zarr.conversion.subject import combined
+from laion_zarr.conversion.parts.subject import combined
 from laion_zarr.errors import LaionZarrError, SourceError, StoreError
 from laion_zarr.store import remote
 

@@ -18,10 +18,10 @@ from zarr.storage import LocalStore, WrapperStore
 
 from laion_zarr import _release as release
 from laion_zarr import convert, load_stimuli, load_subject, verify
-from laion_zarr.conversion import remote
 from laion_zarr.conversion.cli import main
-from laion_zarr.conversion.hdf5 import open_hdf5
-from laion_zarr.conversion.sources import open_source
+from laion_zarr.conversion.source import remote
+from laion_zarr.conversion.source.files import open_source
+from laion_zarr.conversion.source.hdf5 import open_hdf5
 from laion_zarr.errors import (
     DataNotDownloadedError,
     LaionZarrError,

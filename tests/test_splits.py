@@ -21,8 +21,8 @@ import xarray as xr
 from laion_zarr import _release as release
 from laion_zarr import convert, load_stimuli, load_subject, splits, verify
 from laion_zarr.conversion import add_splits
-from laion_zarr.conversion import splits as split_files
 from laion_zarr.conversion.cli import main
+from laion_zarr.conversion.parts import splits as split_files
 from laion_zarr.errors import DataNotDownloadedError, NotConvertedError, SourceError, StoreError
 
 PUBLISHED = Path(__file__).parents[2] / "shared" / "data" / "splits"

@@ -31,8 +31,8 @@ from laion_zarr import (
     load_subject,
     verify,
 )
-from laion_zarr.conversion.rows import RowWriter
-from laion_zarr.conversion.write import PartWriter
+from laion_zarr.conversion.parts.rows import RowWriter
+from laion_zarr.conversion.write.writer import PartWriter
 from laion_zarr.errors import (
     DataNotDownloadedError,
     LaionZarrError,

@@ -13,9 +13,7 @@ import pytest
 from PIL import Image
 
 from laion_zarr import _release as release
-from laion_zarr.conversion import _experiment as experiment
-from laion_zarr.conversion import _pictures as pictures
-from laion_zarr.conversion.synthetic import SIZES, Size, write_dataset
+from laion_zarr.conversion.synthetic import SIZES, Size, experiment, pictures, write_dataset
 from laion_zarr.errors import SubjectNotFoundError
 
 SUBJECTS = ("sub-01", "sub-03")

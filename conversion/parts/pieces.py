@@ -1,0 +1,224 @@
+"""Parts made of many small files: maps of a session, anatomy, surfaces.
+
+Each file becomes one array. A file that is damaged fails alone; an array whose file is gone, or
+now damaged, is taken over from the store.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+from zarr.abc.store import Store
+
+from laion_zarr._release import FUNCTIONAL_RES, RoiFiles, SubjectFiles, sidecar
+from laion_zarr.conversion.options import PROBLEMS
+from laion_zarr.conversion.parts.subject import Sources, VoxelAxis, attributes_of, sources_of
+from laion_zarr.conversion.source.files import Grid, Source, damaged
+from laion_zarr.conversion.write.writer import PartWriter
+from laion_zarr.store import schema
+from laion_zarr.store.parts import Part, StoredParts
+from laion_zarr.store.schema import ArraySpec
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One array of a part.
+
+    Attributes
+    ----------
+    spec : ArraySpec
+        What it is.
+    values : numpy.ndarray
+        As stored.
+    attributes : dict
+        Provenance, and what else belongs to it.
+    node : str
+        Group below the part that holds it.
+    """
+
+    spec: ArraySpec
+    values: np.ndarray
+    attributes: dict[str, Any]
+    node: str = ""
+
+
+@dataclass
+class Pieces:
+    """What could be read of a part, and what not.
+
+    Attributes
+    ----------
+    found : list of Piece
+        The arrays.
+    sources : dict
+        The files they were made from.
+    errors : dict of str to Exception
+        What failed, and why.
+    attributes : dict
+        Of the part's group.
+    """
+
+    found: list[Piece] = field(default_factory=list)
+    sources: Sources = field(default_factory=dict)
+    errors: dict[str, Exception] = field(default_factory=dict)
+    attributes: dict[str, Any] = field(default_factory=dict)
+
+
+class _Reader:
+    """Reads file after file; one that is damaged is kept as an error."""
+
+    def __init__(self, source: Source, identities: Sources) -> None:
+        self._source = source
+        self._identities = identities
+        self.pieces = Pieces()
+
+    def add(self, name: str, file: str, read: Callable[[], Piece]) -> None:
+        if file not in self._identities:
+            return  # could not even be looked at; said already
+        try:
+            piece = read()
+            provenance = attributes_of(self._source, file, self._identities)
+            sources = sources_of(self._source, file, self._identities)
+            self._source.check_unchanged(sources)
+        except PROBLEMS as error:
+            self.pieces.errors[name] = error
+            return
+        attributes = piece.attributes | provenance
+        self.pieces.found.append(Piece(piece.spec, piece.values, attributes, piece.node))
+        self.pieces.sources |= sources
+
+
+def read_maps(source: Source, maps: Mapping[str, str], axis: VoxelAxis, ids: Sources) -> Pieces:
+    """Read the 3-D maps of one session, in storage order."""
+    reader = _Reader(source, ids)
+
+    def read(name: str, file: str) -> Piece:
+        values, _ = source.read_map(file, axis.grid)
+        return Piece(schema.MAP_ARRAYS[name], values.ravel()[axis.voxels], {})
+
+    for name, file in maps.items():
+        reader.add(name, file, partial(read, name, file))
+    reader.pieces.found.append(Piece(schema.VOXEL_INDEX, axis.voxels, {}))
+    return reader.pieces
+
+
+def anatomy_files(files: SubjectFiles) -> dict[str, str]:
+    """Anatomical images that are stored, by the array they become."""
+    wanted = {
+        "t1w": ("t1w", FUNCTIONAL_RES),
+        "t2w": ("t2w", FUNCTIONAL_RES),
+        "brain_mask": ("brain_mask", FUNCTIONAL_RES),
+        "brain_mask_full": ("brain_mask", None),
+    }
+    return {name: files.anatomy[key] for name, key in wanted.items() if key in files.anatomy}
+
+
+def read_anatomy(source: Source, images: Mapping[str, str], grid: Grid, ids: Sources) -> Pieces:
+    """Read T1w and T2w on the functional grid, and the brain mask at both resolutions."""
+    reader = _Reader(source, ids)
+
+    def read(name: str, file: str) -> Piece:
+        spec = schema.ANATOMY_ARRAYS[name]
+        get = source.read_mask if spec.dtype == "bool" else source.read_map
+        values, own = get(file, None if name == "brain_mask_full" else grid)
+        return Piece(spec, values, {"affine": own.affine.tolist()})
+
+    for name, file in images.items():
+        reader.add(name, file, partial(read, name, file))
+    return reader.pieces
+
+
+def read_surfaces(source: Source, rois: Mapping[str, RoiFiles], ids: Sources) -> Pieces:
+    """Read the ROIs on the subject's surface, one group per hemisphere."""
+    reader = _Reader(source, ids)
+
+    def read(roi: str, hemi: str, fmt: str, file: str) -> Piece:
+        if fmt == "label":
+            spec, values = schema.surface_label(roi), source.read_label(file)
+        else:
+            spec, values = schema.surface_mask(roi), source.read_surface_mask(file)
+        return Piece(spec, values, {"category": rois[roi].category}, f"hemi-{hemi}")
+
+    for roi, its in sorted(rois.items()):
+        for (hemi, fmt), file in its.surfaces.items():
+            name = f"{roi} hemi-{hemi} {fmt}"
+            reader.add(name, file, partial(read, roi, hemi, fmt, file))
+    reader.pieces.attributes["rois"] = {
+        piece.spec.name.removesuffix("_label"): piece.attributes["category"]
+        for piece in reader.pieces.found
+    }
+    _drop_odd_meshes(source, reader.pieces)
+    return reader.pieces
+
+
+def _drop_odd_meshes(source: Source, pieces: Pieces) -> None:
+    """Refuse masks of another mesh than most of their hemisphere's."""
+    for node in sorted({piece.node for piece in pieces.found}):
+        masks = [p for p in pieces.found if p.node == node and p.spec.dtype == "bool"]
+        if not masks:
+            continue
+        ((usual, _),) = Counter(len(piece.values) for piece in masks).most_common(1)
+        for piece in masks:
+            if len(piece.values) != usual:
+                file = piece.attributes["source"]["file"]
+                pieces.errors[f"{piece.spec.name} {node} func.gii"] = damaged(
+                    source.full(file), f"{len(piece.values)} vertices", f"{usual} vertices"
+                )
+                pieces.found.remove(piece)
+                pieces.sources.pop(file)
+
+
+def write_pieces(store: Store, path: str, pieces: Pieces, stored: StoredParts | None) -> Part:
+    """Write a part: what was read, and what only the store has.
+
+    Parameters
+    ----------
+    store, path
+        Where to write.
+    pieces : Pieces
+        What was read.
+    stored : StoredParts or None
+        The subject in the store, if it holds the part.
+    """
+    writer = PartWriter(store, path)
+    written = {f"{piece.node}/{piece.spec.name}".lstrip("/") for piece in pieces.found}
+    sources, attributes = dict(pieces.sources), dict(pieces.attributes)
+    kept = _only_stored(stored, path, written) if stored is not None else []
+    if stored is not None:
+        part = stored.part(_part_name(path))
+        for name, array_attributes in kept:
+            writer.take_over(stored, part, name)
+            file = array_attributes["source"]["file"]
+            names = [n for n in (file, sidecar(file)) if n in part.sources]
+            sources |= {name: dict(part.sources[name]) for name in names}
+        if kept and "rois" in attributes:
+            old_rois = stored.attributes(_part_name(path))[0]["rois"]
+            attributes["rois"] = dict(sorted((old_rois | attributes["rois"]).items()))
+    nodes = {name.rpartition("/")[0] for name in written | {name for name, _ in kept}}
+    writer.group(attributes)
+    for node in sorted(nodes - {""}):
+        writer.group({}, node)
+    for piece in pieces.found:
+        writer.array(piece.spec, piece.values, piece.attributes, piece.node)
+    return writer.part(sources)
+
+
+def _part_name(path: str) -> str:
+    """``"sub-01/maps/ses-01"``, staged or not -> ``"maps/ses-01"``."""
+    path = path.removeprefix(f"{schema.STAGING}/")
+    return path.partition("/")[2]
+
+
+def _only_stored(
+    stored: StoredParts, path: str, written: set[str]
+) -> list[tuple[str, dict[str, Any]]]:
+    """Arrays of the stored part that are not written anew, with their attributes."""
+    name = _part_name(path)
+    left = [array for array in stored.part(name).arrays() if array not in written]
+    found = stored.attributes(name, left)
+    return [(array, attrs) for array, attrs in zip(left, found, strict=True) if "source" in attrs]

@@ -1,0 +1,317 @@
+"""Split files of the published schema into the store, all of one kind in one part."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import numpy as np
+from zarr.abc.store import Store
+
+from laion_zarr import config
+from laion_zarr.conversion.source.files import damaged
+from laion_zarr.conversion.write.writer import (
+    Catalogue,
+    PartWriter,
+    finish_root,
+    groups_in,
+    locked,
+    lost_manifests,
+)
+from laion_zarr.errors import DataNotDownloadedError, SourceError, StoreError
+from laion_zarr.splits.rules import NAMES, POOLS, Split, SplitVariant, check_name, check_pool
+from laion_zarr.splits.stored import StoredSplits
+from laion_zarr.store import codec
+from laion_zarr.store.manifest import parse_root
+from laion_zarr.store.objects import StoreLike, fetch, open_store
+from laion_zarr.store.parts import Part, StoredParts
+from laion_zarr.store.schema import MEMBERSHIP_PART, SPLIT_ARRAYS, SPLITS_GROUP
+
+# Where the makers of the dataset publish them: repository, commit, folder.
+_REPOSITORY, _COMMIT = "ViCCo-Group/LAION-fMRI", "eee8400aa3214f310b840397f9f043b9c2da79b0"
+_FOLDER = "laion_fmri/splits/data"
+PUBLISHED = f"https://raw.githubusercontent.com/{_REPOSITORY}/{_COMMIT}/{_FOLDER}"
+_REQUESTS_AT_ONCE = 8
+_CHECKSUMS = "published_splits.sha256"
+_KEYS = {"splitter": str, "params": dict, "n_train": int, "n_test": int, "variants": list}
+_SIDES = {"train_ids": 1, "test_ids": 2}
+
+
+@dataclass
+class SplitsReport:
+    """What `add_splits` did.
+
+    Attributes
+    ----------
+    added : list of str
+        Split files taken in, such as ``"shared/tau.json"``.
+    published : list of str
+        Those among them that are the published files, byte for byte.
+    stored : list of str
+        All that the store now holds.
+    """
+
+    added: list[str] = field(default_factory=list)
+    published: list[str] = field(default_factory=list)
+    stored: list[str] = field(default_factory=list)
+
+
+def published_checksums() -> dict[str, str]:
+    """SHA-256 of the published files, by name."""
+    text = files("laion_zarr.conversion").joinpath(_CHECKSUMS).read_text()
+    return {name: checksum for checksum, name in map(str.split, text.splitlines())}
+
+
+def add_splits(
+    source: str | Path | None = None,
+    store: StoreLike | None = None,
+    *,
+    storage_options: dict[str, Any] | None = None,
+) -> SplitsReport:
+    """Take split files into the store; those of other pools and names stay.
+
+    Parameters
+    ----------
+    source : str or Path, optional
+        Folder or URL with ``<pool>/<name>.json``. If not provided, where they are published; what
+        comes from there is checked against known checksums.
+    store : str, Path or zarr.abc.store.Store, optional
+        If not provided, `laion_zarr.config.get_store`.
+    storage_options : dict, optional
+        For a store at an fsspec URL.
+
+    Returns
+    -------
+    SplitsReport
+
+    Raises
+    ------
+    SourceError
+        If a file is not of the schema, its counts are wrong, or an image is on both sides; nothing
+        is then stored.
+    DataNotDownloadedError
+        If there are no split files, or they cannot be fetched.
+
+    Examples
+    --------
+    >>> from laion_zarr.conversion import add_splits
+    >>> add_splits("splits")  # doctest: +SKIP
+    """
+    place = config.get_store() if store is None else store
+    there = open_store(place, storage_options)  # to write to none would make a folder
+    parse_root(there, fetch(there, ["zarr.json"])[0])
+    found = _published() if source is None else _read_all(str(source))
+    splits = {
+        name: parse_split(f"{source or PUBLISHED}/{name}", name, found[name]) for name in found
+    }
+    known = published_checksums()
+    report = SplitsReport(sorted(found))
+    report.published = [n for n in report.added if known.get(n) == _sha256(found[n])]
+    opened = open_store(place, storage_options, read_only=False)
+    with locked(opened):
+        report.stored = _store(opened, splits, {n: codec.crc32(d) for n, d in found.items()})
+    return report
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+# -- files
+
+
+def _published() -> dict[str, bytes]:
+    """The published files, proven."""
+    known = published_checksums()
+    found = _fetch(PUBLISHED, known)
+    for name, checksum in known.items():
+        if name not in found:
+            raise _unreachable(f"{PUBLISHED}/{name}", "it is not there")
+        if _sha256(found[name]) != checksum:
+            url = f"{PUBLISHED}/{name}"
+            raise damaged(url, f"SHA-256 {_sha256(found[name])}", f"SHA-256 {checksum}")
+    return found
+
+
+def _read_all(source: str) -> dict[str, bytes]:
+    """Every split file of a folder or URL."""
+    names = [f"{pool}/{name}.json" for pool in POOLS for name in NAMES]
+    if not _is_web(source):  # which nobody can list
+        filesystem, root = _opened(source)
+        paths = filesystem.glob(f"{root}/*/*.json")
+        names = sorted("/".join(path.split("/")[-2:]) for path in paths)
+    found = _fetch(source, names)
+    if not found:
+        raise DataNotDownloadedError(
+            f"{source} holds no split files. Expected POOL/NAME.json, such as shared/tau.json; "
+            "without a folder, 'laion-zarr splits add' fetches the published ones."
+        )
+    return found
+
+
+def _is_web(source: str) -> bool:
+    return source.startswith(("http://", "https://"))
+
+
+def _opened(source: str) -> tuple[Any, str]:
+    """File system of a folder or URL, and the path there."""
+    place = source if "://" in source else str(Path(source).expanduser().absolute())
+    # On clusters the way out is a proxy.
+    options: dict[str, Any] = {"client_kwargs": {"trust_env": True}} if _is_web(source) else {}
+    filesystem, root = fsspec.url_to_fs(place.rstrip("/"), **options)
+    return filesystem, root
+
+
+def _fetch(source: str, names: Iterable[str]) -> dict[str, bytes]:
+    """Files below a folder or URL, as far as they are there."""
+    filesystem, root = _opened(source)
+    urls = {f"{root}/{name}": name for name in names}
+    batches = {"batch_size": _REQUESTS_AT_ONCE} if _is_web(source) else {}
+    found = filesystem.cat(list(urls), on_error="return", **batches) if urls else {}
+    whole = {}
+    for url, name in urls.items():
+        data = found[url]
+        if isinstance(data, bytes):
+            whole[name] = data
+        elif not isinstance(data, FileNotFoundError):
+            raise _unreachable(f"{source}/{name}", f"{type(data).__name__}: {data}") from data
+    return whole
+
+
+def _unreachable(what: str, reason: str) -> DataNotDownloadedError:
+    return DataNotDownloadedError(
+        f"{what} cannot be read ({reason}). Run the same command again, or download {_FOLDER} of "
+        f"https://github.com/{_REPOSITORY}/tree/{_COMMIT} and name it: laion-zarr splits add DIR."
+    )
+
+
+# -- the schema
+
+
+def parse_split(path: str, name: str, data: bytes) -> Split:
+    """Parse one split file, and check that it says what its name says, each image once."""
+    pool, _, stem = name.removesuffix(".json").partition("/")
+    try:
+        if check_pool(pool) != pool:
+            raise ValueError(f"The pool is named {check_pool(pool)}, not {pool}.")
+        check_name(stem)
+    except ValueError as error:
+        raise SourceError(f"{path}: {error} Split files are named POOL/NAME.json.") from None
+    try:
+        content = json.loads(data)
+    except ValueError as error:
+        raise damaged(path, f"text that is not JSON ({error})", "JSON") from error
+    if not isinstance(content, dict) or content.get("name") != stem:
+        found = content.get("name") if isinstance(content, dict) else type(content).__name__
+        raise damaged(path, f"name {found!r}", f"name {stem!r}")
+    for key, kind in _KEYS.items():
+        if type(content.get(key)) is not kind:
+            raise damaged(path, f"{key} {content.get(key)!r}", f"{key}, {kind.__name__}")
+    sizes = (content["n_train"], content["n_test"])
+    variants = [_variant(path, variant, sizes) for variant in content["variants"]]
+    ids = [variant.variant_id for variant in variants]
+    if not ids or len(set(ids)) < len(ids):
+        raise damaged(path, f"variants {ids}", "one or more variants, each id once")
+    return Split(stem, pool, content["splitter"], content["params"], *sizes, variants)
+
+
+def _variant(path: str, content: Any, sizes: tuple[int, int]) -> SplitVariant:
+    given = content if isinstance(content, dict) else {}
+    number = given.get("variant_id")
+    if type(number) is not int or not 0 <= number < 1 << 31:
+        raise damaged(path, f"variant_id {number!r}", "a whole number")
+    for key, size in zip(_SIDES, sizes, strict=True):
+        ids = given.get(key)
+        if not isinstance(ids, list) or not all(isinstance(label, str) for label in ids):
+            raise damaged(path, f"{key} that are no list of image names", "image names")
+        if len(ids) != size:
+            raise damaged(path, f"{len(ids):,} {key}", f"{size:,}, as n_{key[:-4]} says")
+        if ids != sorted(set(ids)):
+            raise damaged(
+                path, f"{key} out of order or twice", "each once, sorted as plain strings"
+            )
+    if both := set(given["train_ids"]) & set(given["test_ids"]):
+        raise damaged(path, f"{min(both)!r} on both sides", "each image on one side")
+    return SplitVariant(number, given["train_ids"], given["test_ids"])
+
+
+# -- the store
+
+
+def _store(store: Store, splits: Mapping[str, Split], checksums: Mapping[str, int]) -> list[str]:
+    """Write what is there already and what is new as one part; names of all."""
+    catalogue, stored = _stored(store)
+    before = catalogue.parts.get(MEMBERSHIP_PART)
+    sources = {} if before is None else {name: dict(crc) for name, crc in before.sources.items()}
+    sources |= {name: {"crc32": checksum} for name, checksum in checksums.items()}
+    if before is None or dict(before.sources) != sources:
+        merged = {f"{pool}/{name}.json": split for (pool, name), split in stored.items()}
+        path = catalogue.place(MEMBERSHIP_PART)
+        part = write_membership(store, path, list((merged | dict(splits)).values()), sources)
+        catalogue.commit({MEMBERSHIP_PART: part})
+        catalogue.tidy()
+        finish_root(store, sorted({*groups_in(store), *lost_manifests(store)}))
+    return sorted(sources)
+
+
+def _stored(store: Store) -> tuple[Catalogue, dict[tuple[str, str], Split]]:
+    """The catalogue and its splits; a damaged one counts for nothing, and is replaced."""
+    try:
+        catalogue = Catalogue(store, SPLITS_GROUP)
+        catalogue.recover()
+        if MEMBERSHIP_PART not in catalogue.parts:
+            return catalogue, {}
+        stored, part = StoredParts(store, SPLITS_GROUP), catalogue.parts[MEMBERSHIP_PART]
+        stored.read(part, part.files)  # proves every byte
+        return catalogue, StoredSplits(store).stored()
+    except StoreError:
+        return Catalogue(store, SPLITS_GROUP, ignore_manifest=True), {}
+
+
+def write_membership(
+    store: Store, path: str, splits: Iterable[Split], sources: Mapping[str, Mapping[str, int]]
+) -> Part:
+    """Write splits: a table, and the side of each image in each of its rows."""
+    rows = [
+        (split, variant)
+        for split in sorted(splits, key=lambda s: (POOLS.index(s.pool), NAMES.index(s.name)))
+        for variant in split.variants
+    ]
+    names, sides = _sides([variant for _, variant in rows])
+    columns = {
+        "pool": [split.pool for split, _ in rows],
+        "name": [split.name for split, _ in rows],
+        "variant_id": [variant.variant_id for _, variant in rows],
+        "splitter": [split.splitter for split, _ in rows],
+        "params": [json.dumps(split.params, ensure_ascii=False) for split, _ in rows],
+        "image_name": names,
+        "side": sides,
+    }
+    writer = PartWriter(store, path)
+    for name, values in columns.items():
+        spec = SPLIT_ARRAYS[name]
+        writer.array(spec, np.asarray(values, object if spec.dtype == "string" else spec.dtype))
+    writer.group({"description": "train and test images of every split; see laion_zarr.splits"})
+    return writer.part(sources)
+
+
+def _sides(variants: list[SplitVariant]) -> tuple[list[str], np.ndarray]:
+    """Names of all images, and the side of each, (split, image)."""
+    held: dict[str, list[int]] = {}
+    for row, variant in enumerate(variants):
+        for label in variant.all_ids():
+            held.setdefault(label, []).append(row)
+    # Images of the same splits side by side: a fifth of the bytes of a plain order.
+    names = sorted(held, key=lambda label: (held[label], label))
+    place = {label: n for n, label in enumerate(names)}
+    sides = np.zeros((len(variants), len(names)), dtype=np.int8)
+    for row, variant in enumerate(variants):
+        for key, side in _SIDES.items():
+            sides[row, [place[label] for label in getattr(variant, key)]] = side
+    return names, sides

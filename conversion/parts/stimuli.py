@@ -1,0 +1,176 @@
+"""The stimuli into the store: metadata, pictures, embeddings, masks, captions, part by part."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pandas as pd
+from zarr.abc.store import Store
+
+from laion_zarr.conversion.parts.rows import RowWriter
+from laion_zarr.conversion.parts.session import column_spec
+from laion_zarr.conversion.parts.subject import Sources, attributes_of
+from laion_zarr.conversion.source.files import Identity, Source, damaged
+from laion_zarr.conversion.source.hdf5 import open_hdf5
+from laion_zarr.conversion.write.writer import PartWriter
+from laion_zarr.stimuli.decode import open_picture
+from laion_zarr.store import codec, schema
+from laion_zarr.store.parts import Part
+from laion_zarr.store.schema import ArraySpec
+
+Progress = Callable[[int], object]
+NAMES = schema.IMAGE_NAME.name  # among a part's sources: the image names that its rows follow
+_WRITTEN_AT_ONCE = 512  # embeddings
+
+
+def identity_of_names(names: Sequence[str]) -> Identity:
+    """What tells one list of image names from another."""
+    return {"rows": len(names), "crc32": codec.crc32("\0".join(names).encode())}
+
+
+def _write_columns(
+    writer: PartWriter, table: pd.DataFrame, specs: dict[str, ArraySpec], dim: str
+) -> dict[str, str]:
+    """Write a table, one array per column -> the names of the arrays."""
+    arrays = schema.stimulus_columns(table.columns)
+    for name, stored in arrays.items():
+        spec = specs.get(stored) or column_spec(stored, table[name], (dim,))
+        writer.array(spec, table[name].to_numpy())
+    return arrays
+
+
+def _check_integers(path: str, table: pd.DataFrame, columns: Sequence[str]) -> None:
+    for name in columns:
+        if len(table) and not pd.api.types.is_integer_dtype(table[name]):
+            raise damaged(path, f"{name} {table[name].iloc[:3].tolist()} …", "whole numbers")
+
+
+def write_metadata(store: Store, path: str, source: Source, file: str, ids: Sources) -> Part:
+    """Write the stimulus metadata, rows as in the source."""
+    table = source.read_metadata(file)
+    source.check_unchanged(ids)
+    writer = PartWriter(store, path)
+    arrays = _write_columns(writer, table, {NAMES: schema.IMAGE_NAME}, schema.IMAGE)
+    writer.group({"csv_columns": arrays} | attributes_of(source, file, ids))
+    return writer.part(ids)
+
+
+def write_captions(store: Store, path: str, source: Source, file: str, ids: Sources) -> Part:
+    """Write the captions, rows as in the source."""
+    table = source.read_table(file, list(schema.CAPTION_ARRAYS))
+    _check_integers(source.full(file), table, ["caption_idx"])
+    source.check_unchanged(ids)
+    writer = PartWriter(store, path)
+    arrays = _write_columns(writer, table, schema.CAPTION_ARRAYS, "row")
+    writer.group({"csv_columns": arrays} | attributes_of(source, file, ids))
+    return writer.part(ids)
+
+
+def write_segmentations(
+    store: Store,
+    path: str,
+    source: Source,
+    files: tuple[str, str],
+    ids: Sources,
+    progress: Progress,
+) -> Part:
+    """Write the masks and their table; `files` are the HDF5 and the CSV."""
+    masks_file, table_file = files
+    columns = [name for name, spec in schema.SEGMENTATION_ARRAYS.items() if spec.dims == ("row",)]
+    table = source.read_table(table_file, columns)
+    _check_integers(source.full(table_file), table, ["mask_row", "instance_id", "localized"])
+    writer = PartWriter(store, path)
+    with open_hdf5(source, masks_file) as hdf5:
+        masks = hdf5.masks()
+        outside = table["mask_row"][(table["mask_row"] < 0) | (table["mask_row"] >= len(masks))]
+        if len(outside):
+            found = f"mask_row {outside.iloc[0]}"
+            expected = f"rows of the {len(masks)} masks of {masks_file}"
+            raise damaged(source.full(table_file), found, expected)
+        attributes = attributes_of(source, masks_file, ids)
+        rows = RowWriter(writer, schema.MASKS_2D, masks.shape[1:], attributes)
+        for some in hdf5.rows(masks):
+            rows.add(some)
+            progress(len(some) * ids[masks_file]["size"] // len(masks))
+        rows.finish()
+    source.check_unchanged(ids)
+    arrays = _write_columns(writer, table, schema.SEGMENTATION_ARRAYS, "row")
+    writer.group({"csv_columns": arrays} | attributes_of(source, table_file, ids))
+    return writer.part(ids)
+
+
+def write_embeddings(
+    store: Store,
+    path: str,
+    source: Source,
+    file: str,
+    ids: Sources,
+    names: Sequence[str] | None,
+) -> Part:
+    """Write one model's embeddings, rows in the order of `names`, the others after them."""
+    with open_hdf5(source, file) as hdf5:
+        values, labels, valid = hdf5.embeddings()
+    source.check_unchanged({file: ids[file]})
+    index = pd.Index(labels)
+    if not index.is_unique:
+        twice = index[index.duplicated()][0]
+        raise damaged(source.full(file), f"{twice!r} twice", "each image once")
+    order = np.arange(len(index))
+    if names is not None:
+        known = index.get_indexer(pd.Index(np.array(names, dtype=object)))
+        known = known[known >= 0]
+        order = np.concatenate([known, np.setdiff1d(order, known)])
+    values[~valid] = np.nan
+    writer = PartWriter(store, path)
+    rows = RowWriter(writer, schema.EMBEDDING, values.shape[1:], {})
+    for lo in range(0, len(order), _WRITTEN_AT_ONCE):
+        rows.add(values[order[lo : lo + _WRITTEN_AT_ONCE]])
+    rows.finish()
+    writer.array(schema.IMAGE_NAME, labels[order])
+    writer.array(schema.EMBEDDING_ARRAYS["valid"], valid[order])
+    writer.group(attributes_of(source, file, ids))
+    return writer.part(ids)
+
+
+def write_images(
+    store: Store,
+    path: str,
+    source: Source,
+    file: str,
+    ids: Sources,
+    names: Sequence[str],
+    progress: Progress,
+) -> Part:
+    """Write the pictures' files, byte for byte, one after the other."""
+    writer = PartWriter(store, path)
+    with open_hdf5(source, file) as hdf5:
+        count, pictures = hdf5.pictures()
+        if count != len(names):
+            raise damaged(
+                source.full(file), f"{count} pictures", f"{len(names)}, one per row of the metadata"
+            )
+        columns: list[tuple[int, int, int, int]] = []
+        data = RowWriter(writer, schema.PICTURE_BYTES, (), attributes_of(source, file, ids))
+        for picture in pictures:
+            data.add(np.frombuffer(picture, np.uint8))
+            columns.append((len(picture), codec.crc32(picture), *_size(picture)))
+            progress(len(picture))
+        data.finish()
+    source.check_unchanged({file: ids[file]})
+    nbytes, crcs, height, width = np.array(columns, dtype=np.int64).reshape(-1, 4).T
+    values = {"start": np.cumsum(nbytes) - nbytes, "nbytes": nbytes, "crc32": crcs}
+    for name, column in (values | {"height": height, "width": width}).items():
+        writer.array(schema.IMAGE_ARRAYS[name], column)
+    writer.array(schema.IMAGE_NAME, np.array(names, dtype=object))
+    writer.group({"license": schema.IMAGE_LICENSE} | attributes_of(source, file, ids))
+    return writer.part(ids)
+
+
+def _size(picture: bytes) -> tuple[int, int]:
+    """Height and width as the file's header says; 0, 0 where it says nothing."""
+    try:
+        width, height = open_picture(picture).size
+    except Exception:  # of damaged files Pillow raises nearly anything
+        return 0, 0
+    return height, width

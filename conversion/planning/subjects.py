@@ -1,0 +1,385 @@
+"""Decides what each subject needs: reads source and store, writes neither."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import PurePosixPath
+from typing import Any
+
+import pandas as pd
+from zarr.abc.store import Store
+from zarr.storage import FsspecStore, LocalStore
+
+from laion_zarr import _release as release
+from laion_zarr._release import SubjectFiles
+from laion_zarr.conversion.budget import SessionSize, WorkPlan, plan_cluster, plan_work
+from laion_zarr.conversion.options import PROBLEMS, Options, Report
+from laion_zarr.conversion.parts import pieces
+from laion_zarr.conversion.parts.pieces import Pieces
+from laion_zarr.conversion.parts.session import SessionTask, check_betas
+from laion_zarr.conversion.parts.subject import Sources, VoxelAxis
+from laion_zarr.conversion.planning.voxel_axis import AxisPlanner, identities, look_ahead, unchanged
+from laion_zarr.conversion.run.cluster import Cluster
+from laion_zarr.conversion.source.files import Source
+from laion_zarr.conversion.write.writer import Catalogue, lost_manifests
+from laion_zarr.errors import DataNotDownloadedError, StoreError
+from laion_zarr.store import schema
+from laion_zarr.store.objects import StoreLike, damaged, fetch
+
+# Measured: betas shrink to 0.90-0.95 of their raw size; the rest is small beside them.
+_PACKED = 0.95
+# What a part's entries in the manifest begin with.
+_STORED_AS = {"betas": "ses-", "anatomy": "anatomy", "surfaces": "surfaces"}
+
+
+@dataclass
+class Job:
+    """One subject's work."""
+
+    subject: str
+    files: SubjectFiles
+    catalogue: Catalogue
+    axis: VoxelAxis
+    voxels_changed: bool
+    together: bool  # the voxel order changes: all parts or none
+    tasks: list[SessionTask] = field(default_factory=list)
+    sizes: list[SessionSize] = field(default_factory=list)
+    small: dict[str, Callable[[], Pieces]] = field(default_factory=dict)
+    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
+
+
+def shared(store: Store) -> bool:
+    """Whether other processes reach the same store."""
+    in_memory = isinstance(store, FsspecStore) and "memory" in store.fs.protocol
+    return isinstance(store, LocalStore | FsspecStore) and not in_memory
+
+
+def _arrays_of(files: SubjectFiles) -> set[str]:
+    """Arrays that a mirror's files of a subject become, but for the labels beside betas."""
+    sessions = files.sessions.items()
+    found = {f"{ses}/betas" for ses, its in sessions if its.betas and its.trials}
+    found |= {f"{schema.maps_part(ses)}/{name}" for ses, its in sessions for name in its.maps}
+    found |= {f"{schema.ANATOMY_PART}/{name}" for name in pieces.anatomy_files(files)}
+    form_of = {"func.gii": schema.surface_mask, "label": schema.surface_label}
+    found |= {
+        f"{schema.SURFACES_PART}/hemi-{hemi}/{form_of[fmt](roi).name}"
+        for roi, its in files.rois.items()
+        for hemi, fmt in its.surfaces
+    }
+    return found
+
+
+def _voxel_sources(store: Store, subject: str) -> list[str]:
+    """Files behind masks, ROIs and ceilings, as the store says without proof."""
+    (data,) = fetch(store, [f"{subject}/{schema.VOXELS_PART}/zarr.json"])
+    try:
+        sources = json.loads(data or b"{}")["attributes"]["sources"]
+        return [entry["source"]["file"] for entry in sources.values()]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return []
+
+
+@dataclass
+class Planner:
+    """Plans one run over one store.
+
+    Attributes
+    ----------
+    source : Source
+        The mirror.
+    names : frozenset of str
+        Its files.
+    store_like, storage_options
+        The store as the user named it, for the workers.
+    store : zarr.abc.store.Store
+        The same, open.
+    options : Options
+        What the user asked for.
+    report : Report
+        Takes what is unchanged, missing and failed.
+    cluster : Cluster or None
+        Converts sessions; None for processes of this machine.
+    """
+
+    source: Source
+    names: frozenset[str]
+    store_like: StoreLike
+    storage_options: dict[str, Any] | None
+    store: Store
+    options: Options
+    report: Report
+    cluster: Cluster | None = None
+    n_workers: int = 1
+
+    def plan(self, subjects: Sequence[str]) -> list[Job]:
+        """Decide what each subject needs."""
+        jobs = []
+        for subject in subjects:
+            try:
+                jobs.append(self._plan_subject(subject))
+            except PROBLEMS as error:
+                self.report.failed[subject] = error
+        work = self._work_plan(jobs)
+        for job in jobs:
+            job.tasks = [
+                replace(task, slabs_kept=work.slabs_kept(size))
+                for task, size in zip(job.tasks, job.sizes, strict=True)
+            ]
+            self._describe(job)
+        return jobs
+
+    def _work_plan(self, jobs: Sequence[Job]) -> WorkPlan:
+        sizes = [size for job in jobs for size in job.sizes]
+        # A store in this process's memory cannot be written by another.
+        n_workers = self.options.n_workers if shared(self.store) else 1
+        if self.cluster is None:
+            work = plan_work(sizes, n_workers, self.options.memory)
+        else:
+            work = plan_cluster(sizes, *self.cluster.room(), self.options.memory)
+        packed = sum(int(size.matrix_nbytes * _PACKED) for size in sizes)
+        scratch = sorted(
+            (size.n_slabs - work.slabs_kept(size)) * size.slab_nbytes for size in sizes
+        )
+        self.report.disk_nbytes = packed + sum(scratch[-work.n_workers :])
+        self.n_workers = work.n_workers
+        return work
+
+    def _describe(self, job: Job) -> None:
+        if job.voxels_changed:
+            self.report.planned.append(f"{job.subject} voxels: {len(job.axis.voxels):,}")
+        for task, size in zip(job.tasks, job.sizes, strict=True):
+            in_file = size.n_slabs - task.slabs_kept
+            where = "in memory" if not in_file else f"{in_file} of {size.n_slabs} slabs in a file"
+            self.report.planned.append(
+                f"{job.subject} {task.session}: {size.n_trials:,} trials × {size.n_voxels:,} "
+                f"voxels, {size.matrix_nbytes / 1e9:.2f} GB, {where}"
+            )
+        self.report.planned += [f"{job.subject} {name}" for name in job.small]
+
+    def _plan_subject(self, subject: str) -> Job:
+        files = release.subject_files(subject, self.names)
+        catalogue = self._catalogue(subject)
+        chosen = AxisPlanner(self.source, self.names, self.store, self.options).plan(
+            files, catalogue.parts.get(schema.VOXELS_PART)
+        )
+        job = Job(subject, files, catalogue, chosen.axis, chosen.changed, chosen.reordered)
+        self._note_missing(files)
+        for what, error in chosen.axis.errors.items():
+            self.report.failed[f"{subject} {what}"] = error
+        if not chosen.changed:
+            self.report.unchanged.append(f"{subject} voxels")
+        if "betas" in self.options.parts:
+            self._plan_sessions(job)
+        self._plan_small(job)
+        return job
+
+    def _catalogue(self, subject: str) -> Catalogue:
+        lost = subject in lost_manifests(self.store)
+        try:
+            catalogue = Catalogue(self.store, subject)
+            if not lost:
+                return catalogue
+        except StoreError:
+            if not self.options.overwrite:
+                raise
+        if not self.options.overwrite:
+            raise damaged(self.store, f"{subject}/manifest.json", "is missing")
+        catalogue = Catalogue(self.store, subject, ignore_manifest=True)
+        self._refuse_unlisted_loss(release.subject_files(subject, self.names), catalogue)
+        return catalogue
+
+    def _refuse_unlisted_loss(self, files: SubjectFiles, catalogue: Catalogue) -> None:
+        """Without a manifest, convert all that is there again, or leave it alone."""
+        if self.options.sessions is not None or self.options.asked_parts:
+            raise StoreError(
+                f"The manifest of {files.subject} is damaged, so all of it must be converted: run "
+                f"'laion-zarr convert --overwrite --subject {files.subject}' without --ses and "
+                "--parts."
+            )
+        kept = ("ses-", "maps/", "anatomy/", "surfaces/")
+        there = {name for name in catalogue.arrays_on_disk() if name.startswith(kept)}
+        # Beside betas and maps lie labels, which come with them.
+        labels = {n for n in there if n.startswith("ses-") and not n.endswith("/betas")}
+        labels |= {n for n in there if n.endswith("/voxel")}
+        lost = sorted(there - labels - _arrays_of(files))
+        lost += [
+            file for file in _voxel_sources(self.store, files.subject) if file not in self.names
+        ]
+        if lost:
+            raise DataNotDownloadedError(
+                f"The manifest of {files.subject} is damaged, and {', '.join(lost[:5])} could not "
+                f"be converted again: not in {self.source.root}. Download its files first."
+            )
+
+    def identities(self, paths: Iterable[str]) -> Sources:
+        """What files are now, with their sidecars."""
+        return identities(self.source, self.names, paths)
+
+    def _identities_of(self, subject: str, files: Mapping[str, str]) -> Sources:
+        """The same for many small files; one that cannot be looked at fails alone."""
+        found: Sources = {}
+        look_ahead(self.source, self.names, files.values())
+        for what, path in files.items():
+            try:
+                found |= self.identities([path])
+            except PROBLEMS as error:
+                self.report.failed[f"{subject} {what}"] = error
+        return found
+
+    def _plan_sessions(self, job: Job) -> None:
+        available = job.files.sessions
+        wanted = [available[ses] for ses in self.options.sessions or available if ses in available]
+        paths = [path for its in wanted for path in (its.betas, its.trials) if path is not None]
+        look_ahead(self.source, self.names, paths)
+        for session in self.options.sessions or available:
+            if session not in available or None in (
+                available[session].betas,
+                available[session].trials,
+            ):
+                self._note_session(job, session)
+                continue
+            try:
+                self._plan_session(job, session)
+            except PROBLEMS as error:
+                self.report.failed[f"{job.subject} {session}"] = error
+        self._has("betas", job, job.tasks, release.glm_dir(job.subject))
+        if job.together:
+            self._refuse_other_sessions(job)
+
+    def _note_session(self, job: Job, session: str) -> None:
+        held_out = release.is_held_out(session)
+        files = job.files.sessions.get(session)
+        lacks = (
+            "is held out from the public"
+            if held_out
+            else "is not in the mirror"
+            if files is None
+            else f"lacks its {'betas' if files.betas is None else 'trial table'}"
+        )
+        name = f"{job.subject} {session}"
+        message = (
+            f"{name} {lacks} ({release.betas(job.subject, session).parent}). "
+            f"Download it: laion-zarr download --subject {job.subject} --ses {session}."
+        )
+        if session in job.catalogue.parts:
+            self.report.unchanged.append(name)
+        elif self.options.sessions is not None:
+            self.report.failed[name] = DataNotDownloadedError(message)
+        else:
+            self.report.missing.append(message)
+
+    def _plan_session(self, job: Job, session: str) -> None:
+        files = job.files.sessions[session]
+        assert files.betas is not None
+        assert files.trials is not None
+        name = f"{job.subject} {session}"
+        identities = self.identities([files.betas, files.trials])
+        stored = job.catalogue.parts.get(session)
+        if unchanged(stored, identities) and not self.options.overwrite:
+            self.report.unchanged.append(name)
+            return
+        table = self.source.read_trials(files.trials, session)
+        with self.source.volume(files.betas) as volume:
+            check_betas(volume, job.axis.grid, files.trials, len(table))
+            size = SessionSize(len(job.axis.voxels), len(table), len(volume.buffer()))
+        job.tables[session] = table
+        job.sizes.append(size)
+        job.tasks.append(
+            SessionTask(
+                self.source,
+                self.store_like,
+                self.storage_options,
+                job.subject,
+                session,
+                files.betas,
+                files.trials,
+                identities,
+                job.axis.grid,
+                job.axis.voxels,
+                job.catalogue.place(session),
+                slabs_kept=0,
+            )
+        )
+
+    def _refuse_other_sessions(self, job: Job) -> None:
+        stored = {name for name in job.catalogue.parts if schema.is_session_part(name)}
+        if left := sorted(stored - {task.session for task in job.tasks}):
+            raise DataNotDownloadedError(
+                f"The voxels of {job.subject} changed, so all its sessions must be converted "
+                f"together, and {', '.join(left)} would be left behind. Download them and run "
+                f"'laion-zarr convert --overwrite --subject {job.subject}' without --ses."
+            )
+
+    def _plan_small(self, job: Job) -> None:
+        """Plan maps, anatomy and surfaces: small, written by the parent process."""
+        files, source = job.files, self.source
+        wanted = self.options.sessions or files.sessions
+        for session in wanted if "betas" in self.options.parts else ():
+            if session in files.sessions and (maps := files.sessions[session].maps):
+                read = partial(pieces.read_maps, source, maps, job.axis)
+                self._plan_part(job, schema.maps_part(session), maps, read)
+        images = pieces.anatomy_files(files)
+        if self._has("anatomy", job, images, release.anatomy_dir(job.subject)):
+            read = partial(pieces.read_anatomy, source, images, job.axis.grid)
+            self._plan_part(job, schema.ANATOMY_PART, images, read)
+        rois = {roi: its for roi, its in files.rois.items() if its.surfaces}
+        if self._has("surfaces", job, rois, release.ROIS / job.subject):
+            paths = {
+                f"{roi} hemi-{hemi} {fmt}": path
+                for roi, its in rois.items()
+                for (hemi, fmt), path in its.surfaces.items()
+            }
+            read = partial(pieces.read_surfaces, source, rois)
+            self._plan_part(job, schema.SURFACES_PART, paths, read)
+
+    def _has(self, part: str, job: Job, files: Collection[object], place: PurePosixPath) -> bool:
+        """Whether a part is wanted and there; one that was asked for by name must be there."""
+        if part not in self.options.parts:
+            return False
+        stored = any(name.startswith(_STORED_AS[part]) for name in job.catalogue.parts)
+        if not files and not stored and self.options.asked_parts:
+            self.report.failed[f"{job.subject} {part}"] = DataNotDownloadedError(
+                f"{self.source.full(str(place))} has nothing for --parts {part}. Download it: "
+                f"laion-zarr download --subject {job.subject}."
+            )
+        return bool(files)
+
+    def _plan_part(
+        self,
+        job: Job,
+        name: str,
+        files: Mapping[str, str],
+        read: Callable[[Sources], Pieces],
+    ) -> None:
+        ids = self._identities_of(job.subject, files)
+        if ids and self._needed(job, name, ids):
+            job.small[name] = partial(read, ids)
+
+    def _needed(self, job: Job, name: str, identities: Sources) -> bool:
+        part = job.catalogue.parts.get(name)
+        if unchanged(part, identities) and not self.options.overwrite:
+            self.report.unchanged.append(f"{job.subject} {name}")
+            return False
+        return True
+
+    def _note_missing(self, files: SubjectFiles) -> None:
+        """Name what the mirror lacks."""
+        lacking = {
+            "sessions": not files.sessions,
+            "anatomical brain mask": ("brain_mask", release.FUNCTIONAL_RES) not in files.anatomy,
+            "R2mean map (rsquare brain mask)": files.r2mean is None,
+            "ROIs": not files.rois,
+            "cross-session noise ceilings": not files.noise_ceilings,
+            "T1w image": ("t1w", release.FUNCTIONAL_RES) not in files.anatomy,
+        }
+        self.report.missing += [
+            f"{files.subject}: no {what} in {self.source.root}."
+            for what, lacks in lacking.items()
+            if lacks
+        ]
+        for roi, its in files.rois.items():
+            if its.volume is None:
+                self.report.missing.append(f"{files.subject}: ROI {roi} has no volume mask.")

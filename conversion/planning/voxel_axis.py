@@ -1,0 +1,166 @@
+"""Decides on a subject's voxel axis: as stored, extended, or anew; reads, never writes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from zarr.abc.store import Store
+
+from laion_zarr import _release as release
+from laion_zarr._release import SubjectFiles
+from laion_zarr.conversion.options import PROBLEMS, Options
+from laion_zarr.conversion.parts import subject as recipe
+from laion_zarr.conversion.parts.subject import Sources, VoxelAxis
+from laion_zarr.conversion.source.files import Source
+from laion_zarr.errors import DataNotDownloadedError, StoreError
+from laion_zarr.store import schema
+from laion_zarr.store.parts import Part, StoredParts
+
+
+def identities(source: Source, names: frozenset[str], paths: Iterable[str]) -> Sources:
+    """What files are now, with their sidecars."""
+    wanted = {name for path in paths for name in recipe.with_sidecar(source, path, names)}
+    return {name: source.identity(name) for name in sorted(wanted)}
+
+
+def look_ahead(source: Source, names: frozenset[str], paths: Iterable[str]) -> None:
+    """Ask together for files that are looked at one after the other next."""
+    source.look_ahead({n for path in paths for n in recipe.with_sidecar(source, path, names)})
+
+
+def unchanged(part: Part | None, identities: Sources) -> bool:
+    """Whether a part was made from just these files; files gone since do not count."""
+    return part is not None and all(part.sources.get(k) == v for k, v in identities.items())
+
+
+@dataclass(frozen=True)
+class ChosenAxis:
+    """A subject's voxel axis as it will be.
+
+    Attributes
+    ----------
+    axis : VoxelAxis
+        The voxels and what is known of them.
+    changed : bool
+        Whether it must be written.
+    reordered : bool
+        Whether stored parts are in another order: then all are written anew, or none.
+    """
+
+    axis: VoxelAxis
+    changed: bool
+    reordered: bool
+
+
+@dataclass(frozen=True)
+class AxisPlanner:
+    """Chooses voxel axes.
+
+    Attributes
+    ----------
+    source : Source
+        The mirror.
+    names : frozenset of str
+        Its files.
+    store : zarr.abc.store.Store
+        The store.
+    options : Options
+        What the user asked for.
+    """
+
+    source: Source
+    names: frozenset[str]
+    store: Store
+    options: Options
+
+    def plan(self, files: SubjectFiles, stored: Part | None) -> ChosenAxis:
+        """Decide on the voxel axis of a subject.
+
+        Parameters
+        ----------
+        files : SubjectFiles
+            What the mirror has.
+        stored : Part or None
+            The subject's voxels in the store.
+        """
+        old = None if stored is None else self._stored_axis(files.subject)
+        mask = self.options.mask
+        if stored is None and not recipe.mask_files(files, mask):
+            raise self._no_mask(files, mask)
+        ids, errors = self._look(files, mask)
+        if stored is None or self.options.overwrite:
+            if stored is not None:
+                self._refuse_loss(files, stored)
+            axis = recipe.read_voxels(self.source, files, mask, ids)
+            axis.errors |= errors
+            if stored is not None and axis.errors:  # what is stored is better than that
+                raise next(iter(axis.errors.values()))
+            axis.voxels = recipe.order_voxels(axis)
+            reordered = stored is not None and not (
+                old is not None and np.array_equal(old.voxels, axis.voxels)
+            )
+            return ChosenAxis(axis, True, reordered)
+        assert old is not None
+        if unchanged(stored, ids):
+            old.errors |= errors
+            return ChosenAxis(old, False, False)
+        axis = self._extended(old, files, mask, ids)
+        axis.errors |= errors
+        return ChosenAxis(axis, True, False)
+
+    def _stored_axis(self, subject: str) -> VoxelAxis | None:
+        try:
+            return recipe.restore_voxels(StoredParts(self.store, subject))
+        except StoreError:  # damaged: that is what --overwrite is for
+            if not self.options.overwrite:
+                raise
+            return None
+
+    def _no_mask(self, files: SubjectFiles, mask: str) -> DataNotDownloadedError:
+        paths = {
+            "anatomical": release.anatomy(files.subject, "brain_mask", release.FUNCTIONAL_RES),
+            "rsquare": release.r2mean(files.subject),
+        }
+        wanted = [str(path) for name, path in paths.items() if mask in (name, "both")]
+        others = recipe.mask_files(files, "both")
+        instead = "".join(f" Or convert with --mask {name}." for name in others)
+        return DataNotDownloadedError(
+            f"{files.subject} has no {mask if mask != 'both' else 'brain'} mask in "
+            f"{self.source.root}, so its voxels cannot be chosen. Download "
+            f"{' or '.join(wanted)}.{instead}"
+        )
+
+    def _look(self, files: SubjectFiles, mask: str) -> tuple[Sources, dict[str, Exception]]:
+        """Identities of all files; a mask must be there, any other file fails alone."""
+        found: Sources = {}
+        errors: dict[str, Exception] = {}
+        paths = recipe.voxel_files(files, mask)
+        look_ahead(self.source, self.names, paths.values())
+        for what, path in paths.items():
+            try:
+                found |= identities(self.source, self.names, [path])
+            except PROBLEMS as error:
+                if what in schema.MASKS:
+                    raise
+                errors[what] = error
+        return found, errors
+
+    def _extended(self, old: VoxelAxis, files: SubjectFiles, mask: str, ids: Sources) -> VoxelAxis:
+        if recipe.mask_files(files, mask):
+            new = recipe.read_voxels(self.source, files, mask, ids)
+        else:  # the stored masks are the frame that new ROIs and ceilings are read against
+            new = VoxelAxis(old.grid)
+            recipe.read_into(new, self.source, files, ids)
+        return recipe.merge_voxels(old, new, files.subject)
+
+    def _refuse_loss(self, files: SubjectFiles, stored: Part) -> None:
+        """Refuse to overwrite what the mirror cannot give again."""
+        lost = [n for n in stored.sources if n not in self.names and not n.endswith(".json")]
+        if lost:
+            raise DataNotDownloadedError(
+                f"--overwrite would lose what {self.source.root} no longer has: "
+                f"{', '.join(sorted(lost)[:5])}. Download it first, or remove {files.subject} from "
+                "the store."
+            )

@@ -1,0 +1,150 @@
+"""Sessions converted by the workers of a running Dask cluster.
+
+Every attempt at a session writes to a place of its own in the staging group, and only what the
+scheduler hands back is ever listed. So a worker that was killed leaves nothing that could be taken
+for whole, and one that was given up but is still at work disturbs nobody.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import uuid
+from collections.abc import Iterator, Sequence
+from concurrent.futures import CancelledError
+from dataclasses import replace
+from functools import partial
+from importlib.metadata import version
+from typing import Any, Self
+
+from laion_zarr._optional import needs
+from laion_zarr.conversion.parts.session import Progress, SessionTask, convert_session
+from laion_zarr.conversion.run.workers import Outcome, guarded
+from laion_zarr.errors import LaionZarrError, StoreError
+from laion_zarr.store.objects import fetch, location, open_store
+from laion_zarr.store.parts import Part
+from laion_zarr.store.schema import STAGING
+
+log = logging.getLogger("laion_zarr")
+
+_MEND = "Run the same command again: what is whole is kept."
+
+
+class Cluster:
+    """The workers of a running scheduler; close it, or use it in a ``with`` block.
+
+    Parameters
+    ----------
+    address : str
+        Of the scheduler, such as ``"tcp://10.0.0.1:8786"``.
+
+    Raises
+    ------
+    LaionZarrError
+        If no scheduler answers there, or its workers have another laion_zarr.
+    """
+
+    def __init__(self, address: str) -> None:
+        needs("cluster", "distributed")
+        from distributed import Client
+
+        self._address = address
+        try:
+            self._client = Client(address, set_as_default=False)
+        except (OSError, ValueError, TypeError) as error:
+            raise LaionZarrError(
+                f"No Dask scheduler answers at {address!r} ({error}). Expected the address that "
+                "'dask scheduler' prints, or Client.scheduler.address, such as "
+                "tcp://10.0.0.1:8786."
+            ) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
+
+    def room(self) -> tuple[int, int | None]:
+        """Threads of all workers, and the least memory that a thread has; None if unlimited."""
+        try:
+            workers = self._client.run(_introduce)
+        except Exception as error:  # whatever a worker without the package may raise
+            raise LaionZarrError(
+                f"The workers of {self._address} cannot run laion_zarr "
+                f"({error!r}). Install the same version there, with the same Python."
+            ) from error
+        ours = version("laion-zarr")
+        if others := {theirs for theirs, _, _ in workers.values()} - {ours}:
+            raise LaionZarrError(
+                f"The workers of {self._address} have laion_zarr "
+                f"{', '.join(sorted(others))}, and this is {ours}. Install the same version there."
+            )
+        if not workers:
+            log.warning("No worker has joined %s yet.", self._address)
+        limits = [limit // n for _, n, limit in workers.values() if limit]
+        return sum(n for _, n, _ in workers.values()), min(limits, default=None)
+
+    def run(
+        self, tasks: Sequence[SessionTask], progress: Progress
+    ) -> Iterator[tuple[SessionTask, Outcome]]:
+        """Convert sessions; yields each with its part or its error as it ends."""
+        from distributed import as_completed
+
+        # Each takes its voxels along: what only one worker holds would be lost with it.
+        futures = {
+            self._client.submit(_convert, task, key=f"{task.subject}-{task.session}-{_token()}"): (
+                task
+            )
+            for task in tasks
+        }
+        for future in as_completed(list(futures), loop=self._client.loop):
+            task = futures.pop(future)
+            outcome, nbytes = self._outcome(future)
+            progress(nbytes)
+            yield task, outcome
+
+    def _outcome(self, future: Any) -> tuple[Outcome, int]:
+        from distributed import KilledWorker
+
+        try:
+            return future.result()
+        except KilledWorker as error:
+            return LaionZarrError(
+                f"The workers that converted it died, the last of them {error.last_worker.address}."
+                f" If they ran out of memory, give them fewer threads or more memory. {_MEND}"
+            ), 0
+        except (CancelledError, OSError) as error:
+            return LaionZarrError(f"The scheduler {self._address} was lost ({error!r}). {_MEND}"), 0
+
+
+def _token() -> str:
+    return uuid.uuid4().hex
+
+
+def _introduce(dask_worker: Any) -> tuple[str, int, int | None]:
+    """On a worker: its version of the package, its threads and its memory."""
+    limit = dask_worker.memory_manager.memory_limit
+    return version("laion-zarr"), dask_worker.state.nthreads, limit
+
+
+def _convert(task: SessionTask) -> tuple[Outcome, int]:
+    """On a worker: one attempt; with the bytes that it unpacked."""
+    nbytes = 0
+
+    def progress(count: int) -> None:
+        nonlocal nbytes
+        nbytes += count
+
+    path = f"{STAGING}/{task.subject}/{_token()}/{task.session}"
+    outcome = guarded(partial(_convert_here, replace(task, path=path), progress))
+    return outcome, nbytes
+
+
+def _convert_here(task: SessionTask, progress: Progress) -> Part:
+    store = open_store(task.store, task.storage_options)
+    if fetch(store, ["zarr.json"]) == [None]:
+        raise StoreError(
+            f"{location(store)} is not there on the worker {socket.gethostname()}. Source and "
+            "store must lie where all workers reach them by the same path, or in a bucket."
+        )
+    return convert_session(task, progress)

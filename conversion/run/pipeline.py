@@ -1,0 +1,385 @@
+"""The whole conversion: plan every subject, then write part after part, each whole or not."""
+
+from __future__ import annotations
+
+import logging
+import re
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from tqdm.auto import tqdm
+from zarr.abc.store import Store
+from zarr.storage import LocalStore
+
+from laion_zarr import _release as release
+from laion_zarr import config
+from laion_zarr.conversion.options import PROBLEMS, Options, Report, check_options
+from laion_zarr.conversion.parts import subject as recipe
+from laion_zarr.conversion.parts.pieces import Pieces, write_pieces
+from laion_zarr.conversion.parts.subject import Sources
+from laion_zarr.conversion.planning.subjects import Job, Planner, shared
+from laion_zarr.conversion.run.cluster import Cluster
+from laion_zarr.conversion.run.stimuli import StimulusRun
+from laion_zarr.conversion.run.workers import run
+from laion_zarr.conversion.source.files import Source, open_source
+from laion_zarr.conversion.write.writer import (
+    Catalogue,
+    finish_root,
+    groups_in,
+    locked,
+    lost_manifests,
+    prepare_root,
+    remove_strays,
+)
+from laion_zarr.errors import (
+    DataNotDownloadedError,
+    LaionZarrError,
+    StoreError,
+    StoreVersionError,
+)
+from laion_zarr.store import schema
+from laion_zarr.store.objects import StoreLike, location, open_store
+from laion_zarr.store.parts import Part, StoredParts
+
+log = logging.getLogger("laion_zarr")
+
+_SPARE = 64 << 20  # bytes of disk for what is small
+
+# Stimulus metadata, if any, and the fingerprint of the part it comes from.
+Stimuli = tuple[pd.DataFrame | None, Sources]
+
+
+def convert(
+    source: str | Path | None = None,
+    store: StoreLike | None = None,
+    subjects: str | Sequence[str] | None = None,
+    sessions: str | Sequence[str] | None = None,
+    parts: str | Sequence[str] | None = None,
+    *,
+    mask: str = "both",
+    n_workers: int | None = None,
+    scheduler: str | None = None,
+    memory: str | int | None = None,
+    overwrite: bool = False,
+    dry_run: bool = False,
+    storage_options: dict[str, Any] | None = None,
+    progress: bool = True,
+) -> Report:
+    """Convert a mirror of LAION-fMRI into the store.
+
+    What is done already and unchanged is skipped; what a killed run left half-done is done again.
+    One bad file fails only what needs it.
+
+    Parameters
+    ----------
+    source : str or Path, optional
+        Data directory, or a URL that holds the same, such as ``"s3://laion-fmri"``. If not
+        provided, `laion_zarr.config.get_data_dir`.
+    store : str, Path or zarr.abc.store.Store, optional
+        Where to write. If not provided, `laion_zarr.config.get_store`.
+    subjects, sessions : str or list of str, optional
+        What to convert. If not provided, all that the mirror has.
+    parts : str or list of str, optional
+        Some of ``betas``, ``anatomy``, ``surfaces``, ``metadata``, ``images``, ``embeddings``,
+        ``segmentations``, ``captions``. If not provided, all.
+    mask : {"both", "anatomical", "rsquare"}
+        Voxels to store: the union of both brain masks, or one of them.
+    n_workers : int, optional
+        Worker processes. If not provided, as many as cores and sessions.
+    scheduler : str, optional
+        Address of a running Dask scheduler (extra ``cluster``), whose workers convert the sessions,
+        one in each of their threads. Excludes `n_workers`; the store is the same.
+    memory : str or int, optional
+        For all workers together, such as ``"4GiB"``; with `scheduler`, for each session. If not
+        provided, 2 GB each, or 0.8 of what the tightest worker of the cluster has for a thread.
+    overwrite : bool
+        Convert anew; the old is removed when the new is whole.
+    dry_run : bool
+        Only say what would be done.
+    storage_options : dict, optional
+        For a store at an fsspec URL.
+    progress : bool
+        Whether to show a progress bar.
+
+    Returns
+    -------
+    Report
+        What was converted, unchanged and missing.
+
+    Raises
+    ------
+    SourceError
+        If a source file is damaged or contradicts another; all else is converted first.
+    DataNotDownloadedError
+        If there is nothing to convert, or what was asked for is not in the mirror.
+
+    Examples
+    --------
+    >>> from laion_zarr import convert
+    >>> convert("/data/laion-fmri", subjects="01", n_workers=4)  # doctest: +SKIP
+    """
+    report = run_conversion(
+        open_source(source or config.get_data_dir()),
+        config.get_store() if store is None else store,
+        storage_options,
+        check_options(subjects, sessions, parts, mask, n_workers, memory, overwrite, scheduler),
+        dry_run,
+        progress,
+    )
+    report.raise_failures()
+    return report
+
+
+def run_conversion(
+    source: Source,
+    store_like: StoreLike,
+    storage_options: dict[str, Any] | None,
+    options: Options,
+    dry_run: bool,
+    progress: bool,
+) -> Report:
+    """`convert` that reports failures instead of raising them."""
+    stimuli = bool(set(options.parts) & set(schema.STIMULUS_PARTS))
+    names = frozenset(source.listing(options.subjects, stimuli))
+    subjects = there = _subjects_in(names)
+    if not set(options.subjects or ()) <= set(subjects):
+        there = _subjects_in(source.listing(stimuli=False))
+    if not there and not any(name.startswith(f"{release.STIMULI}/") for name in names):
+        raise DataNotDownloadedError(
+            f"{source.root} holds nothing of LAION-fMRI (expected {release.GLM}/sub-XX). Name the "
+            "data directory with --source, or download with 'laion-zarr download'."
+        )
+    store = open_store(store_like, storage_options, read_only=dry_run)
+    report = Report()
+    for missing in sorted(set(options.subjects or ()) - set(subjects)):
+        report.failed[missing] = DataNotDownloadedError(
+            f"{missing} is not in {source.root} (there: {', '.join(there) or 'no subject'}). "
+            f"Download it: laion-zarr download --subject {missing}."
+        )
+    if not set(options.parts) - set(schema.STIMULUS_PARTS):
+        subjects = []  # what is asked for is the stimuli alone
+    wanted = [s for s in subjects if options.subjects is None or s in options.subjects]
+    with _cluster(store, options) as cluster:
+        planner = Planner(
+            source, names, store_like, storage_options, store, options, report, cluster
+        )
+        if dry_run:
+            planner.plan(wanted)
+            StimulusRun(planner).plan()
+            return report
+        _check_writable(store)
+        with locked(store) as lock:
+            prepare_root(store, options.overwrite)
+            _Execution(planner).run(wanted, lock, progress)
+    return report
+
+
+def _cluster(store: Store, options: Options) -> AbstractContextManager[Cluster | None]:
+    if options.scheduler is None:
+        return nullcontext()
+    if not shared(store):
+        raise ValueError(
+            f"The workers of a cluster cannot write {location(store)}, which is in the memory of "
+            "this process. Name a path that they share, or a bucket."
+        )
+    return Cluster(options.scheduler)
+
+
+def _subjects_in(names: Iterable[str]) -> list[str]:
+    pattern = re.compile(rf"{release.GLM}/(sub-[A-Za-z0-9]+)/")
+    return sorted({match[1] for match in map(pattern.match, names) if match})
+
+
+def _check_writable(store: Store) -> None:
+    if isinstance(store, LocalStore):
+        try:
+            store.root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(
+                f"{store.root} cannot be created: {error.strerror}. Name another place with "
+                "--store, or mend the permissions."
+            ) from error
+
+
+class _Execution:
+    """One run over one store, as planned."""
+
+    def __init__(self, planner: Planner) -> None:
+        self.planner = planner
+        self.source, self.names = planner.source, planner.names
+        self.store, self.options, self.report = planner.store, planner.options, planner.report
+
+    def run(self, subjects: Sequence[str], lock: int | None, progress: bool) -> None:
+        """Plan, check the disk, write."""
+        remove_strays(self.store)
+        for group in groups_in(self.store):
+            self._recover(group)
+        jobs = self.planner.plan([s for s in subjects if s not in self.report.failed])
+        stimulus_run = StimulusRun(self.planner)
+        works = stimulus_run.plan()
+        self._check_space()
+        stimulus_run.run(works, progress)
+        stimuli = stimulus_run.joined()
+        total = sum(size.n_trials * size.volume_nbytes for job in jobs for size in job.sizes)
+        hidden = not progress or not total
+        with tqdm(total=total, unit="B", unit_scale=True, desc="betas", disable=hidden) as bar:
+            for job in jobs:
+                try:
+                    self._run_job(job, stimuli, lock, bar)
+                except PROBLEMS as error:
+                    self.report.failed[job.subject] = error
+        settled = {job.subject for job in jobs} | set(self.report.failed)
+        for group in groups_in(self.store):
+            if group.startswith("sub-") and group not in settled:
+                # New stimulus metadata reaches the trials of every subject.
+                try:
+                    self._commit(Catalogue(self.store, group), {}, {}, stimuli)
+                except PROBLEMS as error:
+                    self.report.failed[group] = error
+        finish_root(self.store, sorted({*groups_in(self.store), *lost_manifests(self.store)}))
+
+    def _recover(self, group: str) -> None:
+        try:
+            Catalogue(self.store, group).recover()
+        except StoreVersionError:
+            raise
+        except StoreError as error:
+            # A subject's damage stops that subject; without the stimuli no trial table is right.
+            if self.options.overwrite:
+                return
+            if group == schema.STIMULI_GROUP:
+                raise
+            self.report.failed[group] = error
+
+    def _check_space(self) -> None:
+        if isinstance(self.store, LocalStore):
+            free = shutil.disk_usage(self.store.root).free
+            needed = self.report.disk_nbytes + _SPARE
+            if free < needed:
+                raise StoreError(
+                    f"{self.store.root} has {free / 1e9:.1f} GB free, and the conversion needs up "
+                    f"to {needed / 1e9:.1f} GB. Free space, name another place with --store, or "
+                    "convert fewer --subject or --ses."
+                )
+
+    # -- one subject
+
+    def _run_job(self, job: Job, stimuli: Stimuli, lock: int | None, bar: Any) -> None:
+        pending: dict[str, Part] = {}
+        # Of converted sessions: to any other belongs the table that is stored beside its betas.
+        tables: dict[str, pd.DataFrame] = {}
+
+        def done(parts: dict[str, Part]) -> None:
+            pending.update(parts)
+            if not job.together:
+                self._commit(job.catalogue, pending, tables, stimuli)
+                pending.clear()
+
+        if job.voxels_changed:
+            path = job.catalogue.place(schema.VOXELS_PART)
+            done({schema.VOXELS_PART: recipe.write_voxels(self.store, path, job.axis)})
+            self.report.converted.append(f"{job.subject} voxels")
+        self._write_small(job, done)
+        cluster = self.planner.cluster
+        done_with = (
+            run(job.tasks, self.planner.n_workers, bar.update, lock)
+            if cluster is None
+            else cluster.run(job.tasks, bar.update)
+        )
+        for task, outcome in done_with:
+            name = f"{job.subject} {task.session}"
+            if isinstance(outcome, Exception):
+                self.report.failed[name] = outcome
+            else:
+                tables[task.session] = job.tables[task.session]
+                done({task.session: outcome})
+                self.report.converted.append(name)
+        if job.together:
+            self._refuse_partial(job, pending)
+        self._commit(job.catalogue, pending, tables, stimuli, anew=self.options.overwrite)
+        if cluster is None:
+            job.catalogue.tidy()
+        else:
+            job.catalogue.recover()  # also of what workers left that were killed
+
+    def _write_small(self, job: Job, done: Callable[[dict[str, Part]], None]) -> None:
+        for name, read in job.small.items():
+            try:
+                found = read()
+                for what, error in found.errors.items():
+                    self.report.failed[f"{job.subject} {name} {what}"] = error
+                if found.sources:
+                    done({name: self._write_part(job, name, found)})
+                    self.report.converted.append(f"{job.subject} {name}")
+            except PROBLEMS as error:
+                self.report.failed[f"{job.subject} {name}"] = error
+
+    def _write_part(self, job: Job, name: str, found: Pieces) -> Part:
+        """Write a small part; what only the store has of it stays, if its voxels do."""
+        gone = name not in job.catalogue.parts or (job.together and name.startswith("maps/"))
+        stored = None if gone else StoredParts(self.store, job.subject)
+        return write_pieces(self.store, job.catalogue.place(name), found, stored)
+
+    def _refuse_partial(self, job: Job, pending: Mapping[str, Part]) -> None:
+        """All parts in the new voxel order, or none."""
+        unordered = {schema.TRIALS_PART, schema.SURFACES_PART, schema.ANATOMY_PART}
+        parts = job.catalogue.parts.items()
+        left = sorted(name for name, _ in parts if name not in unordered | set(pending))
+        left += [
+            f"{name}/{array}"
+            for name, part in parts
+            if name.startswith("maps/") and name in pending
+            for array in sorted(set(part.arrays()) - set(pending[name].arrays()))
+        ]
+        if left:
+            raise LaionZarrError(
+                f"{job.subject} was not overwritten: its voxels changed, and {', '.join(left)} "
+                "could not be converted again. What was stored is untouched; mend what failed and "
+                "run the same command."
+            )
+
+    def _commit(
+        self,
+        catalogue: Catalogue,
+        parts: Mapping[str, Part],
+        tables: Mapping[str, pd.DataFrame],
+        stimuli: Stimuli,
+        anew: bool = False,
+    ) -> None:
+        """Make parts count, together with the trial table that goes with them."""
+        whole = {**catalogue.parts, **parts}
+        sessions = {name: part for name, part in whole.items() if schema.is_session_part(name)}
+        table, made_from = stimuli
+        made_from = made_from | {name: part.fingerprint for name, part in sessions.items()}
+        stored = catalogue.parts.get(schema.TRIALS_PART)
+        if sessions and (anew or stored is None or dict(stored.sources) != made_from):
+            ours = self._tables(catalogue, sessions, tables)
+            path = catalogue.place(schema.TRIALS_PART)
+            trials = recipe.write_trials(self.store, path, ours, table, made_from)
+            parts = {**parts, schema.TRIALS_PART: trials}
+        catalogue.commit(parts)
+
+    def _tables(
+        self,
+        catalogue: Catalogue,
+        sessions: Iterable[str],
+        tables: Mapping[str, pd.DataFrame],
+    ) -> dict[str, pd.DataFrame]:
+        """Trial tables of whole sessions: just read, or as stored."""
+        found = {session: tables[session] for session in sessions if session in tables}
+        if missing := [session for session in sessions if session not in found]:
+            stored = StoredParts(self.store, catalogue.group)
+            found |= {session: stored_table(stored, session) for session in missing}
+        return found
+
+
+def stored_table(stored: StoredParts, session: str) -> pd.DataFrame:
+    """A session's trial table as the store has it."""
+    (attributes,) = stored.attributes(session)
+    arrays = attributes["tsv_columns"]
+    found = stored.load(session, arrays.values())
+    return pd.DataFrame({column: found[array] for column, array in arrays.items()})

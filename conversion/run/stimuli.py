@@ -1,0 +1,294 @@
+"""Decides what of the stimuli is to be converted, and does it, part after part."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import pandas as pd
+from tqdm.auto import tqdm
+
+from laion_zarr import _release as release
+from laion_zarr.conversion.options import PROBLEMS
+from laion_zarr.conversion.parts import stimuli as recipe
+from laion_zarr.conversion.parts.stimuli import Progress
+from laion_zarr.conversion.parts.subject import Sources
+from laion_zarr.conversion.planning.subjects import Planner
+from laion_zarr.conversion.planning.voxel_axis import unchanged
+from laion_zarr.conversion.write.writer import Catalogue, lost_manifests
+from laion_zarr.errors import DataNotDownloadedError, LaionZarrError, SourceError, StoreError
+from laion_zarr.store import schema
+from laion_zarr.store.objects import damaged
+from laion_zarr.store.parts import Part, StoredParts
+from laion_zarr.store.schema import (
+    CAPTIONS_PART,
+    EMBEDDINGS_PART,
+    IMAGES_PART,
+    METADATA_PART,
+    SEGMENTATIONS_PART,
+    STIMULI_GROUP,
+    STIMULUS_PARTS,
+)
+
+_METADATA = str(release.STIMULUS_METADATA)
+_FILES = {
+    METADATA_PART: [_METADATA],
+    IMAGES_PART: [str(release.STIMULUS_IMAGES)],
+    SEGMENTATIONS_PART: [str(release.SEGMENTATIONS), str(release.SEGMENTATION_TABLE)],
+    CAPTIONS_PART: [str(release.CAPTIONS)],
+}
+
+
+def files_of(kind: str, names: frozenset[str]) -> dict[str, list[str]]:
+    """Files of the parts of one kind, by part, as far as a mirror has all of them."""
+    if kind == EMBEDDINGS_PART:
+        models = release.embedding_files(names)
+        return {schema.embeddings_part(model): [path] for model, path in models.items()}
+    files = _FILES.get(kind, [])
+    return {kind: files} if files and names.issuperset(files) else {}
+
+
+@dataclass(frozen=True)
+class Work:
+    """One part to write.
+
+    Attributes
+    ----------
+    part : str
+        Name in the manifest.
+    sources : dict
+        Files it is made from, as they were when the work was planned.
+    nbytes : int
+        Size of these files.
+    write : callable
+        Writes it: from its path and a progress callback to the part.
+    """
+
+    part: str
+    sources: Sources
+    nbytes: int
+    write: Callable[[str, Progress], Part]
+
+
+class StimulusRun:
+    """The stimuli in one run over one store.
+
+    Parameters
+    ----------
+    planner : Planner
+        Knows source, store and options; its report takes what happens.
+    """
+
+    def __init__(self, planner: Planner) -> None:
+        self._planner = planner
+        self._source, self._names = planner.source, planner.names
+        self._store, self._options = planner.store, planner.options
+        self._report = planner.report
+        self._together = False  # the manifest is lost: all parts or none
+
+    @cached_property
+    def _catalogue(self) -> Catalogue:
+        lost = STIMULI_GROUP in lost_manifests(self._store)
+        try:
+            catalogue = Catalogue(self._store, STIMULI_GROUP)
+            if not lost:
+                return catalogue
+        except StoreError:
+            if not self._options.overwrite:
+                raise
+        if not self._options.overwrite:
+            raise damaged(self._store, f"{STIMULI_GROUP}/{schema.MANIFEST}", "is missing")
+        self._together = True
+        return self._anew()
+
+    def _anew(self) -> Catalogue:
+        """Without a manifest, convert all that is there again, or leave it alone."""
+        catalogue = Catalogue(self._store, STIMULI_GROUP, ignore_manifest=True)
+        there = {name.rpartition("/")[0] for name in catalogue.arrays_on_disk()}
+        wanted = {part for kind in self._options.parts for part in files_of(kind, self._names)}
+        if left := sorted(there - wanted):
+            raise DataNotDownloadedError(
+                f"The manifest of the stimuli is damaged, so all of them must be converted again, "
+                f"and {', '.join(left)} would be left behind. Download their files and run "
+                "'laion-zarr convert --overwrite' without --parts."
+            )
+        return catalogue
+
+    # -- planning
+
+    def plan(self) -> list[Work]:
+        """What is to be written; says what is unchanged or missing."""
+        works = []
+        for kind in STIMULUS_PARTS:
+            if kind not in self._options.parts:
+                continue
+            found = files_of(kind, self._names)
+            self._note_missing(kind, found)
+            for part, files in found.items():
+                try:
+                    if (work := self._plan(kind, part, files)) is not None:
+                        works.append(work)
+                        self._report.disk_nbytes += work.nbytes
+                        self._report.planned.append(
+                            f"stimuli {part}: {work.nbytes / 1e6:,.1f} MB of files"
+                        )
+                except PROBLEMS as error:
+                    self._report.failed[f"stimuli {part}"] = error
+        return works
+
+    def _note_missing(self, kind: str, found: dict[str, list[str]]) -> None:
+        if found or any(part.partition("/")[0] == kind for part in self._catalogue.parts):
+            return
+        files = _FILES.get(kind, [str(release.embeddings("*"))])
+        lacking = [file for file in files if file not in self._names]
+        message = f"no stimulus {kind} in {self._source.root} ({', '.join(lacking)})."
+        if self._options.asked_parts:
+            self._report.failed[f"stimuli {kind}"] = DataNotDownloadedError(
+                f"{message} Download them: laion-zarr {STIMULUS_PARTS[kind]}."
+            )
+        else:
+            self._report.missing.append(message)
+
+    def _plan(self, kind: str, part: str, files: list[str]) -> Work | None:
+        identities = self._planner.identities(files)
+        nbytes = sum(identity["size"] for identity in identities.values())
+        if kind in (IMAGES_PART, EMBEDDINGS_PART):
+            names = self._names_for(kind)
+            if names is not None:
+                identities[recipe.NAMES] = recipe.identity_of_names(names)
+            elif kind == IMAGES_PART:
+                self._note_nameless()
+                return None
+        if unchanged(self._catalogue.parts.get(part), identities) and not self._options.overwrite:
+            self._report.unchanged.append(f"stimuli {part}")
+            return None
+        return Work(part, identities, nbytes, self._writer(kind, files, identities))
+
+    def _writer(self, kind: str, files: list[str], ids: Sources) -> Callable[[str, Progress], Part]:
+        file, store, source = files[0], self._store, self._source
+
+        def write(path: str, progress: Progress) -> Part:
+            match kind:
+                case "images":
+                    rows = self._names_for(kind) or []
+                    return recipe.write_images(store, path, source, file, ids, rows, progress)
+                case "segmentations":
+                    pair = (file, files[1])
+                    return recipe.write_segmentations(store, path, source, pair, ids, progress)
+                case "embeddings":
+                    order = self._names_for(kind)
+                    part = recipe.write_embeddings(store, path, source, file, ids, order)
+                case "captions":
+                    part = recipe.write_captions(store, path, source, file, ids)
+                case _:
+                    part = recipe.write_metadata(store, path, source, file, ids)
+            progress(ids[file]["size"])
+            return part
+
+        return write
+
+    @cached_property
+    def _image_names(self) -> list[str] | None:
+        """Rows of the metadata: of the mirror, whose pictures go with them, else as stored."""
+        if _METADATA in self._names:
+            return self._source.read_metadata(_METADATA)["image_name"].tolist()
+        return self._stored_names()
+
+    def _stored_names(self) -> list[str] | None:
+        if METADATA_PART not in self._catalogue.parts:
+            return None
+        stored = StoredParts(self._store, STIMULI_GROUP)
+        return stored.load(METADATA_PART, [recipe.NAMES])[recipe.NAMES].tolist()
+
+    def _names_for(self, kind: str) -> list[str] | None:
+        """The same; damaged metadata stop the pictures, and only the order of embeddings."""
+        try:
+            return self._image_names
+        except SourceError:
+            if kind == IMAGES_PART:
+                raise
+            return self._stored_names()
+
+    def _note_nameless(self) -> None:
+        message = (
+            f"{self._source.full(_METADATA)} is not there, and only its rows say which picture is "
+            "which. Download it: laion-zarr download-stimuli."
+        )
+        if self._options.asked_parts:
+            self._report.failed[f"stimuli {IMAGES_PART}"] = DataNotDownloadedError(message)
+        else:
+            self._report.missing.append(message)
+
+    # -- writing
+
+    def run(self, works: list[Work], progress: bool) -> None:
+        """Write parts, each committed as soon as it is whole."""
+        total = sum(work.nbytes for work in works)
+        hidden = not progress or not works
+        with tqdm(total=total, unit="B", unit_scale=True, desc="stimuli", disable=hidden) as bar:
+            pending: dict[str, Part] = {}
+            for work in works:
+                name = f"stimuli {work.part}"
+                try:
+                    pending[work.part] = work.write(self._catalogue.place(work.part), bar.update)
+                    if not self._together:
+                        self._catalogue.commit(pending)
+                        pending = {}
+                    self._report.converted.append(name)
+                except PROBLEMS as error:
+                    self._report.failed[name] = error
+                    if not self._together:
+                        pending = {}  # its commit failed
+            if self._together:
+                self._commit_together(pending)
+            bar.update(total - bar.n)
+        with suppress(StoreError):  # damaged, which 'verify' says better
+            self._report.missing += list(self._strangers())
+        if works:
+            self._catalogue.tidy()
+
+    def _commit_together(self, pending: dict[str, Part]) -> None:
+        failed = [name for name in self._report.failed if name.startswith("stimuli ")]
+        if pending and failed:
+            self._report.failed["stimuli"] = LaionZarrError(
+                f"The stimuli were not overwritten: their manifest is lost, and "
+                f"{', '.join(failed)} could not be converted again. What was stored is untouched; "
+                "mend what failed and run the same command."
+            )
+        else:
+            self._catalogue.commit(pending)
+
+    def _strangers(self) -> Iterator[str]:
+        """Images that a part knows and the metadata do not, or the reverse."""
+        if METADATA_PART not in self._catalogue.parts:
+            return
+        stored = StoredParts(self._store, STIMULI_GROUP)
+        names = pd.Index(stored.load(METADATA_PART, [recipe.NAMES])[recipe.NAMES])
+        for part in sorted(set(self._catalogue.parts) - {METADATA_PART}):
+            own = pd.Index(stored.load(part, [recipe.NAMES])[recipe.NAMES]).unique()
+            unknown = own.difference(names)
+            if len(unknown):
+                yield (
+                    f"stimuli {part}: {len(unknown):,} images are not in the metadata, such as "
+                    f"{unknown[0]!r}; they are stored, and no row of the metadata shows them."
+                )
+            lacking = names.difference(own)
+            if len(lacking) and part.startswith((EMBEDDINGS_PART, IMAGES_PART)):
+                yield (
+                    f"stimuli {part}: {len(lacking):,} images of the metadata are not in it, such "
+                    f"as {lacking[0]!r}."
+                )
+
+    def joined(self) -> tuple[pd.DataFrame | None, Sources]:
+        """Stimulus metadata as stored, if any, and the fingerprint of their part."""
+        part = self._catalogue.parts.get(METADATA_PART)
+        if part is None:
+            return None, {}
+        stored = StoredParts(self._store, STIMULI_GROUP)
+        arrays: dict[str, Any] = stored.attributes(METADATA_PART)[0]["csv_columns"]
+        found = stored.load(METADATA_PART)
+        table = pd.DataFrame({column: found[array] for column, array in arrays.items()})
+        return table, {METADATA_PART: part.fingerprint}

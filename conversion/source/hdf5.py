@@ -1,0 +1,117 @@
+"""The release's HDF5 files as numpy: the converter's only reader of HDF5.
+
+Every problem with a file is a `SourceError` that names it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import h5py
+import numpy as np
+
+from laion_zarr.conversion.source.files import Source, damaged, reading
+from laion_zarr.errors import SourceError
+
+_ROWS_AT_ONCE = 64
+
+
+class Hdf5:
+    """An open HDF5 file of the release.
+
+    Parameters
+    ----------
+    path : str
+        For messages.
+    file : h5py.File
+        The open file.
+    """
+
+    def __init__(self, path: str, file: h5py.File) -> None:
+        self.path = path
+        self._file = file
+
+    def dataset(self, name: str, n_dims: int) -> h5py.Dataset:
+        """One dataset, of so many dims."""
+        found = self._file.get(name)
+        if not isinstance(found, h5py.Dataset):
+            raise damaged(
+                self.path, f"{', '.join(self._file) or 'nothing'} in it", f"a dataset {name!r}"
+            )
+        if len(found.shape) != n_dims:
+            raise damaged(self.path, f"{name} of shape {found.shape}", f"{n_dims}-D {name}")
+        return found
+
+    def rows(self, dataset: h5py.Dataset) -> Iterator[np.ndarray]:
+        """Rows of a dataset, some at a time, front to back."""
+        for lo in range(0, len(dataset), _ROWS_AT_ONCE):
+            with self._reading():
+                yield dataset[lo : lo + _ROWS_AT_ONCE]
+
+    def pictures(self) -> tuple[int, Iterator[bytes]]:
+        """Number of pictures, and their files."""
+        images = self.dataset("images", 1)
+        if h5py.check_vlen_dtype(images.dtype) != np.dtype("uint8"):
+            raise damaged(self.path, f"images of {images.dtype}", "variable-length uint8")
+        files = (np.asarray(row, np.uint8).tobytes() for rows in self.rows(images) for row in rows)
+        return len(images), files
+
+    def embeddings(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Embeddings (image, feature), image names, and which embeddings are valid."""
+        with self._reading():
+            values = self.dataset("embedding", 2)
+            names = self.dataset("image_ids", 1)
+            valid = self.dataset("valid", 1)
+            if h5py.check_string_dtype(names.dtype) is None:
+                raise damaged(self.path, f"image_ids of {names.dtype}", "strings")
+            if values.dtype != np.float16:
+                raise damaged(self.path, f"an embedding of {values.dtype}", "float16")
+            if valid.dtype.kind not in "biu":
+                raise damaged(self.path, f"valid of {valid.dtype}", "booleans")
+            if not len(values) == len(names) == len(valid):
+                found = f"{len(values)} embeddings, {len(names)} image_ids, {len(valid)} valid"
+                raise damaged(self.path, found, "as many of each")
+            labels = np.array([_text(self.path, name) for name in names[:]], dtype=object)
+            return values[:], labels, valid[:].astype(bool)
+
+    def masks(self) -> h5py.Dataset:
+        """The masks, (mask, y, x) uint8, not read yet."""
+        masks = self.dataset("masks", 3)
+        if masks.dtype != np.uint8:
+            raise damaged(self.path, f"masks of {masks.dtype}", "uint8")
+        return masks
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
+        except SourceError:
+            raise
+        except (OSError, RuntimeError, ValueError) as error:  # what h5py makes of damaged content
+            raise damaged(self.path, f"damaged content ({error})", "a whole HDF5 file") from error
+
+
+def _text(path: str, name: object) -> str:
+    try:
+        return name.decode() if isinstance(name, bytes) else str(name)
+    except UnicodeDecodeError as error:
+        raise damaged(path, f"{name!r} in image_ids", "UTF-8") from error
+
+
+@contextmanager
+def open_hdf5(source: Source, path: str) -> Iterator[Hdf5]:
+    """Open an HDF5 file of a mirror."""
+    name = source.full(path)
+    with reading(name), ExitStack() as stack:
+        # By its path where it has one: h5py then reads without the interpreter's lock.
+        where = source.local(path) or stack.enter_context(source.open(path))
+        try:
+            file = stack.enter_context(h5py.File(where, "r"))
+        except (FileNotFoundError, PermissionError):
+            raise
+        except OSError as error:
+            raise damaged(name, f"another or a cut-off one ({error})", "a whole HDF5 file") from (
+                error
+            )
+        yield Hdf5(name, file)

@@ -1,0 +1,336 @@
+"""A synthetic dataset in the exact layout of the LAION-fMRI release: for tests, demos, benchmarks.
+
+Made of formulas and seeded random numbers, so it is the same wherever it is made, and any part is
+the same as in the whole: the numbers of a file depend on its subject, session and size alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path, PurePosixPath
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+from isal import igzip
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from laion_zarr import _release as release
+from laion_zarr.conversion.synthetic import experiment, freesurfer, phantom
+from laion_zarr.conversion.synthetic import stimulus_files as files
+from laion_zarr.conversion.synthetic.experiment import SIZES, Size
+from laion_zarr.errors import SubjectNotFoundError
+
+__all__ = ["SIZES", "Size", "write_dataset"]
+
+NOTE = "Synthetic data in the layout of the LAION-fMRI release. No person was scanned for it."
+_PERCENT = {"Units": "percent"}
+_BETAS_SIDECAR = {
+    "Description": "Synthetic single-trial estimates, one volume per trial",
+    "Units": "percent signal change",
+    "TaskName": "images",
+    "RepetitionTime": 1.9,
+}
+_TRIALS_SIDECAR = {
+    "session": {"Description": "Session"},
+    "run": {"Description": "Run within the session, from 1"},
+    "beta_index": {"Description": "Volume of the betas, from 0"},
+    "label": {"Description": "File name of the stimulus"},
+}
+_SESSION_SIDECARS: dict[str, dict[str, object]] = {
+    "session_noise_ceiling": {**_PERCENT, "Description": "Noise ceiling within the session"},
+    "r2": {**_PERCENT, "Description": "Variance explained"},
+    "hrf_index": {"Description": "Chosen response of the library, 0-19"},
+    "fracridge": {"Description": "Ridge fraction"},
+}
+
+
+@dataclass(frozen=True)
+class _Folder:
+    """The dataset's folder: writes files at release paths, each with its sidecar."""
+
+    root: Path
+
+    def target(self, path: PurePosixPath) -> Path:
+        """Where to write; its folder is made."""
+        target = self.root / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        return target
+
+    def text(self, path: PurePosixPath, text: str) -> None:
+        self.target(path).write_text(text, encoding="utf-8", newline="\n")
+
+    def sidecar(self, path: PurePosixPath, content: Mapping[str, object]) -> None:
+        self.text(PurePosixPath(release.sidecar(str(path))), json.dumps(content, indent=2) + "\n")
+
+    def table(self, path: PurePosixPath, table: pd.DataFrame, separator: str) -> None:
+        self.text(path, table.to_csv(sep=separator, index=False, lineterminator="\n"))
+
+    def description(self, folder: PurePosixPath, name: str, kind: str) -> None:
+        content = {
+            "Name": name,
+            "BIDSVersion": "1.9.0",
+            "DatasetType": kind,
+            "License": "CC0",
+            "HowToAcknowledge": NOTE,
+            "GeneratedBy": [{"Name": __name__}],
+        }
+        self.text(folder / "dataset_description.json", json.dumps(content, indent=2) + "\n")
+
+    def packed(self, path: PurePosixPath, pieces: Iterable[bytes]) -> None:
+        """Write a gzip file of pieces as they come."""
+        # Neither name nor time goes into the gzip header: same numbers, same bytes.
+        with (
+            self.target(path).open("wb") as raw,
+            igzip.IGzipFile("", "wb", compresslevel=1, fileobj=raw, mtime=0) as stream,
+        ):
+            for piece in pieces:
+                stream.write(piece)
+
+    def series(
+        self,
+        path: PurePosixPath,
+        grid: phantom.Grid,
+        shape: tuple[int, ...],
+        volumes: Iterable[NDArray],
+    ) -> None:
+        """Write a NIfTI file of volumes, each flat in file order, as they come."""
+        header = nib.Nifti1Header()
+        volumes = iter(volumes)
+        first = next(volumes)
+        header.set_data_dtype(first.dtype)
+        header.set_data_shape(shape)
+        header.set_zooms((grid.voxel_mm,) * 3 + (1,) * (len(shape) - 3))
+        header.set_xyzt_units("mm", "sec")
+        header.set_sform(grid.affine, "scanner")
+        header.set_qform(grid.affine, "scanner")
+        no_extension = bytes(4)
+        header["vox_offset"] = len(header.binaryblock) + len(no_extension)
+        start = (header.binaryblock + no_extension, first.tobytes())
+        self.packed(path, chain(start, (volume.tobytes() for volume in volumes)))
+
+    def volume(
+        self,
+        path: PurePosixPath,
+        grid: phantom.Grid,
+        values: NDArray,
+        sidecar: Mapping[str, object],
+    ) -> None:
+        """Write a 3-D NIfTI file, from values in C order."""
+        in_file_order = values.reshape(grid.shape).ravel(order="F")
+        self.series(path, grid, grid.shape, [in_file_order])
+        self.sidecar(path, sidecar)
+
+
+def _write_anatomy(folder: _Folder, model: experiment.Model) -> None:
+    """Write T1w, T2w and brain mask, at full and at functional resolution."""
+    size, subject = model.size, model.subject
+    fine = phantom.Grid(size.anatomy_shape, size.anatomy_mm)
+    scans = {
+        None: (fine, phantom.scan(phantom.Head.of(subject), fine), np.int16),
+        release.FUNCTIONAL_RES: (size.grid, model.anatomy, np.float32),
+    }
+    for res, (grid, scan, dtype) in scans.items():
+        for kind, values in {"t1w": scan.t1w, "t2w": scan.t2w}.items():
+            path = release.anatomy(subject, kind, res)
+            about = {"Modality": "MR", "MagneticFieldStrength": 3, "SkullStripped": False}
+            folder.volume(path, grid, values.round().astype(dtype), about)
+        path = release.anatomy(subject, "brain_mask", res)
+        folder.volume(path, grid, scan.brain.astype(np.uint8), {"Type": "Brain"})
+    _write_recon(folder, model, fine, scans[None][1].t1w)
+
+
+def _write_recon(
+    folder: _Folder, model: experiment.Model, grid: phantom.Grid, t1w: phantom.Volume
+) -> None:
+    """Write the FreeSurfer recon of a T1w image."""
+    size, subject, head = model.size, model.subject, phantom.Head.of(model.subject)
+    cube = freesurfer.geometry(size, subject)
+    folder.packed(release.recon_volume(subject), [freesurfer.orig(cube, grid, t1w)])
+    freesurfer.write_surfaces(folder.root, head, size, cube)
+    folder.text(release.recon_talairach(subject), freesurfer.talairach(head, cube))
+
+
+def _label_text(subject: str, vertices: NDArray, mask: phantom.Mask) -> str:
+    """Format a label as FreeSurfer does: vertex, position, value."""
+    lines = [f"#!ascii label  , from subject {subject} vox2ras=TkReg", str(mask.sum())]
+    for vertex in np.flatnonzero(mask):
+        x, y, z = vertices[vertex]
+        lines.append(f"{vertex}  {x:.3f}  {y:.3f}  {z:.3f} 1.0000000000")
+    return "\n".join(lines) + "\n"
+
+
+def _gifti_text(hemi: str, mask: phantom.Mask) -> str:
+    """Format one float32 per vertex, 0 or 1, as GIFTI."""
+    values = nib.gifti.GiftiDataArray(
+        mask.astype(np.float32), intent="NIFTI_INTENT_SHAPE", datatype="NIFTI_TYPE_FLOAT32"
+    )
+    structure = {"L": "CortexLeft", "R": "CortexRight"}[hemi]
+    meta = nib.gifti.GiftiMetaData(AnatomicalStructurePrimary=structure)
+    image = nib.gifti.GiftiImage(darrays=[values], meta=meta)
+    return image.to_bytes().decode("utf-8")
+
+
+def _write_regions(folder: _Folder, model: experiment.Model) -> None:
+    """Write each region as volume and, per hemisphere, as surface map and label."""
+    subject, head = model.subject, phantom.Head.of(model.subject)
+    centre = freesurfer.geometry(model.size, subject).centre
+    for name, mask in model.regions.items():
+        path = release.roi_volume(subject, phantom.REGIONS[name].category, name)
+        about = {"Type": "ROI", "Label": name, "Space": "T1w"}
+        folder.volume(path, model.size.grid, mask.astype(np.uint8), about)
+    for hemi, frequency in zip(release.HEMIS, model.size.sphere, strict=True):
+        vertices = phantom.surface(head, hemi, frequency)
+        for name, mask in phantom.region_vertices(head, hemi, vertices).items():
+            category = phantom.REGIONS[name].category
+            gifti, label = (
+                release.roi_surface(subject, category, name, hemi, extension)
+                for extension in release.SURFACE_FORMATS
+            )
+            folder.text(gifti, _gifti_text(hemi, mask))
+            folder.sidecar(gifti, {"Type": "ROI", "Label": name, "Space": "fsnative"})
+            folder.text(label, _label_text(subject, vertices - centre, mask))
+
+
+def _write_trials(folder: _Folder, size: Size, subject: str, session: str) -> None:
+    table = experiment.trial_table(size, subject, session)
+    if session == size.sessions[-1]:
+        # beta_index decides which volume is whose, whatever the order of the rows.
+        table = table.sample(frac=1, random_state=phantom.stream(subject, session, "rows"))
+    path = release.trials(subject, session)
+    folder.table(path, table, "\t")
+    folder.sidecar(path, _TRIALS_SIDECAR)
+
+
+def _write_session(
+    folder: _Folder,
+    model: experiment.Model,
+    session: str,
+    betas: experiment.Betas,
+    progress: bool,
+) -> None:
+    """Write what a session consists of: betas, trials and maps."""
+    size, subject = model.size, model.subject
+    _write_trials(folder, size, subject, session)
+    path = release.betas(subject, session)
+    rows = tqdm(betas, f"{subject} {session} file", disable=not progress)
+    shape = (*size.shape, len(betas))
+    folder.series(path, size.grid, shape, (model.in_file_order(row) for row in rows))
+    folder.sidecar(path, {**_BETAS_SIDECAR, "NumberOfTrials": len(betas)})
+    trials = experiment.trial_table(size, subject, session)
+    maps = {
+        "session_noise_ceiling": model.volume(experiment.session_ceiling(betas, trials)),
+        "r2": model.volume(experiment.r_squared(model, session)),
+        **experiment.fit_maps(model, session),
+    }
+    for name, values in maps.items():
+        path = release.session_map(subject, session, name)
+        folder.volume(path, size.grid, values, _SESSION_SIDECARS[name])
+
+
+def _write_subject(
+    folder: _Folder, size: Size, subject: str, sessions: Sequence[str], progress: bool
+) -> None:
+    model = experiment.voxel_model(size, subject)
+    _write_anatomy(folder, model)
+    _write_regions(folder, model)
+    every = []
+    for session in size.sessions:
+        # Also of sessions that are not wanted: the maps across sessions are made from all.
+        betas = experiment.session_betas(model, session, progress)
+        if session in sessions:
+            _write_session(folder, model, session, betas, progress)
+        every.append(betas)
+    labels = pd.concat(
+        [experiment.trial_table(size, subject, session)["label"] for session in size.sessions],
+        ignore_index=True,
+    )
+    for desc, values in experiment.cross_session_ceilings(every, labels).items():
+        path = release.noise_ceiling(subject, desc)
+        folder.volume(path, size.grid, model.volume(values), _PERCENT)
+    r2 = np.mean([experiment.r_squared(model, session) for session in size.sessions], axis=0)
+    folder.volume(release.r2mean(subject), size.grid, model.volume(r2), _PERCENT)
+
+
+def _write_root(folder: _Folder, size: Size) -> None:
+    """Write what belongs to no subject."""
+    top = PurePosixPath()
+    folder.text(top / "README", NOTE + "\n")
+    folder.description(top, "LAION-fMRI (synthetic)", "raw")
+    for derivative in (release.GLM, release.ROIS, release.ANATOMY, release.FREESURFER):
+        folder.description(derivative, derivative.name, "derivative")
+    people = pd.DataFrame({"participant_id": release.SUBJECTS})
+    people = people.assign(age="n/a", sex="n/a", handedness="n/a")
+    folder.table(top / "participants.tsv", people, "\t")
+
+
+def _write_stimuli(folder: _Folder, size: Size, progress: bool) -> None:
+    """Write the images of all subjects, and what goes with them."""
+    folder.table(release.STIMULUS_METADATA, experiment.metadata(size), ",")
+    files.write_images(folder.target(release.STIMULUS_IMAGES), size, progress)
+    for model in files.MODELS:
+        files.write_embeddings(folder.target(release.embeddings(model)), size, model)
+    table = files.write_masks(folder.target(release.SEGMENTATIONS), size, progress)
+    folder.table(release.SEGMENTATION_TABLE, table, ",")
+    folder.table(release.CAPTIONS, files.captions(size), ",")
+
+
+def _known(
+    kind: str, wanted: Iterable[str], known: Iterable[str], error: type[ValueError] = ValueError
+) -> list[str]:
+    """Check that everything wanted is known."""
+    wanted, known = list(wanted), list(known)
+    for name in wanted:
+        if name not in known:
+            raise error(f"No {kind} {name!r} can be made. Choose from {', '.join(known)}.")
+    return wanted
+
+
+def write_dataset(
+    root: str | os.PathLike[str],
+    size: str | Size = "demo",
+    subjects: Sequence[str] = ("sub-01",),
+    sessions: Sequence[str] | None = None,
+    progress: bool = False,
+) -> Path:
+    """Write a synthetic dataset in the layout of the release.
+
+    Files that are there already are overwritten, others left alone. The same arguments give the
+    same bytes, and fewer subjects or sessions give the same files, only fewer; the stimuli are
+    those of all subjects and sessions, whatever is written of them.
+
+    Parameters
+    ----------
+    root : str or path
+        Folder of the dataset; made if need be.
+    size : str or Size
+        One of `SIZES` or a size of your own.
+    subjects : sequence of str
+        Subjects to write, of those of the release.
+    sessions : sequence of str, optional
+        Sessions to write. If not provided, all of the size.
+    progress : bool
+        Whether to show progress bars.
+
+    Returns
+    -------
+    Path
+        The folder of the dataset.
+    """
+    if isinstance(size, str):
+        size = SIZES[_known("size", [size], SIZES)[0]]
+    ids = map(release.subject_id, subjects)
+    subjects = _known("subject", ids, release.SUBJECTS, SubjectNotFoundError)
+    wanted = size.sessions if sessions is None else map(release.session_id, sessions)
+    chosen = _known("session", wanted, size.sessions)
+    folder = _Folder(Path(root))
+    _write_root(folder, size)
+    _write_stimuli(folder, size, progress)
+    for subject in subjects:
+        _write_subject(folder, size, subject, chosen, progress)
+    return folder.root

@@ -1,0 +1,127 @@
+"""A FreeSurfer recon of a made-up head: surfaces, volume and transform, as recon-all leaves them.
+
+FreeSurfer's surfaces are in mm from the middle of its volume, which is not where the scanner's mm
+begin: ``c_ras`` lies between, and is not 0 here, as in life.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from laion_zarr import _release as release
+from laion_zarr.conversion.synthetic import phantom
+from laion_zarr.conversion.synthetic.experiment import Size
+
+_AXES = np.array([[-1, 0, 0], [0, 0, 1], [0, -1, 0]])  # columns: left, inferior, anterior
+_STAMP = "synthetic"  # not FreeSurfer's, which holds a name and a time
+_LTA = """# transform file talairach.lta, synthetic
+type      = 1
+nxforms   = 1
+mean      = 0.0000 0.0000 0.0000
+sigma     = 1.0000
+1 4 4
+{matrix}
+src volume info
+{source}
+dst volume info
+{target}
+subject {subject}
+"""
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """A volume as FreeSurfer conforms it: a cube, its axes to the left, down and to the front."""
+
+    name: str
+    side: int
+    voxel_mm: float
+    centre: NDArray[np.float64]  # c_ras, mm
+
+    @property
+    def affine(self) -> NDArray[np.float64]:
+        """Voxel indices to scanner mm."""
+        linear = _AXES * self.voxel_mm
+        return nib.affines.from_matvec(linear, self.centre - linear @ np.full(3, self.side / 2))
+
+    def info(self) -> OrderedDict[str, object]:
+        """What the footer of a surface says of it."""
+        axes = {f"{axis}ras": column for axis, column in zip("xyz", _AXES.T, strict=True)}
+        return OrderedDict(
+            head=np.array([2, 0, 20], np.int32),
+            valid="1  # volume info valid",
+            filename=f"../mri/{self.name}",
+            volume=np.full(3, self.side),
+            voxelsize=np.full(3, self.voxel_mm),
+            **axes,
+            cras=self.centre,
+        )
+
+    def text(self) -> str:
+        """What a transform says of it."""
+        axes = zip("xyz", _AXES.T, strict=True)
+        return "\n".join(
+            [
+                "valid = 1  # volume info valid",
+                f"filename = {self.name}",
+                f"volume = {self.side} {self.side} {self.side}",
+                "voxelsize = " + " ".join([f"{self.voxel_mm:.6f}"] * 3),
+                *(f"{axis}ras   = {_numbers(column)}" for axis, column in axes),
+                f"cras   = {_numbers(self.centre)}",
+            ]
+        )
+
+
+def _numbers(values: NDArray) -> str:
+    return " ".join(f"{value:.12f}" for value in values)
+
+
+def geometry(size: Size, subject: str) -> Geometry:
+    """The cube that holds a subject's head, off the scanner's origin."""
+    centre = np.array([-0.4, -17.0, 12.0]) + phantom.stream(subject, "c_ras").uniform(-2, 2, 3)
+    return Geometry("orig.mgz", max(size.anatomy_shape), size.anatomy_mm, centre.round(3))
+
+
+def orig(cube: Geometry, grid: phantom.Grid, t1w: phantom.Volume) -> bytes:
+    """The volume ``orig.mgz`` unpacked: each voxel is the nearest of a T1w image, in 0-255."""
+    to_grid = np.linalg.inv(grid.affine) @ cube.affine
+    scaled = (t1w / t1w.max() * 255).round().astype(np.uint8).reshape(grid.shape)
+    values = np.zeros((cube.side,) * 3, np.uint8)
+    for i, plane in enumerate(values):
+        index = np.moveaxis(np.indices((1, *plane.shape)), 0, -1)[0] + [i, 0, 0]
+        nearest = nib.affines.apply_affine(to_grid, index).round().astype(int)
+        inside = ((nearest >= 0) & (nearest < grid.shape)).all(axis=-1)
+        plane[inside] = scaled[tuple(nearest[inside].T)]
+    return nib.freesurfer.MGHImage(values, cube.affine).to_bytes()
+
+
+def write_surfaces(folder: Path, head: phantom.Head, size: Size, cube: Geometry) -> None:
+    """Write white and pial surface and the registered sphere of each hemisphere."""
+    for hemi, frequency in zip(release.HEMIS, size.sphere, strict=True):
+        surfaces: dict[str, NDArray] = {
+            name: phantom.surface(head, hemi, frequency, depth) - cube.centre
+            for name, depth in phantom.SURFACE_DEPTHS.items()
+        }
+        surfaces[release.RECON_SPHERE] = phantom.registered_sphere(hemi, frequency)
+        faces = phantom.surface_faces(hemi, frequency)
+        for name, vertices in surfaces.items():
+            target = folder / release.recon_surface(head.subject, hemi, name)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            nib.freesurfer.write_geometry(target, vertices, faces, _STAMP, cube.info())
+
+
+def talairach(head: phantom.Head, cube: Geometry) -> str:
+    """The affine from scanner mm to MNI305 mm, as an LTA file."""
+    rows = (" ".join(f"{value:.12f}" for value in row) for row in phantom.to_mni(head))
+    return _LTA.format(
+        matrix="\n".join(rows),
+        source=cube.text(),
+        target=Geometry("mni305.cor.mgz", 256, 1.0, np.zeros(3)).text(),
+        subject=head.subject,
+    )

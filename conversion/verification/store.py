@@ -1,0 +1,128 @@
+"""Checks that the store is whole, and that it is what the source says."""
+
+from __future__ import annotations
+
+import copy
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import zarr
+from zarr.abc.store import Store
+
+from laion_zarr import config
+from laion_zarr.conversion.verification.checks import Check, VerifyReport
+from laion_zarr.conversion.verification.splits import SplitChecks
+from laion_zarr.conversion.verification.stimuli import StimulusChecks
+from laion_zarr.conversion.verification.subjects import SubjectChecks
+from laion_zarr.errors import DataNotDownloadedError, NotConvertedError, StoreError
+from laion_zarr.store import schema
+from laion_zarr.store.manifest import parse_manifest, parse_root
+from laion_zarr.store.objects import StoreLike, fetch, open_store
+from laion_zarr.store.schema import MANIFEST
+
+
+def verify(
+    store: StoreLike | None = None,
+    source: str | Path | None = None,
+    deep: bool = False,
+    *,
+    storage_options: dict[str, Any] | None = None,
+    progress: bool = True,
+) -> VerifyReport:
+    """Check structure, completeness and every checksum of a store.
+
+    Parameters
+    ----------
+    store : str, Path or zarr.abc.store.Store, optional
+        If not provided, `laion_zarr.config.get_store`.
+    source : str or Path, optional
+        Data directory: also compare the recorded source files with it.
+    deep : bool
+        Read the source again and compare every value. If `source` is not provided,
+        `laion_zarr.config.get_data_dir`.
+    storage_options : dict, optional
+        For a store at an fsspec URL.
+    progress : bool
+        Whether to show a progress bar.
+
+    Returns
+    -------
+    VerifyReport
+        Without problems.
+
+    Raises
+    ------
+    StoreError
+        If anything is wrong; lists all of it, file by file, and says how to mend it.
+
+    Examples
+    --------
+    >>> from laion_zarr import verify
+    >>> verify(progress=False).problems
+    []
+    """
+    report = run_verification(store, source, deep, storage_options, progress)
+    if report.problems:
+        lines = "\n".join(f"- {problem}" for problem in report.problems)
+        raise StoreError(f"{len(report.problems)} problems:\n{lines}")
+    return report
+
+
+def run_verification(
+    store: StoreLike | None,
+    source: str | Path | None,
+    deep: bool,
+    storage_options: dict[str, Any] | None,
+    progress: bool,
+) -> VerifyReport:
+    """`verify` that reports problems instead of raising them."""
+    opened = open_store(config.get_store() if store is None else store, storage_options)
+    folder = Path(source) if source else config.get_data_dir() if deep else None
+    if folder is not None and not folder.is_dir():
+        raise DataNotDownloadedError(f"{folder} is not a folder; --source names the mirror.")
+    report = VerifyReport()
+    _check_root(opened)
+    with _default_zarr():
+        check = Check(opened, report, folder, progress)
+        check.files()
+        # Contents only where the bytes are right: else every error would be said twice.
+        if not report.problems:
+            groups = [_checks(check, group) for group in check.groups]
+            for group in groups:
+                group.contents()
+            if folder is not None:
+                check.sources()
+            if deep and not report.problems:
+                for group in groups:
+                    group.values()
+    return report
+
+
+def _checks(check: Check, group: str) -> SubjectChecks | StimulusChecks | SplitChecks:
+    match group:
+        case schema.STIMULI_GROUP:
+            return StimulusChecks(check)
+        case schema.SPLITS_GROUP:
+            return SplitChecks(check)
+        case _:
+            return SubjectChecks(check, group)
+
+
+def _check_root(store: Store) -> None:
+    """Refuse what is no store; a damaged root is left to its manifest, which knows its checksum."""
+    root, manifest = fetch(store, ["zarr.json", MANIFEST])
+    try:
+        parse_root(store, root)
+    except (StoreError, NotConvertedError) as error:
+        try:
+            parse_manifest(store, MANIFEST, manifest or b"")
+        except StoreError:
+            raise error from None
+
+
+def _default_zarr() -> AbstractContextManager[object]:
+    """Zarr as it comes: what a user's settings put in its place proves nothing of the store."""
+    (defaults,) = zarr.config.defaults[:1]
+    names = ("array", "buffer", "codec_pipeline", "codecs", "ndbuffer")
+    return zarr.config.set({name: copy.deepcopy(defaults[name]) for name in names})

@@ -1,0 +1,180 @@
+"""Checks of the subjects: parts against one another, values against the NIfTI.
+
+Reads the source with nibabel and nothing else.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+
+from laion_zarr.conversion.verification.checks import Check, as_stored, read_text_table
+from laion_zarr.store.objects import location
+from laion_zarr.store.parts import Part
+from laion_zarr.store.schema import (
+    ANATOMY_PART,
+    BETAS,
+    SURFACES_PART,
+    TRIALS_PART,
+    VOXELS_PART,
+    is_session_part,
+    trial_columns,
+)
+
+_VOLUMES_AT_ONCE = 16
+
+
+@dataclass
+class SubjectChecks:
+    """Checks of one subject.
+
+    Attributes
+    ----------
+    check : Check
+        The verification that this belongs to.
+    group : str
+        Subject id.
+    """
+
+    check: Check
+    group: str
+
+    @property
+    def _parts(self) -> dict[str, Part]:
+        return self.check.groups[self.group]
+
+    # -- contents
+
+    def contents(self) -> None:
+        """Check that the parts agree with one another."""
+        for name in sorted(self._parts):
+            if is_session_part(name):
+                self._session(name)
+        if TRIALS_PART in self._parts:
+            self._trials()
+
+    def _where(self, path: str) -> str:
+        return location(self.check.store, path)
+
+    def _session(self, session: str) -> None:
+        path, array = f"{self.group}/{session}", self.check.array
+        betas = self.check.root[f"{path}/betas"]
+        voxels = array(f"{self.group}/{VOXELS_PART}/voxel")
+        if not np.array_equal(voxels, array(f"{path}/voxel")):
+            self.check.problem(f"{self._where(path)} has other voxels than {self.group}/voxels.")
+        n_trials = len(array(f"{path}/trial"))
+        if betas.shape != (len(voxels), n_trials):
+            self.check.problem(
+                f"{self._where(path)}/betas has shape {betas.shape}, expected "
+                f"{(len(voxels), n_trials)}: voxels, trials."
+            )
+        self.check.chunk_table(path, BETAS)
+
+    def _trials(self) -> None:
+        sessions = sorted(name for name in self._parts if is_session_part(name))
+        names = [self.check.array(f"{self.group}/{ses}/image_name") for ses in sessions]
+        stored = self.check.array(f"{self.group}/{TRIALS_PART}/image_name")
+        if not np.array_equal(np.concatenate(names), stored):
+            self.check.problem(f"{self._where(self.group)}/trials does not match its sessions.")
+
+    # -- values
+
+    def values(self) -> None:
+        """Read the source with nibabel and compare every value."""
+        group = self.group
+        shape = tuple(self.check.root[f"{group}/{VOXELS_PART}"].attrs["shape"])
+        ijk = np.unravel_index(self.check.array(f"{group}/{VOXELS_PART}/voxel"), shape)
+        self._compare_voxels(group, ijk)
+        for name, part in sorted(self._parts.items()):
+            path = f"{group}/{name}"
+            if is_session_part(name):
+                self._compare_betas(path, ijk)
+                self._compare_trials(path, part)
+            elif name.startswith("maps/"):
+                self._compare_maps(path, ijk)
+            elif name == ANATOMY_PART:
+                self._compare_maps(path, ())
+            elif name == SURFACES_PART:
+                self._compare_surfaces(path)
+
+    def _load(self, file: str) -> Any:
+        """A source image, or None where it is gone."""
+        assert self.check.folder is not None
+        path = self.check.folder / file
+        # Kept open, so that reading on inflates on, instead of from the start.
+        return nib.load(path, keep_file_open=True) if path.is_file() else None
+
+    def _compare_betas(self, path: str, ijk: tuple[np.ndarray, ...]) -> None:
+        array = self.check.root[f"{path}/betas"]
+        image = self._load(array.attrs["source"]["file"])
+        if image is None:
+            return
+        stored = np.asarray(array[...])
+        n_trials = stored.shape[1]
+        with self.check.bar(stored.nbytes, path) as bar:
+            for lo in range(0, n_trials, _VOLUMES_AT_ONCE):
+                hi = min(lo + _VOLUMES_AT_ONCE, n_trials)
+                block = np.asanyarray(image.dataobj[..., lo:hi])[ijk]
+                self.check.same(f"{path}/betas, trials {lo}-{hi - 1}", stored[:, lo:hi], block)
+                bar.update(stored[:, lo:hi].nbytes)
+
+    def _compare_maps(self, path: str, where: tuple[np.ndarray, ...]) -> None:
+        """Compare 3-D images at some voxels, or whole."""
+        for name, array in self.check.root[path].arrays():
+            if "source" in array.attrs:
+                image = self._load(array.attrs["source"]["file"])
+                if image is not None:
+                    values = np.asanyarray(image.dataobj)[where]
+                    stored = np.asarray(array[...])
+                    self.check.same(f"{path}/{name}", stored, as_stored(values, stored.dtype))
+
+    def _compare_voxels(self, group: str, ijk: tuple[np.ndarray, ...]) -> None:
+        path = f"{group}/{VOXELS_PART}"
+        for what, entry in self.check.root[path].attrs["sources"].items():
+            image = self._load(entry["source"]["file"])
+            if image is not None:
+                volume = np.asanyarray(image.dataobj)
+                stored = self._voxel_row(path, *what.partition(":")[::2])
+                self.check.same(f"{path} {what}", stored, as_stored(volume[ijk], stored.dtype))
+                if stored.dtype == bool and f"in_{what}" in self.check.root[path]:
+                    # A mask must be stored whole.
+                    self.check.same(f"{path} {what} size", stored.sum(), (volume != 0).sum())
+
+    def _voxel_row(self, path: str, kind: str, name: str) -> np.ndarray:
+        if not name:
+            return self.check.array(f"{path}/in_{kind}")
+        names = self.check.array(f"{path}/{kind}").tolist()
+        values = "roi_mask" if kind == "roi" else "noise_ceiling"
+        return self.check.array(f"{path}/{values}")[names.index(name)]
+
+    def _compare_trials(self, path: str, part: Part) -> None:
+        assert self.check.folder is not None
+        for file in part.sources:
+            if file.endswith(".tsv") and (self.check.folder / file).is_file():
+                table = read_text_table(self.check.folder / file, "\t")
+                order = table["beta_index"].astype(int).argsort(kind="stable")
+                table = table.iloc[order]
+                self.check.same_table(path, table, trial_columns(table.columns))
+
+    def _compare_surfaces(self, path: str) -> None:
+        for node in self.check.root[path].group_keys():
+            for name, array in self.check.root[f"{path}/{node}"].arrays():
+                self._compare_surface(f"{path}/{node}/{name}", array)
+
+    def _compare_surface(self, where: str, array: Any) -> None:
+        assert self.check.folder is not None
+        path = self.check.folder / array.attrs["source"]["file"]
+        if not path.is_file():
+            return
+        if path.name.endswith(".func.gii"):
+            image = nib.gifti.GiftiImage.from_filename(path)
+            self.check.same(where, np.asarray(array[...]), image.darrays[0].data.ravel() != 0)
+        else:
+            with warnings.catch_warnings():  # that an empty label has no data
+                warnings.simplefilter("ignore", UserWarning)
+                vertices = np.atleast_1d(nib.freesurfer.read_label(path))
+            self.check.same(where, np.asarray(array[...]), vertices)
