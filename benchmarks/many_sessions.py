@@ -9,7 +9,9 @@ import numpy as np
 
 from laion_zarr.conversion.parts import subject as recipe
 from laion_zarr.conversion.run import pipeline
-from laion_zarr.conversion.write.writer import Catalogue, PartWriter, finish_root, groups_in
+from laion_zarr.conversion.write.catalogue import Catalogue
+from laion_zarr.conversion.write.root import finish_root, groups_in
+from laion_zarr.conversion.write.writer import PartWriter
 from laion_zarr.store import schema
 from laion_zarr.store.objects import open_store
 from laion_zarr.store.parts import Part, StoredParts

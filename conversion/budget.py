@@ -211,19 +211,31 @@ def plan_work(
     return WorkPlan(fitting, budget // fitting)
 
 
-def plan_cluster(
-    sizes: list[SessionSize], n_threads: int, per_thread: int | None, memory: str | int | None
-) -> WorkPlan:
+@dataclass(frozen=True)
+class ClusterRoom:
+    """What the workers of a cluster have.
+
+    Attributes
+    ----------
+    n_threads : int
+        Threads of all workers.
+    memory_per_thread : int or None
+        Bytes that the tightest worker has for each of its threads; None if unlimited.
+    """
+
+    n_threads: int
+    memory_per_thread: int | None
+
+
+def plan_cluster(sizes: list[SessionSize], room: ClusterRoom, memory: str | int | None) -> WorkPlan:
     """Fit sessions to the workers of a cluster, whose every thread converts one.
 
     Parameters
     ----------
     sizes : list of SessionSize
         What is to be converted.
-    n_threads : int
-        Threads of all workers.
-    per_thread : int or None
-        Bytes that the tightest worker has for each of its threads; None if unlimited.
+    room : ClusterRoom
+        What the workers have.
     memory : str, int or None
         What a session may take, where the workers have that much.
 
@@ -233,8 +245,8 @@ def plan_cluster(
         If not even one session fits; names both sizes.
     """
     each = DEFAULT_MEMORY_PER_WORKER if memory is None else parse_memory(memory)
-    if per_thread is not None:
-        each = min(each, int(per_thread * _SHARE))
+    if room.memory_per_thread is not None:
+        each = min(each, int(room.memory_per_thread * _SHARE))
     least = max((size.memory_nbytes(0) for size in sizes), default=0)
     if each < least:
         raise ValueError(
@@ -242,4 +254,4 @@ def plan_cluster(
             f"with its betas in a scratch file. Name more --memory, and start workers with at "
             f"least {least / _SHARE / 1e9:.2f} GB for each of their threads."
         )
-    return WorkPlan(max(1, n_threads), each)
+    return WorkPlan(max(1, room.n_threads), each)

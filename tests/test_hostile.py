@@ -296,15 +296,13 @@ def test_scratch_file_on_a_full_disk(first, first_store, tmp_path, monkeypatch):
     monkeypatch.setattr(WorkPlan, "slabs_kept", lambda *_: 0)
 
     class Full(io.BytesIO):
-        def write(self, data) -> int:
+        def writer(self, data) -> int:
             if self.tell() + memoryview(data).nbytes > 10_000:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             return super().write(data)
 
     with monkeypatch.context() as full:
-        full.setattr(
-            "laion_zarr.conversion.parts.session.tempfile.TemporaryFile", lambda dir: Full()
-        )
+        full.setattr("tempfile.TemporaryFile", lambda dir: Full())
         with pytest.raises(LaionZarrError, match=r"scratch file.*: No space left.*--memory"):
             quiet(first, tmp_path / "s.zarr")
     quiet(first, tmp_path / "s.zarr")

@@ -9,7 +9,7 @@ from laion_zarr import _release as release
 from laion_zarr import config
 from laion_zarr.conversion.run.stimuli import files_of
 from laion_zarr.conversion.source.files import open_source
-from laion_zarr.conversion.write.writer import groups_in, lost_manifests
+from laion_zarr.conversion.write.root import groups_in, lost_manifests
 from laion_zarr.errors import DataDirNotSetError, LaionZarrError, StoreError
 from laion_zarr.store.objects import StoreLike, location, open_store
 from laion_zarr.store.parts import StoredParts

@@ -18,7 +18,10 @@ from zarr.abc.store import Store
 from laion_zarr._release import FUNCTIONAL_RES, RoiFiles, SubjectFiles, sidecar
 from laion_zarr.conversion.options import PROBLEMS
 from laion_zarr.conversion.parts.subject import Sources, VoxelAxis, attributes_of, sources_of
-from laion_zarr.conversion.source.files import Grid, Source, damaged
+from laion_zarr.conversion.source.files import Source
+from laion_zarr.conversion.source.nifti import Grid, read_map, read_mask
+from laion_zarr.conversion.source.problems import damaged
+from laion_zarr.conversion.source.surfaces import read_label, read_surface_mask
 from laion_zarr.conversion.write.writer import PartWriter
 from laion_zarr.store import schema
 from laion_zarr.store.parts import Part, StoredParts
@@ -98,7 +101,7 @@ def read_maps(source: Source, maps: Mapping[str, str], axis: VoxelAxis, ids: Sou
     reader = _Reader(source, ids)
 
     def read(name: str, file: str) -> Piece:
-        values, _ = source.read_map(file, axis.grid)
+        values, _ = read_map(source, file, axis.grid)
         return Piece(schema.MAP_ARRAYS[name], values.ravel()[axis.voxels], {})
 
     for name, file in maps.items():
@@ -124,8 +127,8 @@ def read_anatomy(source: Source, images: Mapping[str, str], grid: Grid, ids: Sou
 
     def read(name: str, file: str) -> Piece:
         spec = schema.ANATOMY_ARRAYS[name]
-        get = source.read_mask if spec.dtype == "bool" else source.read_map
-        values, own = get(file, None if name == "brain_mask_full" else grid)
+        read_3d = read_mask if spec.dtype == "bool" else read_map
+        values, own = read_3d(source, file, None if name == "brain_mask_full" else grid)
         return Piece(spec, values, {"affine": own.affine.tolist()})
 
     for name, file in images.items():
@@ -139,9 +142,9 @@ def read_surfaces(source: Source, rois: Mapping[str, RoiFiles], ids: Sources) ->
 
     def read(roi: str, hemi: str, fmt: str, file: str) -> Piece:
         if fmt == "label":
-            spec, values = schema.surface_label(roi), source.read_label(file)
+            spec, values = schema.surface_label(roi), read_label(source, file)
         else:
-            spec, values = schema.surface_mask(roi), source.read_surface_mask(file)
+            spec, values = schema.surface_mask(roi), read_surface_mask(source, file)
         return Piece(spec, values, {"category": rois[roi].category}, f"hemi-{hemi}")
 
     for roi, its in sorted(rois.items()):

@@ -21,7 +21,10 @@ import pandas as pd
 from zarr.storage import LocalStore
 
 from laion_zarr.conversion.budget import COLLECTED_TRIALS, VOLUMES_AHEAD
-from laion_zarr.conversion.source.files import Grid, Identity, Source, Volume, damaged
+from laion_zarr.conversion.source.files import Identity, Source
+from laion_zarr.conversion.source.nifti import Grid, Volume, open_volume
+from laion_zarr.conversion.source.problems import damaged
+from laion_zarr.conversion.source.tables import read_trials
 from laion_zarr.conversion.write.writer import PartWriter
 from laion_zarr.errors import StoreError
 from laion_zarr.store import codec
@@ -92,7 +95,7 @@ Progress = Callable[[int], None]
 def convert_session(task: SessionTask, progress: Progress) -> Part:
     """Write one session's group; `progress` is told the unpacked bytes as they are read."""
     source = task.source
-    table = source.read_trials(task.trials, task.session)
+    table = read_trials(source, task.trials, task.session)
     store = open_store(task.store, task.storage_options, read_only=False)
     writer = PartWriter(store, task.path)
     sidecars = {
@@ -107,7 +110,7 @@ def convert_session(task: SessionTask, progress: Progress) -> Part:
             "tsv_columns": trial_columns(table.columns),
         }
     )
-    with source.volume(task.betas) as volume:
+    with open_volume(source, task.betas) as volume:
         check_betas(volume, task.grid, task.trials, len(table))
         with _slabs(task, len(table), store) as slabs:
             _read_volumes(volume, slabs, progress)

@@ -15,15 +15,10 @@ import numpy as np
 from zarr.abc.store import Store
 
 from laion_zarr import config
-from laion_zarr.conversion.source.files import damaged
-from laion_zarr.conversion.write.writer import (
-    Catalogue,
-    PartWriter,
-    finish_root,
-    groups_in,
-    locked,
-    lost_manifests,
-)
+from laion_zarr.conversion.source.problems import damaged
+from laion_zarr.conversion.write.catalogue import Catalogue
+from laion_zarr.conversion.write.root import finish_root, groups_in, locked, lost_manifests
+from laion_zarr.conversion.write.writer import PartWriter
 from laion_zarr.errors import DataNotDownloadedError, SourceError, StoreError
 from laion_zarr.splits.rules import NAMES, POOLS, Split, SplitVariant, check_name, check_pool
 from laion_zarr.splits.stored import StoredSplits
@@ -64,7 +59,7 @@ class SplitsReport:
 
 def published_checksums() -> dict[str, str]:
     """SHA-256 of the published files, by name."""
-    text = files("laion_zarr.conversion").joinpath(_CHECKSUMS).read_text()
+    text = files("laion_zarr.conversion.parts").joinpath(_CHECKSUMS).read_text()
     return {name: checksum for checksum, name in map(str.split, text.splitlines())}
 
 

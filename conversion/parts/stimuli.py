@@ -11,8 +11,10 @@ from zarr.abc.store import Store
 from laion_zarr.conversion.parts.rows import RowWriter
 from laion_zarr.conversion.parts.session import column_spec
 from laion_zarr.conversion.parts.subject import Sources, attributes_of
-from laion_zarr.conversion.source.files import Identity, Source, damaged
+from laion_zarr.conversion.source.files import Identity, Source
 from laion_zarr.conversion.source.hdf5 import open_hdf5
+from laion_zarr.conversion.source.problems import damaged
+from laion_zarr.conversion.source.tables import read_metadata, read_table
 from laion_zarr.conversion.write.writer import PartWriter
 from laion_zarr.stimuli.decode import open_picture
 from laion_zarr.store import codec, schema
@@ -48,7 +50,7 @@ def _check_integers(path: str, table: pd.DataFrame, columns: Sequence[str]) -> N
 
 def write_metadata(store: Store, path: str, source: Source, file: str, ids: Sources) -> Part:
     """Write the stimulus metadata, rows as in the source."""
-    table = source.read_metadata(file)
+    table = read_metadata(source, file)
     source.check_unchanged(ids)
     writer = PartWriter(store, path)
     arrays = _write_columns(writer, table, {NAMES: schema.IMAGE_NAME}, schema.IMAGE)
@@ -58,7 +60,7 @@ def write_metadata(store: Store, path: str, source: Source, file: str, ids: Sour
 
 def write_captions(store: Store, path: str, source: Source, file: str, ids: Sources) -> Part:
     """Write the captions, rows as in the source."""
-    table = source.read_table(file, list(schema.CAPTION_ARRAYS))
+    table = read_table(source, file, list(schema.CAPTION_ARRAYS))
     _check_integers(source.full(file), table, ["caption_idx"])
     source.check_unchanged(ids)
     writer = PartWriter(store, path)
@@ -78,7 +80,7 @@ def write_segmentations(
     """Write the masks and their table; `files` are the HDF5 and the CSV."""
     masks_file, table_file = files
     columns = [name for name, spec in schema.SEGMENTATION_ARRAYS.items() if spec.dims == ("row",)]
-    table = source.read_table(table_file, columns)
+    table = read_table(source, table_file, columns)
     _check_integers(source.full(table_file), table, ["mask_row", "instance_id", "localized"])
     writer = PartWriter(store, path)
     with open_hdf5(source, masks_file) as hdf5:

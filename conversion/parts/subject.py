@@ -13,7 +13,9 @@ from zarr.abc.store import Store
 from laion_zarr._release import FUNCTIONAL_RES, SubjectFiles, is_shared
 from laion_zarr.conversion.budget import storage_order
 from laion_zarr.conversion.parts.session import column_spec
-from laion_zarr.conversion.source.files import MISSING, Grid, Identity, Source
+from laion_zarr.conversion.source.files import Identity, Source
+from laion_zarr.conversion.source.nifti import Grid, read_map, read_mask
+from laion_zarr.conversion.source.tables import MISSING
 from laion_zarr.conversion.write.writer import PartWriter
 from laion_zarr.errors import NotConvertedError, SourceError
 from laion_zarr.store import schema
@@ -109,7 +111,7 @@ def read_voxels(source: Source, files: SubjectFiles, mask: str, identities: Sour
     """
     axis: VoxelAxis | None = None
     for name, path in mask_files(files, mask).items():
-        values, grid = source.read_mask(path, None if axis is None else axis.grid)
+        values, grid = read_mask(source, path, None if axis is None else axis.grid)
         axis = axis or VoxelAxis(grid)
         _add(axis, source, files, (name, path), values, identities)
     assert axis is not None  # the caller made sure that there is a mask
@@ -122,9 +124,9 @@ def read_into(axis: VoxelAxis, source: Source, files: SubjectFiles, identities: 
     for what, path in _on_grid(files).items():
         if path not in identities:
             continue  # could not even be looked at; said already
-        read = source.read_mask if what.startswith(ROI) else source.read_map
+        read = read_mask if what.startswith(ROI) else read_map
         try:
-            values, _ = read(path, axis.grid)
+            values, _ = read(source, path, axis.grid)
             _add(axis, source, files, (what, path), values, identities)
         except SourceError as error:
             axis.errors[what] = error

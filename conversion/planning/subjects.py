@@ -15,16 +15,19 @@ from zarr.storage import FsspecStore, LocalStore
 
 from laion_zarr import _release as release
 from laion_zarr._release import SubjectFiles
-from laion_zarr.conversion.budget import SessionSize, WorkPlan, plan_cluster, plan_work
+from laion_zarr.conversion.budget import ClusterRoom, SessionSize, WorkPlan, plan_cluster, plan_work
 from laion_zarr.conversion.options import PROBLEMS, Options, Report
 from laion_zarr.conversion.parts import pieces
 from laion_zarr.conversion.parts.pieces import Pieces
 from laion_zarr.conversion.parts.session import SessionTask, check_betas
 from laion_zarr.conversion.parts.subject import Sources, VoxelAxis
-from laion_zarr.conversion.planning.voxel_axis import AxisPlanner, identities, look_ahead, unchanged
-from laion_zarr.conversion.run.cluster import Cluster
+from laion_zarr.conversion.planning.changes import identities, look_ahead, unchanged
+from laion_zarr.conversion.planning.voxel_axis import AxisPlanner
 from laion_zarr.conversion.source.files import Source
-from laion_zarr.conversion.write.writer import Catalogue, lost_manifests
+from laion_zarr.conversion.source.nifti import open_volume
+from laion_zarr.conversion.source.tables import read_trials
+from laion_zarr.conversion.write.catalogue import Catalogue
+from laion_zarr.conversion.write.root import lost_manifests
 from laion_zarr.errors import DataNotDownloadedError, StoreError
 from laion_zarr.store import schema
 from laion_zarr.store.objects import StoreLike, damaged, fetch
@@ -100,8 +103,10 @@ class Planner:
         What the user asked for.
     report : Report
         Takes what is unchanged, missing and failed.
-    cluster : Cluster or None
-        Converts sessions; None for processes of this machine.
+    room : ClusterRoom or None
+        What a cluster has, which converts the sessions; None for processes of this machine.
+    n_workers : int
+        Processes or threads that convert sessions, as planned.
     """
 
     source: Source
@@ -111,7 +116,7 @@ class Planner:
     store: Store
     options: Options
     report: Report
-    cluster: Cluster | None = None
+    room: ClusterRoom | None = None
     n_workers: int = 1
 
     def plan(self, subjects: Sequence[str]) -> list[Job]:
@@ -135,10 +140,10 @@ class Planner:
         sizes = [size for job in jobs for size in job.sizes]
         # A store in this process's memory cannot be written by another.
         n_workers = self.options.n_workers if shared(self.store) else 1
-        if self.cluster is None:
+        if self.room is None:
             work = plan_work(sizes, n_workers, self.options.memory)
         else:
-            work = plan_cluster(sizes, *self.cluster.room(), self.options.memory)
+            work = plan_cluster(sizes, self.room, self.options.memory)
         packed = sum(int(size.matrix_nbytes * _PACKED) for size in sizes)
         scratch = sorted(
             (size.n_slabs - work.slabs_kept(size)) * size.slab_nbytes for size in sizes
@@ -281,8 +286,8 @@ class Planner:
         if unchanged(stored, identities) and not self.options.overwrite:
             self.report.unchanged.append(name)
             return
-        table = self.source.read_trials(files.trials, session)
-        with self.source.volume(files.betas) as volume:
+        table = read_trials(self.source, files.trials, session)
+        with open_volume(self.source, files.betas) as volume:
             check_betas(volume, job.axis.grid, files.trials, len(table))
             size = SessionSize(len(job.axis.voxels), len(table), len(volume.buffer()))
         job.tables[session] = table

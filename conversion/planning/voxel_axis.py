@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,26 +12,11 @@ from laion_zarr._release import SubjectFiles
 from laion_zarr.conversion.options import PROBLEMS, Options
 from laion_zarr.conversion.parts import subject as recipe
 from laion_zarr.conversion.parts.subject import Sources, VoxelAxis
+from laion_zarr.conversion.planning.changes import identities, look_ahead, unchanged
 from laion_zarr.conversion.source.files import Source
 from laion_zarr.errors import DataNotDownloadedError, StoreError
 from laion_zarr.store import schema
 from laion_zarr.store.parts import Part, StoredParts
-
-
-def identities(source: Source, names: frozenset[str], paths: Iterable[str]) -> Sources:
-    """What files are now, with their sidecars."""
-    wanted = {name for path in paths for name in recipe.with_sidecar(source, path, names)}
-    return {name: source.identity(name) for name in sorted(wanted)}
-
-
-def look_ahead(source: Source, names: frozenset[str], paths: Iterable[str]) -> None:
-    """Ask together for files that are looked at one after the other next."""
-    source.look_ahead({n for path in paths for n in recipe.with_sidecar(source, path, names)})
-
-
-def unchanged(part: Part | None, identities: Sources) -> bool:
-    """Whether a part was made from just these files; files gone since do not count."""
-    return part is not None and all(part.sources.get(k) == v for k, v in identities.items())
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,10 @@ from functools import partial
 from importlib.metadata import version
 from typing import Any, Self
 
-from laion_zarr._optional import needs
+from laion_zarr.conversion.budget import ClusterRoom
 from laion_zarr.conversion.parts.session import Progress, SessionTask, convert_session
 from laion_zarr.conversion.run.workers import Outcome, guarded
-from laion_zarr.errors import LaionZarrError, StoreError
+from laion_zarr.errors import LaionZarrError, StoreError, needs
 from laion_zarr.store.objects import fetch, location, open_store
 from laion_zarr.store.parts import Part
 from laion_zarr.store.schema import STAGING
@@ -64,8 +64,8 @@ class Cluster:
     def __exit__(self, *_: object) -> None:
         self._client.close()
 
-    def room(self) -> tuple[int, int | None]:
-        """Threads of all workers, and the least memory that a thread has; None if unlimited."""
+    def room(self) -> ClusterRoom:
+        """Threads of all workers, and the least memory that one of them has."""
         try:
             workers = self._client.run(_introduce)
         except Exception as error:  # whatever a worker without the package may raise
@@ -82,7 +82,7 @@ class Cluster:
         if not workers:
             log.warning("No worker has joined %s yet.", self._address)
         limits = [limit // n for _, n, limit in workers.values() if limit]
-        return sum(n for _, n, _ in workers.values()), min(limits, default=None)
+        return ClusterRoom(sum(n for _, n, _ in workers.values()), min(limits, default=None))
 
     def run(
         self, tasks: Sequence[SessionTask], progress: Progress

@@ -26,8 +26,8 @@ from laion_zarr.conversion.run.cluster import Cluster
 from laion_zarr.conversion.run.stimuli import StimulusRun
 from laion_zarr.conversion.run.workers import run
 from laion_zarr.conversion.source.files import Source, open_source
-from laion_zarr.conversion.write.writer import (
-    Catalogue,
+from laion_zarr.conversion.write.catalogue import Catalogue
+from laion_zarr.conversion.write.root import (
     finish_root,
     groups_in,
     locked,
@@ -164,9 +164,8 @@ def run_conversion(
         subjects = []  # what is asked for is the stimuli alone
     wanted = [s for s in subjects if options.subjects is None or s in options.subjects]
     with _cluster(store, options) as cluster:
-        planner = Planner(
-            source, names, store_like, storage_options, store, options, report, cluster
-        )
+        room = None if cluster is None else cluster.room()
+        planner = Planner(source, names, store_like, storage_options, store, options, report, room)
         if dry_run:
             planner.plan(wanted)
             StimulusRun(planner).plan()
@@ -174,7 +173,7 @@ def run_conversion(
         _check_writable(store)
         with locked(store) as lock:
             prepare_root(store, options.overwrite)
-            _Execution(planner).run(wanted, lock, progress)
+            _Execution(planner, cluster).run(wanted, lock, progress)
     return report
 
 
@@ -208,8 +207,8 @@ def _check_writable(store: Store) -> None:
 class _Execution:
     """One run over one store, as planned."""
 
-    def __init__(self, planner: Planner) -> None:
-        self.planner = planner
+    def __init__(self, planner: Planner, cluster: Cluster | None) -> None:
+        self.planner, self.cluster = planner, cluster
         self.source, self.names = planner.source, planner.names
         self.store, self.options, self.report = planner.store, planner.options, planner.report
 
@@ -284,11 +283,10 @@ class _Execution:
             done({schema.VOXELS_PART: recipe.write_voxels(self.store, path, job.axis)})
             self.report.converted.append(f"{job.subject} voxels")
         self._write_small(job, done)
-        cluster = self.planner.cluster
         done_with = (
             run(job.tasks, self.planner.n_workers, bar.update, lock)
-            if cluster is None
-            else cluster.run(job.tasks, bar.update)
+            if self.cluster is None
+            else self.cluster.run(job.tasks, bar.update)
         )
         for task, outcome in done_with:
             name = f"{job.subject} {task.session}"
@@ -301,7 +299,7 @@ class _Execution:
         if job.together:
             self._refuse_partial(job, pending)
         self._commit(job.catalogue, pending, tables, stimuli, anew=self.options.overwrite)
-        if cluster is None:
+        if self.cluster is None:
             job.catalogue.tidy()
         else:
             job.catalogue.recover()  # also of what workers left that were killed

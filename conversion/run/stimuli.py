@@ -16,9 +16,11 @@ from laion_zarr.conversion.options import PROBLEMS
 from laion_zarr.conversion.parts import stimuli as recipe
 from laion_zarr.conversion.parts.stimuli import Progress
 from laion_zarr.conversion.parts.subject import Sources
+from laion_zarr.conversion.planning.changes import unchanged
 from laion_zarr.conversion.planning.subjects import Planner
-from laion_zarr.conversion.planning.voxel_axis import unchanged
-from laion_zarr.conversion.write.writer import Catalogue, lost_manifests
+from laion_zarr.conversion.source.tables import read_metadata
+from laion_zarr.conversion.write.catalogue import Catalogue
+from laion_zarr.conversion.write.root import lost_manifests
 from laion_zarr.errors import DataNotDownloadedError, LaionZarrError, SourceError, StoreError
 from laion_zarr.store import schema
 from laion_zarr.store.objects import damaged
@@ -194,7 +196,7 @@ class StimulusRun:
     def _image_names(self) -> list[str] | None:
         """Rows of the metadata: of the mirror, whose pictures go with them, else as stored."""
         if _METADATA in self._names:
-            return self._source.read_metadata(_METADATA)["image_name"].tolist()
+            return read_metadata(self._source, _METADATA)["image_name"].tolist()
         return self._stored_names()
 
     def _stored_names(self) -> list[str] | None:

@@ -11,7 +11,8 @@ from contextlib import ExitStack, contextmanager
 import h5py
 import numpy as np
 
-from laion_zarr.conversion.source.files import Source, damaged, reading
+from laion_zarr.conversion.source.files import Source
+from laion_zarr.conversion.source.problems import damaged, reading
 from laion_zarr.errors import SourceError
 
 _ROWS_AT_ONCE = 64

@@ -12,8 +12,8 @@ import xarray as xr
 from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
 
-from laion_zarr._optional import needs
 from laion_zarr.arrays.labels import ordered, shared, whose
+from laion_zarr.errors import needs
 from laion_zarr.store.schema import FEATURE, IMAGE, VOXEL
 
 ALPHAS = tuple(np.logspace(0, 7, 15).tolist())

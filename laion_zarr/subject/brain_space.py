@@ -12,11 +12,10 @@ import numpy as np
 import xarray as xr
 
 from laion_zarr import plots, templates
-from laion_zarr._optional import needs
 from laion_zarr._release import HEMIS
 from laion_zarr.arrays.labels import of_one_subject
 from laion_zarr.arrays.select import labelled as as_labelled
-from laion_zarr.errors import DataDirNotSetError, DataNotDownloadedError
+from laion_zarr.errors import DataDirNotSetError, DataNotDownloadedError, needs
 from laion_zarr.store.schema import ANATOMY_PART, DEFAULT_MASK, GRID_DIMS, HEMI, MASKS, VOXEL
 from laion_zarr.subject.anatomy import MirrorAnatomy
 from laion_zarr.templates.recon import BUNDLED, DENSITIES, SURFACES, Recon

@@ -1,0 +1,50 @@
+"""What is wrong with a source file, in words: the file, what was expected, what was found."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
+from nibabel.wrapstruct import WrapStructError
+
+from laion_zarr.errors import SourceError
+
+
+def damaged(path: str, found: str, expected: str) -> SourceError:
+    """The error for a file that is not what it should be."""
+    mend = "Run" if "://" in path else "Delete it, download it again and run"
+    return SourceError(
+        f"{path}: expected {expected}, found {found}. {mend} the same command: what is converted "
+        "already is kept."
+    )
+
+
+@contextmanager
+def reading(path: str) -> Iterator[None]:
+    """Turn what the libraries raise on a bad file into a `SourceError` that names it."""
+    try:
+        yield
+    except SourceError:
+        raise
+    except FileNotFoundError as error:
+        raise damaged(path, "nothing (it vanished, or is a dangling link)", "a file") from error
+    except PermissionError as error:
+        raise SourceError(f"{path} cannot be read: {error.strerror}. Mend its permissions.") from (
+            error
+        )
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:  # igzip raises the same
+        raise damaged(path, f"a damaged or cut-off one ({error})", "a whole gzip file") from error
+    except (HeaderDataError, WrapStructError, ImageFileError) as error:
+        raise damaged(path, f"another header ({error})", "a NIfTI file") from error
+
+
+def describe(head: bytes) -> str:
+    """What the first bytes of a file of another kind are."""
+    text = head.lstrip().lower()
+    if text.startswith((b"<!doctype", b"<html", b"<?xml")):
+        return "a web page (an error page saved by a downloader?)"
+    return f"bytes {head[:8]!r}" if head else "an empty file"

@@ -1,0 +1,190 @@
+"""The root of a store: made, checked, locked, and consolidated at the end of a run."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from zarr.abc.store import Store
+from zarr.core.sync import sync
+from zarr.storage import LocalStore
+
+from laion_zarr.conversion.write.catalogue import Catalogue, prune
+from laion_zarr.conversion.write.metadata import consolidated, group_metadata
+from laion_zarr.conversion.write.writer import delete, delete_below, keys_below, put
+from laion_zarr.errors import NotConvertedError, StoreError, StoreVersionError
+from laion_zarr.store import codec
+from laion_zarr.store.manifest import dump_manifest, parse_manifest, parse_root
+from laion_zarr.store.objects import check, fetch, location
+from laion_zarr.store.schema import (
+    MANIFEST,
+    ROOT_ATTRIBUTE,
+    SCHEMA_VERSION,
+    SPLITS_GROUP,
+    STAGING,
+    STIMULI_GROUP,
+)
+
+log = logging.getLogger("laion_zarr")
+
+
+def prepare_root(store: Store, overwrite: bool = False) -> None:
+    """Create the root group, or check that what is there is a store of this schema.
+
+    Parameters
+    ----------
+    store : zarr.abc.store.Store
+        Open for writing.
+    overwrite : bool
+        Whether a root of another version is taken for a damaged one, if its manifest says so.
+
+    Raises
+    ------
+    StoreError
+        If the folder holds anything else: nothing that is not ours is ever removed.
+    """
+    empty = group_metadata({ROOT_ATTRIBUTE: {"schema_version": SCHEMA_VERSION}})
+    root, manifest = fetch(store, ["zarr.json", MANIFEST])
+    ours = manifest is not None and _is_ours(store, manifest)
+    whole = False
+    try:
+        parse_root(store, root)
+        whole = True
+    except NotConvertedError:
+        if not ours and (others := [n for n in _names_in(store) if not n.endswith(".partial")]):
+            raise StoreError(
+                f"{location(store)} holds {', '.join(others[:3])} and is no laion_zarr store. Name "
+                "a new folder with --store."
+            ) from None
+    except StoreVersionError:
+        if not (ours and overwrite):
+            raise
+    except StoreError:
+        if not ours:
+            raise
+    if isinstance(store, LocalStore):  # an empty folder may lie where a file belongs
+        for folder in filter(Path.is_dir, store.root.iterdir()):
+            prune(folder)
+    if not whole:
+        put(store, "zarr.json", empty)
+
+
+def _is_ours(store: Store, manifest: bytes) -> bool:
+    """Whether the root's manifest is whole; a damaged one is written anew at the end."""
+    try:
+        parse_manifest(store, MANIFEST, manifest)
+    except StoreVersionError:
+        raise
+    except StoreError:
+        return False
+    return True
+
+
+def _names_in(store: Store) -> list[str]:
+    async def collect() -> list[str]:
+        return [name async for name in store.list_dir("")]
+
+    return sorted(name.strip("/").rpartition("/")[2] for name in sync(collect()))
+
+
+def finish_root(store: Store, groups: list[str]) -> None:
+    """Consolidate the metadata of all listed parts, and record the checksum of that."""
+    nodes: dict[str, tuple[int, int]] = {}
+    for group in groups:
+        try:
+            catalogue = Catalogue(store, group)
+        except StoreError:
+            continue  # damaged, and said already; listed, so that it is not taken for strange
+        (manifest,) = fetch(store, [f"{group}/{MANIFEST}"])
+        if manifest is None:
+            continue
+        own = json.loads(manifest)["files"]
+        nodes |= {f"{group}/{key}": tuple(listed) for key, listed in own.items()}
+        for part in catalogue.parts.values():
+            if part.path.startswith(STAGING):
+                continue  # no room for it in its place; it is read where it is until there is
+            files = part.files.items()
+            nodes |= {f"{part.path}/{k}": v for k, v in files if k.endswith("zarr.json")}
+    whole = {}
+    for key, data in zip(nodes, fetch(store, list(nodes)), strict=True):
+        with suppress(StoreError):  # a damaged one is left out: its own file is read, and refused
+            node = json.loads(check(store, key, data, nodes[key]))
+            whole[key.removesuffix("/zarr.json")] = node
+    data = consolidated(whole)
+    root = {
+        "schema_version": SCHEMA_VERSION,
+        "groups": groups,
+        "files": {"zarr.json": [len(data), codec.crc32(data)]},
+    }
+    put(store, MANIFEST, dump_manifest(root))
+    put(store, "zarr.json", data)
+
+
+def groups_in(store: Store) -> list[str]:
+    """Names of the groups that have a manifest."""
+    names = _names_in(store)
+    keys = [f"{name}/{MANIFEST}" for name in names]
+    return [name for name, data in zip(names, fetch(store, keys), strict=True) if data is not None]
+
+
+def lost_manifests(store: Store) -> list[str]:
+    """Groups that the root lists, and whose manifest is gone."""
+    data, root = fetch(store, [MANIFEST, "zarr.json"])
+    try:
+        listed = parse_manifest(store, MANIFEST, data or b"")["groups"]
+    except StoreError:  # gone or damaged, and written anew at the end
+        listed = _consolidated_groups(root or b"")
+    return sorted(set(listed) - set(groups_in(store)))
+
+
+def _consolidated_groups(root: bytes) -> list[str]:
+    """Groups that were whole when the root was last written, as far as it says."""
+    try:
+        nodes = json.loads(root)["consolidated_metadata"]["metadata"]
+        return sorted({name.partition("/")[0] for name in nodes})
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return []
+
+
+def remove_strays(store: Store) -> None:
+    """Remove what a run left that was killed before it had a manifest."""
+    known = {*groups_in(store), *lost_manifests(store)}
+    for name in _names_in(store):
+        if name.endswith(".partial"):
+            delete(store, name)
+        elif name not in known and (
+            name.startswith("sub-") or name in (STIMULI_GROUP, SPLITS_GROUP)
+        ):
+            delete_below(store, name)
+    staged = {key.split("/")[1] for key in keys_below(store, STAGING)}
+    for name in staged - known:
+        delete_below(store, f"{STAGING}/{name}")
+
+
+@contextmanager
+def locked(store: Store) -> Iterator[int | None]:
+    """Hold a local store against other converters; waits, and says so, if one is at work.
+
+    The lock is the kernel's, on the folder itself: it leaves no file, and dies with its holder
+    and the workers that inherited it. A bucket has no such thing; there, one converter at a time.
+    """
+    if not isinstance(store, LocalStore):
+        yield None
+        return
+    import fcntl
+
+    store.root.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(store.root, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            log.warning("Another converter is at work on %s; waiting for it.", location(store))
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield descriptor
+    finally:
+        os.close(descriptor)
