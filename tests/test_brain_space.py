@@ -20,7 +20,7 @@ from nitransforms.base import SurfaceMesh
 from nitransforms.surface import SurfaceResampler
 
 from laion_zarr import load_subject, plots, templates
-from laion_zarr.conversion.synthetic import phantom
+from laion_zarr.conversion.synthetic import cortex, phantom
 from laion_zarr.errors import DataDirNotSetError, DataNotDownloadedError, SourceError
 from laion_zarr.templates import recon, resample
 
@@ -317,13 +317,13 @@ def test_regions_land_where_they_belong(bids_root):
     for hemi, (_, name) in HEMIS.items():
         its = recon.Recon(SUB, lambda path: bids_root / path)
         (vertices, _), (sphere, _) = its.registered(hemi, "pial")
-        to_mni = phantom.to_mni(phantom.Head.of(SUB))
+        to_mni = cortex.to_mni(phantom.Head.of(SUB))
         in_mni = apply_affine(to_mni, vertices) * [1 if hemi == "R" else -1, 1, 1]
         files = fetch_surf_fsaverage()
         target, pial = (
             load_surf_mesh(files[f"{part}_{name}"]).coordinates for part in ("sphere", "pial")
         )
-        for region in phantom.REGIONS.values():
+        for region in cortex.REGIONS.values():
             seed = np.array(region.seed)
             if not seed.any():
                 continue

@@ -10,7 +10,7 @@ from zarr.storage import LocalStore, WrapperStore
 
 from laion_zarr import load_subject
 from laion_zarr.conversion.budget import storage_order
-from laion_zarr.conversion.synthetic import experiment, phantom
+from laion_zarr.conversion.synthetic import cortex, experiment, phantom
 
 CHUNK, SLAB = 128, 17_280  # as docs/store.md has them
 
@@ -46,7 +46,7 @@ def brain():
     head, grid = phantom.Head.of("sub-01"), experiment.SIZES["full"].grid
     anatomy = phantom.scan(head, grid)
     masks = {"anatomical": anatomy.brain, "rsquare": anatomy.head}
-    return grid.shape, masks, phantom.region_volumes(head, grid, anatomy)
+    return grid.shape, masks, cortex.region_volumes(head, grid, anatomy)
 
 
 @pytest.mark.parametrize("stored", ["anatomical", "both"])

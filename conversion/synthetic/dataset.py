@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from laion_zarr import _release as release
-from laion_zarr.conversion.synthetic import experiment, freesurfer, phantom
+from laion_zarr.conversion.synthetic import cortex, experiment, freesurfer, phantom, responses
 from laion_zarr.conversion.synthetic import stimulus_files as files
 from laion_zarr.conversion.synthetic.experiment import SIZES, Size
 from laion_zarr.errors import SubjectNotFoundError
@@ -78,7 +78,7 @@ class _Folder:
             "DatasetType": kind,
             "License": "CC0",
             "HowToAcknowledge": NOTE,
-            "GeneratedBy": [{"Name": __name__}],
+            "GeneratedBy": [{"Name": __package__}],
         }
         self.text(folder / "dataset_description.json", json.dumps(content, indent=2) + "\n")
 
@@ -127,7 +127,7 @@ class _Folder:
         self.sidecar(path, sidecar)
 
 
-def _write_anatomy(folder: _Folder, model: experiment.Model) -> None:
+def _write_anatomy(folder: _Folder, model: responses.Model) -> None:
     """Write T1w, T2w and brain mask, at full and at functional resolution."""
     size, subject = model.size, model.subject
     fine = phantom.Grid(size.anatomy_shape, size.anatomy_mm)
@@ -146,7 +146,7 @@ def _write_anatomy(folder: _Folder, model: experiment.Model) -> None:
 
 
 def _write_recon(
-    folder: _Folder, model: experiment.Model, grid: phantom.Grid, t1w: phantom.Volume
+    folder: _Folder, model: responses.Model, grid: phantom.Grid, t1w: phantom.Volume
 ) -> None:
     """Write the FreeSurfer recon of a T1w image."""
     size, subject, head = model.size, model.subject, phantom.Head.of(model.subject)
@@ -176,18 +176,18 @@ def _gifti_text(hemi: str, mask: phantom.Mask) -> str:
     return image.to_bytes().decode("utf-8")
 
 
-def _write_regions(folder: _Folder, model: experiment.Model) -> None:
+def _write_regions(folder: _Folder, model: responses.Model) -> None:
     """Write each region as volume and, per hemisphere, as surface map and label."""
     subject, head = model.subject, phantom.Head.of(model.subject)
     centre = freesurfer.geometry(model.size, subject).centre
     for name, mask in model.regions.items():
-        path = release.roi_volume(subject, phantom.REGIONS[name].category, name)
+        path = release.roi_volume(subject, cortex.REGIONS[name].category, name)
         about = {"Type": "ROI", "Label": name, "Space": "T1w"}
         folder.volume(path, model.size.grid, mask.astype(np.uint8), about)
     for hemi, frequency in zip(release.HEMIS, model.size.sphere, strict=True):
-        vertices = phantom.surface(head, hemi, frequency)
-        for name, mask in phantom.region_vertices(head, hemi, vertices).items():
-            category = phantom.REGIONS[name].category
+        vertices = cortex.surface(head, hemi, frequency)
+        for name, mask in cortex.region_vertices(head, hemi, vertices).items():
+            category = cortex.REGIONS[name].category
             gifti, label = (
                 release.roi_surface(subject, category, name, hemi, extension)
                 for extension in release.SURFACE_FORMATS
@@ -209,9 +209,9 @@ def _write_trials(folder: _Folder, size: Size, subject: str, session: str) -> No
 
 def _write_session(
     folder: _Folder,
-    model: experiment.Model,
+    model: responses.Model,
     session: str,
-    betas: experiment.Betas,
+    betas: responses.Betas,
     progress: bool,
 ) -> None:
     """Write what a session consists of: betas, trials and maps."""
@@ -224,9 +224,9 @@ def _write_session(
     folder.sidecar(path, {**_BETAS_SIDECAR, "NumberOfTrials": len(betas)})
     trials = experiment.trial_table(size, subject, session)
     maps = {
-        "session_noise_ceiling": model.volume(experiment.session_ceiling(betas, trials)),
-        "r2": model.volume(experiment.r_squared(model, session)),
-        **experiment.fit_maps(model, session),
+        "session_noise_ceiling": model.volume(responses.session_ceiling(betas, trials)),
+        "r2": model.volume(responses.r_squared(model, session)),
+        **responses.fit_maps(model, session),
     }
     for name, values in maps.items():
         path = release.session_map(subject, session, name)
@@ -236,13 +236,13 @@ def _write_session(
 def _write_subject(
     folder: _Folder, size: Size, subject: str, sessions: Sequence[str], progress: bool
 ) -> None:
-    model = experiment.voxel_model(size, subject)
+    model = responses.voxel_model(size, subject)
     _write_anatomy(folder, model)
     _write_regions(folder, model)
     every = []
     for session in size.sessions:
         # Also of sessions that are not wanted: the maps across sessions are made from all.
-        betas = experiment.session_betas(model, session, progress)
+        betas = responses.session_betas(model, session, progress)
         if session in sessions:
             _write_session(folder, model, session, betas, progress)
         every.append(betas)
@@ -250,10 +250,10 @@ def _write_subject(
         [experiment.trial_table(size, subject, session)["label"] for session in size.sessions],
         ignore_index=True,
     )
-    for desc, values in experiment.cross_session_ceilings(every, labels).items():
+    for desc, values in responses.cross_session_ceilings(every, labels).items():
         path = release.noise_ceiling(subject, desc)
         folder.volume(path, size.grid, model.volume(values), _PERCENT)
-    r2 = np.mean([experiment.r_squared(model, session) for session in size.sessions], axis=0)
+    r2 = np.mean([responses.r_squared(model, session) for session in size.sessions], axis=0)
     folder.volume(release.r2mean(subject), size.grid, model.volume(r2), _PERCENT)
 
 

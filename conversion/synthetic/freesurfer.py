@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from laion_zarr import _release as release
-from laion_zarr.conversion.synthetic import phantom
+from laion_zarr.conversion.synthetic import cortex, phantom
 from laion_zarr.conversion.synthetic.experiment import Size
 
 _AXES = np.array([[-1, 0, 0], [0, 0, 1], [0, -1, 0]])  # columns: left, inferior, anterior
@@ -105,11 +105,11 @@ def write_surfaces(folder: Path, head: phantom.Head, size: Size, cube: Geometry)
     """Write white and pial surface and the registered sphere of each hemisphere."""
     for hemi, frequency in zip(release.HEMIS, size.sphere, strict=True):
         surfaces: dict[str, NDArray] = {
-            name: phantom.surface(head, hemi, frequency, depth) - cube.centre
-            for name, depth in phantom.SURFACE_DEPTHS.items()
+            name: cortex.surface(head, hemi, frequency, depth) - cube.centre
+            for name, depth in cortex.SURFACE_DEPTHS.items()
         }
-        surfaces[release.RECON_SPHERE] = phantom.registered_sphere(hemi, frequency)
-        faces = phantom.surface_faces(hemi, frequency)
+        surfaces[release.RECON_SPHERE] = cortex.registered_sphere(hemi, frequency)
+        faces = cortex.surface_faces(hemi, frequency)
         for name, vertices in surfaces.items():
             target = folder / release.recon_surface(head.subject, hemi, name)
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -118,7 +118,7 @@ def write_surfaces(folder: Path, head: phantom.Head, size: Size, cube: Geometry)
 
 def talairach(head: phantom.Head, cube: Geometry) -> str:
     """The affine from scanner mm to MNI305 mm, as an LTA file."""
-    rows = (" ".join(f"{value:.12f}" for value in row) for row in phantom.to_mni(head))
+    rows = (" ".join(f"{value:.12f}" for value in row) for row in cortex.to_mni(head))
     return _LTA.format(
         matrix="\n".join(rows),
         source=cube.text(),

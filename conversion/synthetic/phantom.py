@@ -1,4 +1,4 @@
-"""A made-up head: tissues, folded cortex, surfaces and regions, as functions of position.
+"""A made-up head: tissues and folded cortex, as functions of position, and its scans.
 
 Points are mm, RAS, with the brain around the origin, so that one head can be sampled on any grid.
 Left and right share their shape (``|x|``) but not their folds. Nothing here touches a disk.
@@ -13,8 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from laion_zarr import _release as release
-
 Points = NDArray[np.float32]  # (n, 3), mm
 Mask = NDArray[np.bool_]
 Volume = NDArray[np.float32]
@@ -24,80 +22,12 @@ T1W = np.array([6, 720, 330, 90, 160, 470, 750, 560], np.float32)
 T2W = np.array([6, 420, 190, 60, 980, 540, 330, 450], np.float32)
 
 # Where the rays of the cortical surface start, in the folded hemisphere (x >= 0).
-_CENTRE = np.array([24, 0, 2], np.float32)
-_FISSURE = 1.2  # half the gap between the hemispheres, mm
-_RIBBON = 3.0  # thickness of the cortex, mm
-# Depth below the shell of the cortex's inner and outer surface, and of where regions are drawn, mm.
-SURFACE_DEPTHS = {"white": 0.3 + _RIBBON, "pial": 0.3}
-_MIDDLE = _RIBBON / 2
+CENTRE = np.array([24, 0, 2], np.float32)
+FISSURE = 1.2  # half the gap between the hemispheres, mm
+RIBBON = 3.0  # thickness of the cortex, mm
 _FOLD_RADIUS = 50.0  # the sphere on which the folds are drawn, mm
 _FOLD_LENGTH = 25.0  # from one sulcus to the next but one, mm
-# From the MNI coordinates in which the regions are listed to the head's.
-_FROM_MNI = np.array([0, 15, -10], np.float32)
-# Directions from the centre of the right hemisphere to those on fsaverage's sphere: the linear map
-# that brings fsaverage5's pial vertices closest to their places (least squares, the back of the
-# brain counted three times).
-_TO_FSAVERAGE = np.array([[1.2, 0, 0.03], [0.14, 0.75, 0.31], [0.02, -0.25, 0.96]])
 _SLAB = 200_000  # points evaluated at once: bounds the memory of a large grid
-
-
-@dataclass(frozen=True)
-class Region:
-    """A region of interest: a bilateral patch of cortex."""
-
-    category: str
-    seed: tuple[float, float, float]  # of the right hemisphere, MNI mm
-    radius: float  # mm
-    subjects: tuple[str, ...] = release.SUBJECTS  # who has it
-
-
-GENERAL = "laiongeneral"  # the union of the other regions of its category
-_NOT_01 = ("sub-03", "sub-05", "sub-06", "sub-07")
-REGIONS = {
-    "EBA": Region("body", (48, -72, 2), 11.0),
-    "FBA": Region("body", (42, -44, -20), 9.5),
-    "VWFA1": Region("character", (43, -70, -14), 9.0),
-    "VWFA2": Region("character", (45, -56, -16), 9.0),
-    "mfswords": Region("character", (38, -48, -18), 9.0, ("sub-01", "sub-05", "sub-06")),
-    "pSTSwords": Region("character", (56, -42, 8), 9.5),
-    "FFA1": Region("face", (40, -62, -18), 9.5),
-    "FFA2": Region("face", (41, -50, -20), 9.5),
-    "OFA": Region("face", (39, -82, -10), 10.0),
-    "pSTSfaces": Region("face", (54, -50, 12), 10.0),
-    "AFP1": Region("face", (38, -10, -36), 9.0, ("sub-03", "sub-06")),
-    "AFP2": Region("face", (34, 2, -38), 9.0, ("sub-03",)),
-    "laionEVC": Region("laion", (12, -90, 2), 27.0),
-    "laionventral": Region("laion", (35, -62, -16), 25.0),
-    "laionlateral": Region("laion", (48, -70, 4), 25.0),
-    "laiondorsal": Region("laion", (26, -82, 33), 25.0),
-    GENERAL: Region("laion", (0, 0, 0), 0.0),
-    "MT": Region("motion", (45, -70, 4), 9.5),
-    "MST": Region("motion", (47, -62, 8), 9.0),
-    "lobjects": Region("object", (42, -78, -3), 11.0),
-    "vobjects": Region("object", (34, -56, -16), 10.5),
-    "MPA": Region("place", (14, -58, 14), 11.0),
-    "OPA": Region("place", (34, -82, 24), 10.5),
-    "PPA": Region("place", (27, -48, -12), 10.5),
-    "V1v": Region("retinotopy", (8, -88, -5), 11.0),
-    "V1d": Region("retinotopy", (8, -91, 8), 11.0),
-    "V2v": Region("retinotopy", (12, -82, -10), 10.5),
-    "V2d": Region("retinotopy", (14, -94, 16), 10.5),
-    "V3v": Region("retinotopy", (20, -77, -12), 10.0),
-    "V3d": Region("retinotopy", (22, -92, 20), 10.0),
-    "hV4": Region("retinotopy", (28, -76, -14), 10.5),
-    "VO1": Region("retinotopy", (26, -66, -13), 9.0),
-    "VO2": Region("retinotopy", (26, -58, -13), 9.0),
-    "LO1": Region("retinotopy", (35, -88, 6), 9.5),
-    "LO2": Region("retinotopy", (41, -81, 3), 9.5),
-    "TO1": Region("retinotopy", (46, -73, 3), 9.0),
-    "TO2": Region("retinotopy", (48, -66, 2), 9.0),
-    "V3A": Region("retinotopy", (20, -89, 28), 9.5),
-    "V3B": Region("retinotopy", (30, -85, 25), 9.0),
-    "IPS0": Region("retinotopy", (25, -79, 38), 10.0),
-    "IPCS": Region("retinotopy", (46, 4, 34), 9.0),
-    "SPCS": Region("retinotopy", (26, -4, 54), 9.0),
-    "SPL": Region("retinotopy", (20, -66, 58), 10.0, _NOT_01),
-}
 
 
 def stream(*purpose: str) -> np.random.Generator:
@@ -143,7 +73,7 @@ def _cranium(points: Points) -> Volume:
     return _ellipsoid(tapered, (0, 0, -2), (69.5, 87.5, 67))
 
 
-def _cerebrum(points: Points) -> Volume:
+def cerebrum(points: Points) -> Volume:
     """Depth below the outer shell of the cerebrum, flat underneath but for the temporal lobes."""
     x, y, z = points.T
     lobe = np.exp(-(((np.abs(x) - 42) / 22) ** 2) - ((y - 12) / 34) ** 2)
@@ -173,7 +103,7 @@ def _half(head: Head, points: Points) -> tuple[Points, Mask]:
 def _sulci(head: Head, points: Points, right: Mask) -> Volume:
     """Distance to the nearest sulcus: sheets along rays from the centre of the hemisphere."""
     # Bent a little, as straight sheets look like spokes.
-    ray = points + 3 * np.sin(points[:, [1, 2, 0]] / 8) - _CENTRE
+    ray = points + 3 * np.sin(points[:, [1, 2, 0]] / 8) - CENTRE
     radius = np.sqrt((ray**2).sum(1)) + np.float32(1e-3)
     unit = ray / radius[:, None]
     angle = (_FOLD_RADIUS * unit) @ head.waves.T + head.phases[right.astype(np.intp)]
@@ -193,11 +123,11 @@ def _cerebral_tissue(head: Head, points: Points, right: Mask) -> NDArray[np.uint
     x, y, z = points.T
     # The hemispheres meet at the callosum and below it.
     joined = _ellipsoid(points, (0, -6, -4), (15, 38, 20))
-    depth = np.minimum(_cerebrum(points), np.maximum(x - _FISSURE, joined))
+    depth = np.minimum(cerebrum(points), np.maximum(x - FISSURE, joined))
     floor = 17 + 6 * np.sin(x / 9) * np.sin(y / 12 + 1) * np.cos(z / 10)
     sheet = np.hypot(_sulci(head, points, right), np.maximum(depth - floor, 0)) - 0.5
     pial = np.minimum(depth, sheet)
-    tissue = np.select([pial < 0.3, pial < 0.3 + _RIBBON], [CSF, CORTEX], WHITE)
+    tissue = np.select([pial < 0.3, pial < 0.3 + RIBBON], [CSF, CORTEX], WHITE)
     nuclei = np.maximum.reduce(
         [
             _ellipsoid(points, (10, -16, 0), (8, 15, 9)),  # thalamus
@@ -245,12 +175,12 @@ def head_depth(head: Head, points: Points) -> Volume:
 def brain_depth(head: Head, points: Points) -> Volume:
     """Depth below a smooth shell around the brain, sulci and fissure filled."""
     half, _ = _half(head, points)
-    return np.maximum.reduce([_cerebrum(half), _cerebellum(half), _brainstem(half)])
+    return np.maximum.reduce([cerebrum(half), _cerebellum(half), _brainstem(half)])
 
 
 def cortical_depth(head: Head, points: Points) -> Volume:
     """Depth below the shell of the cerebrum alone."""
-    return _cerebrum(points / head.scale)
+    return cerebrum(points / head.scale)
 
 
 def tissues(head: Head, points: Points) -> NDArray[np.uint8]:
@@ -265,7 +195,7 @@ def tissues(head: Head, points: Points) -> NDArray[np.uint8]:
     half, right = _half(head, points[inside])
     cerebellum, stem = _cerebellum(half), _brainstem(half)
     found = _cerebral_tissue(head, half, right)
-    lower = _cerebrum(half) <= 0
+    lower = cerebrum(half) <= 0
     found[lower] = _cerebellar_tissue(half[lower], cerebellum[lower])
     found[(stem > 0) & (stem > np.minimum(cerebellum, 8)) & (half[:, 2] < -18)] = WHITE
     tissue[inside] = found
@@ -333,152 +263,3 @@ def scan(head: Head, grid: Grid) -> Anatomy:
         noise = rng.standard_normal((2, n_voxels), np.float32) * 14
         np.hypot(image + noise[0], noise[1], out=image)  # magnitudes: Rician
     return Anatomy(mixed[0], mixed[1], brain, inside, mixed[2])
-
-
-def to_mni(head: Head) -> NDArray[np.float64]:
-    """Affine from the head's mm to the MNI mm in which its regions are listed."""
-    affine = np.diag([*(1 / head.scale.astype(float)), 1.0])
-    affine[:3, 3] = -_FROM_MNI
-    return affine
-
-
-def _on_cortex(head: Head, rays: Points, right: bool, depth: float = _MIDDLE) -> Points:
-    """Where rays from the centre of a hemisphere reach a depth below its shell."""
-    low: Volume = np.zeros(len(rays), np.float32)
-    high: Volume = np.full(len(rays), 130, np.float32)
-    for _ in range(20):
-        middle = (low + high) * np.float32(0.5)
-        points: Points = _CENTRE + rays * middle[:, None]
-        inside = np.minimum(_cerebrum(points), points[:, 0] - _FISSURE) > depth
-        low, high = np.where(inside, middle, low), np.where(inside, high, middle)
-    points = _CENTRE + rays * low[:, None]
-    points[:, 0] *= 1 if right else -1
-    return (points * head.scale).astype(np.float32)
-
-
-def _corner_faces(corners: NDArray) -> list[tuple[int, int, int]]:
-    """Faces of the icosahedron."""
-    near = np.isclose(((corners[:, None] - corners) ** 2).sum(-1), 4)
-    return [
-        (a, b, c)
-        for a, b, c in np.ndindex(12, 12, 12)
-        if a < b < c and near[a, b] and near[b, c] and near[a, c]
-    ]
-
-
-def _parts(frequency: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Lattice of a divided triangle: steps to its corners (n, 3), small triangles (m, 3)."""
-    steps = [(i, j, frequency - i - j) for i, j in np.ndindex(frequency + 1, frequency + 1)]
-    kept = [step for step in steps if step[2] >= 0]
-    number = {step[:2]: k for k, step in enumerate(kept)}
-    small = []
-    for i, j in number:
-        if i + j < frequency:
-            small.append((number[i, j], number[i + 1, j], number[i, j + 1]))
-        if i + j < frequency - 1:
-            small.append((number[i + 1, j], number[i + 1, j + 1], number[i, j + 1]))
-    return np.array(kept), np.array(small)
-
-
-def _geodesic_sphere(frequency: int) -> tuple[Points, NDArray[np.intp]]:
-    """Directions of the vertices of a geodesic sphere, and its triangles, seen from outside."""
-    golden = (1 + 5**0.5) / 2
-    signs = np.array([(a, b) for a in (-1, 1) for b in (-golden, golden)])
-    corners = np.concatenate([np.roll(np.c_[np.zeros(4), signs], k, axis=1) for k in range(3)])
-    steps, small = _parts(frequency)
-    faces = _corner_faces(corners)
-    points = np.concatenate([steps / frequency @ corners[list(face)] for face in faces])
-    triangles = np.concatenate([small + k * len(steps) for k in range(len(faces))])
-    # Faces share their edges: one vertex each, numbered as they first come.
-    _, first, which = np.unique(points.round(6), axis=0, return_index=True, return_inverse=True)
-    triangles = np.argsort(np.argsort(first))[which.ravel()][triangles]
-    points = points[np.sort(first)]
-    rays = points / np.linalg.norm(points, axis=1, keepdims=True)
-    inwards = np.linalg.det(rays[triangles]) < 0
-    triangles[inwards] = triangles[inwards, ::-1]
-    return rays.astype(np.float32), triangles
-
-
-def surface(head: Head, hemi: str, frequency: int, depth: float = _MIDDLE) -> Points:
-    """Vertices of a hemisphere's surface: a geodesic sphere laid on the cortex.
-
-    Parameters
-    ----------
-    head : Head
-        Whose cortex.
-    hemi : str
-        ``"L"`` or ``"R"``.
-    frequency : int
-        Parts of each edge of the icosahedron: ``10 * frequency**2 + 2`` vertices.
-    depth : float
-        Below the shell of the cortex, mm.
-    """
-    return _on_cortex(head, _geodesic_sphere(frequency)[0], hemi == "R", depth)
-
-
-def surface_faces(hemi: str, frequency: int) -> NDArray[np.intp]:
-    """Triangles of a hemisphere's surface, seen from outside."""
-    faces = _geodesic_sphere(frequency)[1]
-    return faces if hemi == "R" else faces[:, ::-1]
-
-
-def registered_sphere(hemi: str, frequency: int) -> Points:
-    """Vertices of a hemisphere's surface on fsaverage's sphere, of radius 100."""
-    points = _geodesic_sphere(frequency)[0] @ _TO_FSAVERAGE
-    points *= 100 / np.linalg.norm(points, axis=1, keepdims=True)
-    points[:, 0] *= 1 if hemi == "R" else -1
-    return points.astype(np.float32)
-
-
-def region_names(subject: str) -> list[str]:
-    """Regions that a subject has."""
-    return [name for name, region in REGIONS.items() if subject in region.subjects]
-
-
-def _distances(head: Head, name: str, points: Points) -> dict[str, Volume]:
-    """Distance of points to a region's seed in each hemisphere, in units of its radius."""
-    region = REGIONS[name]
-    jitter = stream(head.subject, name).uniform(-1.5, 1.5, 3)
-    ray = np.asarray(region.seed) + _FROM_MNI + jitter - _CENTRE
-    rays = (ray / np.linalg.norm(ray)).astype(np.float32)[None]
-    seeds = {hemi: _on_cortex(head, rays, hemi == "R") for hemi in release.HEMIS}
-    return {
-        hemi: np.linalg.norm(points - seed, axis=1) / region.radius for hemi, seed in seeds.items()
-    }
-
-
-def _with_union(masks: dict[str, Mask]) -> dict[str, Mask]:
-    """Add the region that is the union of its category."""
-    category = REGIONS[GENERAL].category
-    parts = [mask for name, mask in masks.items() if REGIONS[name].category == category]
-    return {**masks, GENERAL: np.logical_or.reduce(parts)}
-
-
-def region_volumes(head: Head, grid: Grid, anatomy: Anatomy) -> dict[str, Mask]:
-    """Voxels of each region, flat: the cortex near its seeds, and a little outside of it."""
-    near = np.flatnonzero(anatomy.cortex)
-    for index in grid.slabs():
-        depth = cortical_depth(head, grid.points(index))
-        near = np.union1d(near, index[(depth <= 0) & (depth > -grid.voxel_mm / 2)])
-    points = grid.points(near)
-    ribbon = (anatomy.cortex[near] >= 0.3) | (cortical_depth(head, points) <= 0)
-    masks = {}
-    for name in region_names(head.subject):
-        if name == GENERAL:
-            continue
-        mask = np.zeros(anatomy.brain.size, bool)
-        for distance in _distances(head, name, points).values():
-            mask[near[ribbon & (distance < 1)]] = True
-            mask[near[distance.argmin()]] = True  # however coarse the grid
-        masks[name] = mask
-    return _with_union(masks)
-
-
-def region_vertices(head: Head, hemi: str, vertices: Points) -> dict[str, Mask]:
-    """Vertices of each region in one hemisphere."""
-    masks = {}
-    for name in region_names(head.subject):
-        if name != GENERAL:
-            distance = _distances(head, name, vertices)[hemi]
-            masks[name] = distance <= max(1, distance.min())  # however coarse the surface
-    return _with_union(masks)
