@@ -1,4 +1,4 @@
-"""The converter: from the files of LAION-fMRI to one Zarr store."""
+"""The converter: reads the files of LAION-fMRI and writes them into one Zarr store."""
 
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Report", "SplitsReport", "add_splits", "convert", "verify"]
 
-# Looked up on first use: a worker process needs no more than the part that it makes.
+# Imported on first use: a worker process must not wait for modules that it does not need.
 _HOMES = {
     "Report": "laion_zarr.conversion.options",
     "SplitsReport": "laion_zarr.conversion.parts.splits",

@@ -1,4 +1,4 @@
-"""What will be done, before anything is: voxel order, memory, workers. Pure numpy."""
+"""Computed before a conversion: storage order of voxels, memory, number of workers. Pure numpy."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _BINARY_UNITS = {"ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30, "ti": 1 << 40}
 
 DEFAULT_MEMORY_PER_WORKER = 2 * 10**9
-# Interpreter and libraries, measured at 170 MB; and what the allocator keeps.
+# Interpreter and libraries (170 MB, measured), and freed memory that the allocator keeps.
 _BASE_MEMORY = 320 * 10**6
 VOLUMES_AHEAD = 3
-# Trials that are collected before they go to the scratch file: 2 MB a slab, in one write.
+# Trials of a slab that are collected before one write to the scratch file (2 MB).
 COLLECTED_TRIALS = 32
-# Below this, starting processes costs more than it saves.
+# Below this number of bytes of betas, starting worker processes takes longer than it saves.
 _SMALL_WORK = 10**9
 _BYTES = 4  # float32
-_SHARE = 0.8  # of the machine's memory, where the user names none
+_SHARE = 0.8  # usable share of a machine's memory, or of a cluster's memory per thread
 
 
 def parse_memory(text: str | int) -> int:
-    """``"4GiB"``, ``"500MB"``, ``"4G"`` or a number of bytes -> bytes."""
+    """Convert a size, ``"4GiB"``, ``"500MB"``, ``"4G"`` or a number of bytes, to bytes."""
     if isinstance(text, int):
         return text
     match = re.fullmatch(r"([0-9.]+)\s*([kmgt]i?|)b?", text.strip().lower())
@@ -80,20 +80,21 @@ def _hilbert_index(ijk: np.ndarray, bits: int) -> np.ndarray:
 def storage_order(
     voxels: np.ndarray, shape: tuple[int, int, int], masks: np.ndarray, rois: np.ndarray
 ) -> np.ndarray:
-    """Order in which voxels are stored, so that what is read together lies together.
+    """Order in which voxels are stored, so that voxels read together are adjacent in the store.
 
-    First all voxels of ROIs, by ROI membership (small ROIs decide first): a region is then a few
-    runs, wherever it lies. Then the rest, in contiguous slabs of the canonical axis. In both, by
+    Voxels that are in an ROI come first, sorted by ROI membership (small ROIs count most), so that
+    each ROI is stored in a few contiguous ranges, wherever the ROI lies in the brain. All other
+    voxels follow, in slabs of ascending flat C index. Within these groups, voxels are sorted by
     mask membership, then along a Hilbert curve.
 
     Parameters
     ----------
     voxels : numpy.ndarray, (voxel,) int
-        Flat C indices, ascending.
+        Flat C indices into the grid, ascending.
     shape : tuple of int
         Shape of the grid.
     masks : numpy.ndarray, (2, voxel) bool
-        In the anatomical, in the rsquare mask.
+        Membership in the anatomical and in the rsquare brain mask.
     rois : numpy.ndarray, (roi, voxel) bool
         ROI membership, ROIs in alphabetical order.
 
@@ -105,7 +106,8 @@ def storage_order(
     rest = ~rois.any(axis=0)
     slab = np.where(rest, np.arange(len(voxels)) // SLAB_VOXELS, 0)
     group = np.select([masks[0] & masks[1], masks[0]], [0, 1], default=2)
-    # The last key counts most: rarest ROI first, so that each small ROI is nearly one run.
+    # In lexsort the last key counts most. Of the ROIs, the smallest counts most, so that each
+    # small ROI is nearly one contiguous range.
     by_size = np.argsort(rois.sum(axis=1), kind="stable")
     membership = [~rois[row] for row in reversed(by_size)]
     ijk = np.stack(np.unravel_index(voxels, shape), axis=1)
@@ -116,16 +118,16 @@ def storage_order(
 
 @dataclass(frozen=True)
 class SessionSize:
-    """What a session's conversion needs memory for.
+    """Sizes of a session that determine the memory and disk space of its conversion.
 
     Attributes
     ----------
     n_voxels : int
-        Voxels stored.
+        Number of voxels that are stored.
     n_trials : int
-        Volumes.
+        Number of trials: one volume each.
     volume_nbytes : int
-        One volume as it lies in the source, unpacked.
+        Bytes of one volume of the source file, decompressed.
     """
 
     n_voxels: int
@@ -134,43 +136,43 @@ class SessionSize:
 
     @property
     def matrix_nbytes(self) -> int:
-        """All betas of the session."""
+        """Bytes of all betas of the session."""
         return self.n_voxels * self.n_trials * _BYTES
 
     @property
     def n_slabs(self) -> int:
-        """Slabs, each of which becomes a shard."""
+        """Number of slabs, each of which becomes one shard."""
         return -(-self.n_voxels // SLAB_VOXELS)
 
     @property
     def slab_nbytes(self) -> int:
-        """The betas of one slab."""
+        """Bytes of the betas of one full slab."""
         return min(self.n_voxels, SLAB_VOXELS) * self.n_trials * _BYTES
 
     def memory_nbytes(self, n_kept: int) -> int:
-        """Memory with so many slabs kept in it, and the others in a scratch file."""
+        """Bytes of memory needed if `n_kept` slabs stay in memory, the others in a scratch file."""
         buffers = _BASE_MEMORY + (VOLUMES_AHEAD + 2) * self.volume_nbytes
         scratch_voxels = max(0, self.n_voxels - n_kept * SLAB_VOXELS)
         collected = scratch_voxels * min(COLLECTED_TRIALS, self.n_trials) * _BYTES
-        # Beside those kept: a slab from the file, its chunks, and two shards being written.
+        # Besides the kept slabs: a slab read from the file, its chunks, two shards being written.
         return buffers + collected + (n_kept + 5) * self.slab_nbytes
 
 
 @dataclass(frozen=True)
 class WorkPlan:
-    """How many processes, and how much memory each may take."""
+    """Number of workers, and the memory in bytes that each worker may take."""
 
     n_workers: int
     memory_per_worker: int
 
     def slabs_kept(self, size: SessionSize) -> int:
-        """Slabs of a session that stay in memory; the others wait in a scratch file."""
+        """Number of slabs of a session that fit in memory; the others go to a scratch file."""
         counts = range(size.n_slabs, 0, -1)
         return next((n for n in counts if size.memory_nbytes(n) <= self.memory_per_worker), 0)
 
 
 def _cores() -> int:
-    """Cores that this process may use: on a cluster fewer than the machine has."""
+    """Number of cores that this process may use: on a cluster, fewer than the machine has."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -183,12 +185,13 @@ def _physical_memory() -> int:
 def plan_work(
     sizes: list[SessionSize], n_workers: int | None, memory: str | int | None
 ) -> WorkPlan:
-    """Fit the workers to the sessions, the cores and the memory.
+    """Choose the number of workers from the sessions, the cores and the memory.
 
     Raises
     ------
     ValueError
-        If not even one worker fits; names both sizes.
+        If `memory` is too small for one worker (the message names both sizes), or `n_workers` is
+        below 1.
     """
     if n_workers is not None and n_workers < 1:
         raise ValueError(f"--n-workers must be at least 1, got {n_workers}.")
@@ -213,14 +216,14 @@ def plan_work(
 
 @dataclass(frozen=True)
 class ClusterRoom:
-    """What the workers of a cluster have.
+    """Threads and memory of the workers of a Dask cluster.
 
     Attributes
     ----------
     n_threads : int
-        Threads of all workers.
+        Number of threads of all workers together.
     memory_per_thread : int or None
-        Bytes that the tightest worker has for each of its threads; None if unlimited.
+        Bytes of memory per thread, of the worker where this is smallest; None if unlimited.
     """
 
     n_threads: int
@@ -228,21 +231,21 @@ class ClusterRoom:
 
 
 def plan_cluster(sizes: list[SessionSize], room: ClusterRoom, memory: str | int | None) -> WorkPlan:
-    """Fit sessions to the workers of a cluster, whose every thread converts one.
+    """Plan sessions for the workers of a cluster; each thread converts one session at a time.
 
     Parameters
     ----------
     sizes : list of SessionSize
-        What is to be converted.
+        Sessions to convert.
     room : ClusterRoom
-        What the workers have.
+        Threads and memory of the workers.
     memory : str, int or None
-        What a session may take, where the workers have that much.
+        Memory that a session may take, 2 GB if None; reduced where the workers have less.
 
     Raises
     ------
     ValueError
-        If not even one session fits; names both sizes.
+        If the memory is too small for one session; the message names both sizes.
     """
     each = DEFAULT_MEMORY_PER_WORKER if memory is None else parse_memory(memory)
     if room.memory_per_thread is not None:

@@ -1,4 +1,4 @@
-"""The demo's data, where users import it; the code is in `laion_zarr.conversion.cli.demo`."""
+"""Public import path of the demo's functions, defined in `laion_zarr.conversion.cli.demo`."""
 
 from laion_zarr.conversion.cli.demo import run_demo, use_demo
 

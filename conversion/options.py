@@ -1,4 +1,4 @@
-"""What the user asked for, and what came of it."""
+"""Options of a conversion, checked, and the report of its results."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from laion_zarr.arrays.select import as_list
 from laion_zarr.conversion.budget import MASK_CHOICES, PARTS
 from laion_zarr.errors import LaionZarrError, SourceError
 
-# What fails one part, and not the rest.
+# Exceptions that fail one part only: the conversion continues with the other parts.
 PROBLEMS = (LaionZarrError, OSError, MemoryError)
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the user asked for, checked; goes down unchanged.
+    """Checked options of one conversion; passed unchanged to all modules that need them.
 
     Attributes
     ----------
     subjects, sessions : list of str or None
-        Ids; None for all that the mirror has.
+        Ids, such as ``"sub-01"``; None for all that the mirror has.
     parts : tuple of str
-        Some of `PARTS`.
+        Kinds of parts to convert, from `PARTS`.
     asked_parts : bool
-        Whether the user named the parts: then a missing one is a failure.
+        Whether the user named the parts: then a part without source files is a failure.
     mask : str
         One of `MASK_CHOICES`.
     n_workers : int or None
-        Worker processes.
+        Number of worker processes; None to choose it.
     scheduler : str or None
-        Address of a cluster that takes their place.
+        Address of a Dask scheduler whose workers replace the worker processes.
     memory : str, int or None
-        For all workers together; of a cluster, for each session.
+        Memory for all workers together; with `scheduler`, for each session.
     overwrite : bool
-        Convert anew what is there.
+        Whether to convert again what the store already has.
     """
 
     subjects: list[str] | None
@@ -51,20 +51,21 @@ class Options:
 
 @dataclass
 class Report:
-    """What a conversion did.
+    """Result of a conversion: which parts were converted, unchanged, missing or failed.
 
     Attributes
     ----------
     converted, unchanged : list of str
-        Parts written, and parts that were there already.
+        Names of the parts that were written, and of those that the store already had.
     missing : list of str
-        What the mirror lacks; no failure unless it was asked for.
+        Messages about data that the mirror lacks. Missing data that the user asked for by name
+        are in `failed` instead.
     failed : dict of str to Exception
-        What could not be converted, and why.
+        Names of the parts that could not be converted, and the exception of each.
     planned : list of str
-        What would be done, one line each (of a dry run).
+        Parts to be written, one line for each; in a dry run, nothing is written.
     disk_nbytes : int
-        Disk needed, upper bound.
+        Upper bound of the disk space needed, in bytes.
     """
 
     converted: list[str] = field(default_factory=list)
@@ -75,7 +76,7 @@ class Report:
     disk_nbytes: int = 0
 
     def raise_failures(self) -> None:
-        """Raise what failed: one error as it is, several as one that lists them."""
+        """Raise the failures: a single error unchanged, several as one error that lists them."""
         errors = list(self.failed.values())
         if len(errors) == 1:
             raise errors[0]
@@ -97,7 +98,7 @@ def check_options(
     overwrite: bool,
     scheduler: str | None = None,
 ) -> Options:
-    """Check what the user asked for."""
+    """Check the options that the user gave, and complete ids such as ``"01"``."""
 
     def listed(value: Any) -> list[str] | None:
         return None if value is None else as_list(value)

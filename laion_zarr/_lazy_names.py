@@ -1,4 +1,4 @@
-"""Names of a package that are imported when they are first used."""
+"""Names of a package that are imported at their first use."""
 
 from __future__ import annotations
 
@@ -10,17 +10,19 @@ from typing import Any
 def lazy_names(
     package: str, homes: Mapping[str, str]
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """``__getattr__`` and ``__dir__`` of a package that hands out names of other modules (PEP 562).
+    """``__getattr__`` and ``__dir__`` for a package that offers names of other modules (PEP 562).
 
-    Importing xarray, dask and zarr takes most of a second, which ``import laion_zarr``, the command
-    line's ``--help`` and a worker process of the converter must not wait for.
+    A module is imported when one of its names is first used. Importing xarray, dask and zarr takes
+    most of a second, which ``import laion_zarr``, the command line's ``--help`` and a worker
+    process of the converter must not wait for.
 
     Parameters
     ----------
     package : str
         ``__name__`` of the package.
     homes : mapping of str to str
-        Each name, and the module that has it. ``__version__``, that of laion_zarr, is always there.
+        Name -> module that defines the name. ``__version__``, the version of laion_zarr, is always
+        available.
     """
 
     def get(name: str) -> Any:

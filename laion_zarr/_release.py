@@ -1,6 +1,6 @@
-"""How the LAION-fMRI release names things: ids in, relative paths out, and back.
+"""File names of the LAION-fMRI release: ids -> relative paths, and paths -> ids.
 
-Pure: nothing here looks at a disk, so the same names serve a local mirror and the bucket.
+No function accesses a disk or the network, so the names serve a local mirror and the bucket alike.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ RECON_SURFACES = ("white", "pial")
 RECON_SPHERE = "sphere.reg"
 SURFACE_FORMATS = ("func.gii", "label")
 ANATOMY_KINDS = {"t1w": "T1w", "t2w": "T2w", "brain_mask": "desc-brain_mask"}
-# Per-session maps: the store's name of each, and its entities in the file name.
+# Per-session maps: name of the array in the store -> BIDS entities and suffix of the file name.
 SESSION_MAPS = {
     "session_noise_ceiling": "space-T1w_desc-Noiseceiling_statmap",
     "r2": "space-T1w_stat-rsquare_desc-R2_statmap",
@@ -41,18 +41,18 @@ SESSION_MAPS = {
     "fracridge": "space-T1w_desc-Fracridge_statmap",
 }
 
-# ses-31 and above are held out from the public: skipped on purpose.
+# ses-31 and above are held out and not public: the pattern excludes them on purpose.
 _PUBLIC_SESSION = re.compile(r"ses-(0[1-9]|[12]\d|30)")
 _ENTITY_VALUE = re.compile(r"[A-Za-z0-9]+")
 
 
 def is_bucket(url: str) -> bool:
-    """Whether a URL lies in the release's bucket, which is public: never asked with credentials."""
+    """Whether a URL lies in the release's bucket, which is public: accessed without credentials."""
     return url == BUCKET or url.startswith(f"{BUCKET}/")
 
 
 def _entity(value: object, entity: str) -> str | None:
-    """``"01"`` or ``"sub-01"`` -> ``"sub-01"``; None where it is no such id."""
+    """Full id: ``"01"`` or ``"sub-01"`` -> ``"sub-01"``; None if the value is not an id."""
     if not isinstance(value, str):
         return None
     bare = value.removeprefix(f"{entity}-")
@@ -60,7 +60,7 @@ def _entity(value: object, entity: str) -> str | None:
 
 
 def subject_id(value: object) -> str:
-    """``"01"`` or ``"sub-01"`` -> ``"sub-01"``."""
+    """Full id of a subject: ``"01"`` or ``"sub-01"`` -> ``"sub-01"``."""
     found = _entity(value, "sub")
     if found is None:
         raise SubjectNotFoundError(
@@ -71,7 +71,7 @@ def subject_id(value: object) -> str:
 
 
 def session_id(value: object) -> str:
-    """``"01"`` or ``"ses-01"`` -> ``"ses-01"``."""
+    """Full id of a session: ``"01"`` or ``"ses-01"`` -> ``"ses-01"``."""
     found = _entity(value, "ses")
     if found is None:
         raise ValueError(f"{value!r} is no session id. Expected a string such as 'ses-01' or '01'.")
@@ -79,17 +79,17 @@ def session_id(value: object) -> str:
 
 
 def is_public(session: str) -> bool:
-    """Whether the release publishes this session (``ses-01`` … ``ses-30``)."""
+    """Whether a session is public (``ses-01`` … ``ses-30``)."""
     return _PUBLIC_SESSION.fullmatch(session) is not None
 
 
 def is_held_out(session: str) -> bool:
-    """Whether a session exists that the public may not have (``ses-31`` and above)."""
+    """Whether a session is held out from the public (``ses-31`` and above)."""
     return re.fullmatch(r"ses-(3[1-9]|[4-9]\d)", session) is not None
 
 
 def glm_dir(subject: str) -> PurePosixPath:
-    """Folder of a subject's betas."""
+    """Folder of the GLMsingle results of a subject, which include the betas."""
     return GLM / subject
 
 
@@ -98,24 +98,24 @@ def _session_file(subject: str, session: str, tail: str) -> PurePosixPath:
 
 
 def betas(subject: str, session: str) -> PurePosixPath:
-    """4-D single-trial betas of one session."""
+    """File of the 4-D single-trial betas of one session."""
     return _session_file(
         subject, session, "space-T1w_stat-effect_desc-SingletrialBetas_statmap.nii.gz"
     )
 
 
 def trials(subject: str, session: str) -> PurePosixPath:
-    """Trial table of one session."""
+    """File of the trial table of one session."""
     return _session_file(subject, session, "desc-SingletrialBetas_trials.tsv")
 
 
 def session_map(subject: str, session: str, name: str) -> PurePosixPath:
-    """3-D per-session map; `name` is a key of `SESSION_MAPS`."""
+    """File of a 3-D map of one session; `name` is a key of `SESSION_MAPS`."""
     return _session_file(subject, session, f"{SESSION_MAPS[name]}.nii.gz")
 
 
 def r2mean(subject: str) -> PurePosixPath:
-    """Mean R² map, whose non-zero voxels are the rsquare brain mask."""
+    """File of the mean R² map, whose non-zero voxels are the rsquare brain mask."""
     return (
         glm_dir(subject)
         / f"{subject}_task-images_space-T1w_stat-rsquare_desc-R2mean_statmap.nii.gz"
@@ -123,7 +123,7 @@ def r2mean(subject: str) -> PurePosixPath:
 
 
 def noise_ceiling(subject: str, desc: str) -> PurePosixPath:
-    """Cross-session noise ceiling, e.g. `desc` = ``"Noiseceiling12rep"``."""
+    """File of a cross-session noise ceiling, e.g. `desc` = ``"Noiseceiling12rep"``."""
     return glm_dir(subject) / f"{subject}_task-images_space-T1w_desc-{desc}_statmap.nii.gz"
 
 
@@ -133,56 +133,56 @@ def anatomy_dir(subject: str) -> PurePosixPath:
 
 
 def anatomy(subject: str, kind: str, res: str | None) -> PurePosixPath:
-    """Anatomical image; `kind` is a key of `ANATOMY_KINDS`, `res` None for full resolution."""
+    """Anatomical image file; `kind`: a key of `ANATOMY_KINDS`, `res`: None for full resolution."""
     space = "space-T1w" if res is None else f"space-T1w_res-{res}"
     return anatomy_dir(subject) / f"{subject}_ses-PrismaAnat_{space}_{ANATOMY_KINDS[kind]}.nii.gz"
 
 
 def freesurfer_dir(subject: str) -> PurePosixPath:
-    """FreeSurfer recon of a subject."""
+    """Folder of the FreeSurfer recon of a subject."""
     return FREESURFER / subject
 
 
 def recon_surface(subject: str, hemi: str, name: str) -> PurePosixPath:
-    """Surface of the recon; `name` is one of `RECON_SURFACES` or `RECON_SPHERE`."""
+    """File of a recon's surface; `name` is one of `RECON_SURFACES` or `RECON_SPHERE`."""
     return freesurfer_dir(subject) / "surf" / f"{hemi.lower()}h.{name}"
 
 
 def recon_volume(subject: str) -> PurePosixPath:
-    """Volume whose geometry the recon's surfaces follow."""
+    """File of the volume that defines the coordinates of the recon's surfaces."""
     return freesurfer_dir(subject) / "mri" / "orig.mgz"
 
 
 def recon_talairach(subject: str) -> PurePosixPath:
-    """The recon's affine to MNI305."""
+    """File of the recon's affine to MNI305."""
     return freesurfer_dir(subject) / "mri" / "transforms" / "talairach.lta"
 
 
 def roi_volume(subject: str, category: str, roi: str) -> PurePosixPath:
-    """ROI mask on the functional grid."""
+    """File of an ROI mask on the functional grid."""
     name = f"{subject}_space-T1w_res-{FUNCTIONAL_RES}_label-{roi}_mask.nii.gz"
     return ROIS / subject / category / name
 
 
 def roi_surface(subject: str, category: str, roi: str, hemi: str, fmt: str) -> PurePosixPath:
-    """ROI on the subject's surface; `fmt` is one of `SURFACE_FORMATS`."""
+    """File of an ROI on the subject's surface; `fmt` is one of `SURFACE_FORMATS`."""
     name = f"{subject}_hemi-{hemi}_space-fsnative_label-{roi}_mask.{fmt}"
     return ROIS / subject / category / name
 
 
 def embeddings(model: str) -> PurePosixPath:
-    """Embeddings of all images by one model, such as ``"CLIP"``."""
+    """File of the embeddings of all images by one model, such as ``"CLIP"``."""
     return STIMULI / f"task-images_desc-{model}_embeddings.h5"
 
 
 def embedding_files(names: Collection[str]) -> dict[str, str]:
-    """Embedding files of a mirror, by model."""
+    """Model -> embedding file, for the embedding files among the names of a mirror."""
     found = (_EMBEDDINGS.fullmatch(name) for name in sorted(names))
     return {match[1]: match[0] for match in found if match}
 
 
 def sidecar(path: str) -> str:
-    """BIDS sidecar of a data file."""
+    """File of the BIDS sidecar (JSON) of a data file."""
     for extension in (".nii.gz", ".nii", ".tsv", ".func.gii", ".csv"):
         if path.endswith(extension):
             return path.removesuffix(extension) + ".json"
@@ -191,7 +191,7 @@ def sidecar(path: str) -> str:
 
 @dataclass(frozen=True)
 class SessionFiles:
-    """What a mirror holds of one session: relative paths, None where absent."""
+    """Files of one session in a mirror: relative paths, None for missing files."""
 
     betas: str | None
     trials: str | None
@@ -200,7 +200,7 @@ class SessionFiles:
 
 @dataclass(frozen=True)
 class RoiFiles:
-    """What a mirror holds of one ROI."""
+    """Files of one ROI in a mirror: relative paths, None for missing files."""
 
     category: str
     volume: str | None
@@ -209,7 +209,7 @@ class RoiFiles:
 
 @dataclass(frozen=True)
 class SubjectFiles:
-    """What a mirror holds of one subject: relative paths, None or missing where absent."""
+    """Files of one subject in a mirror: relative paths; missing files are None or have no key."""
 
     subject: str
     sessions: Mapping[str, SessionFiles]
@@ -220,7 +220,7 @@ class SubjectFiles:
 
 
 def _present(path: PurePosixPath, names: Collection[str]) -> str | None:
-    """The path as it is there: ``.nii.gz`` as released, or unpacked as ``.nii``."""
+    """Path of an existing file: ``.nii.gz`` as released, or unpacked ``.nii``; None if missing."""
     for candidate in (str(path), str(path).removesuffix(".gz")):
         if candidate in names:
             return candidate
@@ -258,14 +258,14 @@ def _rois(subject: str, names: Collection[str]) -> dict[str, RoiFiles]:
 
 
 def subject_files(subject: str, names: Collection[str]) -> SubjectFiles:
-    """Sort the file names of a mirror into what the converter reads of one subject.
+    """Find the files that the converter reads for one subject among the file names of a mirror.
 
     Parameters
     ----------
     subject : str
         Subject id, such as ``"sub-01"``.
     names : collection of str
-        Paths relative to the mirror's root; whatever is not the converter's is ignored.
+        Paths relative to the root of the mirror; paths of other files are ignored.
     """
     folders = re.compile(rf"{glm_dir(subject)}/(ses-[A-Za-z0-9]+)/func/")
     sessions = sorted({match[1] for match in map(folders.match, names) if match})
@@ -293,11 +293,11 @@ def subject_files(subject: str, names: Collection[str]) -> SubjectFiles:
 
 
 def is_shared(label: str) -> bool:
-    """Whether an image was shown to every subject."""
+    """Whether an image was shown to every subject, by its label (file name)."""
     return label.startswith("shared_")
 
 
-# Kinds of images out of distribution, as their names say them.
+# Types of out-of-distribution (OOD) images, as in the names of the images.
 OOD_TYPES = (
     *("cropped", "gabor", "gaudy", "illusion-classic", "illusion-natural"),
     *("relations", "selfmade", "shape", "unusual"),
@@ -306,17 +306,17 @@ _OOD_LABEL = re.compile(r"shared_\w+_OOD_([A-Za-z-]+)_.+")
 
 
 def is_ood(label: str) -> bool:
-    """Whether an image is out of distribution."""
+    """Whether an image is out of distribution (OOD), by its label (file name)."""
     return "_OOD_" in label
 
 
 def ood_type(label: str) -> str | None:
-    """``"shared_4rep_OOD_shape_….png"`` -> ``"shape"``; None for an image of no such type."""
+    """OOD type: ``"shared_4rep_OOD_shape_….png"`` -> ``"shape"``; None for other images."""
     match = _OOD_LABEL.fullmatch(label)
     return match[1] if match else None
 
 
-# Small files that describe the dataset as a whole; they lie at its root.
+# Small files in the root folder of the dataset that describe the whole dataset.
 _DATASET_FILE = re.compile(
     r"(README|CHANGES|LICENSE)(\.(md|rst|txt))?|dataset_description\.json|participants\.(tsv|json)"
 )
@@ -325,16 +325,16 @@ _NUMBERED_SESSION = re.compile(r"(?:^|[/_])(ses-\d+)(?=[/_.]|$)")
 
 @dataclass(frozen=True)
 class KeyName:
-    """What a key of the release says of its file.
+    """Information about a file of the release that its key (path) contains.
 
     Attributes
     ----------
     entities : mapping of str to str
-        BIDS entities of folders and name, such as ``{"sub": "01", "desc": "R2"}``.
+        BIDS entities of the folders and the file name, such as ``{"sub": "01", "desc": "R2"}``.
     suffix : str
-        Last word of the name, such as ``"statmap"``.
+        Last word of the file name, such as ``"statmap"``.
     extension : str
-        All that follows the name's first dot, such as ``"nii.gz"``.
+        Text after the first dot of the file name, such as ``"nii.gz"``.
     """
 
     entities: Mapping[str, str]
@@ -343,7 +343,7 @@ class KeyName:
 
 
 def parse_key(key: str) -> KeyName:
-    """Take a key apart: ``…/ses-01/func/…_desc-R2_statmap.nii.gz`` -> what it says."""
+    """Parse a key such as ``…/ses-01/func/…_desc-R2_statmap.nii.gz``."""
     *folders, name = key.split("/")
     stem, _, extension = name.partition(".")
     words = stem.split("_")
@@ -354,17 +354,17 @@ def parse_key(key: str) -> KeyName:
 
 
 def is_published(key: str) -> bool:
-    """Whether the public may have a file: held-out sessions answer 403, and are never asked for."""
+    """Whether a file is public; files of held-out sessions answer 403 and are never requested."""
     return all(is_public(session) for session in _NUMBERED_SESSION.findall(key))
 
 
 def is_dataset_file(key: str) -> bool:
-    """Whether a key is one of the small files that describe the whole dataset."""
+    """Whether a key names one of the small files that describe the whole dataset."""
     return _DATASET_FILE.fullmatch(key) is not None
 
 
 def is_essential(subject: str, key: str) -> bool:
-    """Whether the voxel axis needs a file: mean R², brain mask, ROIs; with their sidecars."""
+    """Whether the voxel axis depends on a file: mean R², brain mask, ROIs, and their sidecars."""
     maps = {str(r2mean(subject)), str(anatomy(subject, "brain_mask", FUNCTIONAL_RES))}
     if key in maps | {sidecar(path) for path in maps}:
         return True

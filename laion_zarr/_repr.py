@@ -1,4 +1,4 @@
-"""How a subject and the stimuli show themselves, as text and in a notebook."""
+"""Overview of a subject or of the stimuli, as plain text and as HTML for notebooks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _rois_by_category(dataset: xr.Dataset) -> dict[str, list[str]]:
 
 
 def facts(subject: str, where: str, dataset: xr.Dataset) -> dict[str, Any]:
-    """What a user wants to see first of a subject, label by label."""
+    """Overview of a subject, label -> value, such as "Trials" -> number of trials."""
     sessions = dataset[SESSION].values.tolist()
     masks = {
         name: int(dataset[f"in_{name}"].sum()) for name in MASKS if f"in_{name}" in dataset.coords
@@ -45,7 +45,7 @@ def facts(subject: str, where: str, dataset: xr.Dataset) -> dict[str, Any]:
 
 
 def as_text(what: str, found: dict[str, Any]) -> str:
-    """Plain text, one fact a line."""
+    """Format an overview as plain text, one entry per line."""
     lines = [f"<laion_zarr.{what}>"]
     for name, value in found.items():
         if isinstance(value, dict):
@@ -57,7 +57,7 @@ def as_text(what: str, found: dict[str, Any]) -> str:
 
 
 def as_html(found: dict[str, Any]) -> str:
-    """The same as a small table."""
+    """Format an overview as an HTML table."""
     rows = []
     for name, value in found.items():
         if isinstance(value, dict):

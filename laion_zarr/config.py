@@ -1,6 +1,7 @@
-"""Where the data and the store are: argument, then environment, then the user's settings.
+"""Locations of the data and the store: from arguments, environment variables or settings.
 
-``LAION_ZARR_DATA_DIR`` and ``LAION_ZARR_STORE`` win over what `dataset_initialize` kept.
+The environment variables ``LAION_ZARR_DATA_DIR`` and ``LAION_ZARR_STORE`` take precedence over the
+settings that `dataset_initialize` and `store_initialize` saved.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ _HOW = (
 
 
 def config_file() -> Path:
-    """File that keeps the settings, in the user's config directory."""
+    """Path of the settings file, in the user's config directory."""
     return Path(platformdirs.user_config_dir("laion_zarr")) / "config.json"
 
 
@@ -48,7 +49,7 @@ def _keep(key: str, value: str) -> None:
 
 
 def dataset_initialize(path: str | os.PathLike[str]) -> None:
-    """Remember the data directory, the root of the local mirror.
+    """Save the data directory, the root of the local mirror, in the user's settings.
 
     Parameters
     ----------
@@ -75,12 +76,12 @@ def dataset_initialize(path: str | os.PathLike[str]) -> None:
 
 
 def store_initialize(store: str) -> None:
-    """Remember the store for when none is given.
+    """Save the default store in the user's settings, used if no store is passed.
 
     Parameters
     ----------
     store : str
-        A local path or an fsspec URL; it need not exist yet.
+        A local path or an fsspec URL; the store need not exist yet.
     """
     is_url = "://" in store
     _keep("store", store if is_url else str(Path(store).expanduser().absolute()))
@@ -92,12 +93,12 @@ def get_data_dir() -> Path:
     Returns
     -------
     pathlib.Path
-        From ``LAION_ZARR_DATA_DIR``, else as `dataset_initialize` kept it.
+        From ``LAION_ZARR_DATA_DIR``, else the directory that `dataset_initialize` saved.
 
     Raises
     ------
     DataDirNotSetError
-        If neither names one.
+        If neither is set.
     """
     found = os.environ.get("LAION_ZARR_DATA_DIR") or _settings().get("data_dir")
     if not found:
@@ -111,16 +112,16 @@ def get_store() -> str:
     Returns
     -------
     str
-        From ``LAION_ZARR_STORE``, else the one set by ``laion-zarr config --store``, else
-        ``laion-fmri.zarr`` in the data directory.
+        From ``LAION_ZARR_STORE``, else (unless ``LAION_ZARR_DATA_DIR`` is set) the store set by
+        ``laion-zarr config --store``, else ``laion-fmri.zarr`` in the data directory.
 
     Raises
     ------
     DataDirNotSetError
-        If neither a store nor a data directory is known.
+        If neither a store nor a data directory is set.
     """
     found = os.environ.get("LAION_ZARR_STORE")
-    # The environment's data directory wins over a store kept in the settings.
+    # A data directory in the environment takes precedence over a store in the settings.
     if not found and not os.environ.get("LAION_ZARR_DATA_DIR"):
         found = _settings().get("store")
     if found:

@@ -10,7 +10,7 @@ from xarray.backends import BackendEntrypoint
 
 
 class LaionZarrBackend(BackendEntrypoint):
-    """Opens one subject of a laion_zarr store, labelled, voxels in C order of the grid."""
+    """Open one subject of a laion_zarr store, with labels, voxels in C order of the grid."""
 
     description = "Open a subject of a laion_zarr store (LAION-fMRI betas)"
     url = "https://laion-fmri.hebartlab.com"
@@ -24,25 +24,25 @@ class LaionZarrBackend(BackendEntrypoint):
         group: str | None = None,
         storage_options: dict[str, Any] | None = None,
     ) -> xr.Dataset:
-        """Open one subject.
+        """Open one subject as a dataset.
 
         Parameters
         ----------
         filename_or_obj : str, Path or zarr.abc.store.Store
-            The store.
+            Path, URL or Zarr store.
         drop_variables : str or iterable of str, optional
             Variables to leave out.
         group : str
             Subject id, such as ``"sub-01"``.
         storage_options : dict, optional
-            For fsspec URLs.
+            Options of fsspec for a URL.
 
         Returns
         -------
         xarray.Dataset
             As `laion_zarr.subject.Subject.dataset`, with xarray's own lazy indexing.
         """
-        # xarray imports every engine for every user: ours must cost nothing until it is asked for.
+        # xarray imports all installed engines, so this module defers slow imports to the first use.
         import numpy as np
 
         from laion_zarr._release import subject_id

@@ -1,4 +1,4 @@
-"""The errors that laion_zarr raises; every message says what is wrong and what mends it."""
+"""Errors that laion_zarr raises; every message states the problem and a remedy."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from importlib.util import find_spec
 
 
 class LaionZarrError(Exception):
-    """Base of every error that laion_zarr raises on purpose."""
+    """Base class of every error that laion_zarr raises on purpose."""
 
 
 class DataDirNotSetError(LaionZarrError, RuntimeError):
-    """Neither a store nor a data directory is known."""
+    """Neither a store nor a data directory is set."""
 
 
 class DataNotDownloadedError(LaionZarrError, FileNotFoundError):
@@ -18,7 +18,7 @@ class DataNotDownloadedError(LaionZarrError, FileNotFoundError):
 
 
 class NotConvertedError(DataNotDownloadedError):
-    """A well-formed subject, session or part that the store does not hold."""
+    """There is no store, or the store does not hold a subject, session or part."""
 
 
 class StimuliNotDownloadedError(LaionZarrError, FileNotFoundError):
@@ -26,20 +26,20 @@ class StimuliNotDownloadedError(LaionZarrError, FileNotFoundError):
 
 
 class SubjectNotFoundError(LaionZarrError, ValueError):
-    """Not a subject id at all: empty, ``"sub-"``, or not a string."""
+    """A value is not a subject id: empty, ``"sub-"``, or not a string."""
 
 
 class LicenseNotAcceptedError(LaionZarrError, RuntimeError):
-    """The terms of use were not accepted."""
+    """The terms of use of the dataset were not accepted."""
 
 
 class DownloadError(LaionZarrError, RuntimeError):
-    """Some files could not be fetched; all others are there.
+    """Some files could not be downloaded; files that were downloaded are kept.
 
     Attributes
     ----------
     failed : dict of str to str
-        What went wrong, by file.
+        Reason of the failure, by file.
     """
 
     def __init__(self, failed: dict[str, str], n_untried: int, n_files: int) -> None:
@@ -56,15 +56,15 @@ class DownloadError(LaionZarrError, RuntimeError):
 
 
 class AccessServiceError(LaionZarrError, RuntimeError):
-    """The access service for the stimulus images refused or failed."""
+    """The access service for the stimulus images refused a request or failed."""
 
 
 class TermsOutdatedError(AccessServiceError):
-    """The accepted terms were superseded by newer ones."""
+    """The accepted terms of use were superseded by newer terms."""
 
 
 class SourceError(LaionZarrError, ValueError):
-    """A source file is damaged or contradicts another."""
+    """A source file is damaged or contradicts another source file."""
 
 
 class StoreError(LaionZarrError):
@@ -72,11 +72,11 @@ class StoreError(LaionZarrError):
 
 
 class StoreVersionError(StoreError):
-    """A store of another schema version."""
+    """A store has another schema version than this version of laion_zarr reads."""
 
 
 def needs(extra: str, *packages: str) -> None:
-    """Raise an ImportError that names the extra, where one of its packages is missing."""
+    """Raise an ImportError that names the extra to install, if one of its packages is missing."""
     missing = [package for package in packages if find_spec(package) is None]
     if missing:
         raise ImportError(

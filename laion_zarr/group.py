@@ -1,4 +1,4 @@
-"""Several subjects at once, on the images that all of them saw."""
+"""Several subjects of one store, compared on the images that all of them saw."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def load_subjects(
     Parameters
     ----------
     subjects : str or list of str
-        Subject ids, or ``"all"`` for all that the store holds.
+        Subject ids, or ``"all"`` for all subjects of the store.
     store : str, Path or zarr.abc.store.Store, optional
         If not provided, `laion_zarr.config.get_store`.
     storage_options : dict, optional
@@ -45,9 +45,9 @@ def load_subjects(
     Raises
     ------
     SubjectNotFoundError
-        If one of them is no subject id.
+        If an entry of `subjects` is not a subject id.
     NotConvertedError
-        If the store lacks one of them, or has none.
+        If the store lacks one of the subjects, or holds no subject.
 
     Examples
     --------
@@ -84,7 +84,7 @@ class Group:
         return iter(self._subjects.items())
 
     def __getitem__(self, key: str | int) -> Subject:
-        """Look up one subject, by id or position."""
+        """Return one subject, by subject id or by position in the sorted group."""
         if isinstance(key, int | np.integer):
             return list(self._subjects.values())[key]
         try:
@@ -106,28 +106,30 @@ class Group:
         Parameters
         ----------
         session : str, optional
-            Only this session. If not provided, all.
+            Only trials of this session. If not provided, of all sessions.
         roi, nc_threshold, mask_source
-            Voxels, as in `Subject.get_betas`.
+            Selection of voxels, as in `Subject.get_betas`.
         mask : array-like of bool, xarray.DataArray, or dict of them by subject id, optional
-            As in `Subject.get_betas`; people differ in their voxels, so a dict as a rule.
+            As in `Subject.get_betas`; usually a dict, because subjects have different voxels.
         average : bool
             Whether to average over repeats: one row per image, the same images in the same order
-            for every subject, whatever each saw when and how often.
+            for every subject, even if subjects saw an image at different times or with different
+            numbers of repeats.
 
         Returns
         -------
         dict of str to xarray.DataArray
-            (trial, voxel), or with `average` (image, voxel): images that every subject of the
-            group saw, sorted by name as plain strings; see `laion_zarr.analysis.average_repeats`.
-            In percent signal change, not z-scored: for that, `Subject.get_image_betas` of each.
+            By subject id: (trial, voxel), or with `average` (image, voxel) for the images that
+            every subject of the group saw, sorted by name as plain strings; see
+            `laion_zarr.analysis.average_repeats`. In percent signal change, not z-scored; for
+            z-scored averages call `Subject.get_image_betas` of each subject.
 
         Raises
         ------
         NotConvertedError
-            If the store lacks the session, the mask or the noise ceiling of one of them.
+            If the store lacks the session, the mask or the noise ceiling of a subject.
         ValueError
-            If one of them lacks the ROI, or they have no image in common.
+            If a subject lacks the ROI, or (with `average`) the subjects have no image in common.
 
         Examples
         --------
@@ -163,7 +165,7 @@ class Group:
         Returns
         -------
         xarray.DataArray, (image, y, x, channel) uint8, Dask-backed
-            Row by row those of ``get_shared_betas(average=True)``.
+            The same images in the same order as ``get_shared_betas(average=True)``.
         """
         return self._stimuli.images.array(self._images())
 
@@ -173,7 +175,7 @@ class Group:
         Returns
         -------
         pandas.DataFrame
-            Row by row those of ``get_shared_betas(average=True)``.
+            The same images in the same order as ``get_shared_betas(average=True)``.
         """
         table = self[0].get_stimulus_metadata().set_index("image_name", drop=False)
         return table.loc[self._images()].reset_index(drop=True)
@@ -183,7 +185,7 @@ class Group:
         return load_stimuli(*self[0]._handle.recipe)
 
     def _images(self, session: str | None = None) -> list[str]:
-        """Names of the shared images that everyone saw, sorted."""
+        """Sorted names of the shared images that every subject of the group saw."""
         seen: list[set[str]] = []
         for _, subject in self:
             trials = subject.metadata

@@ -1,4 +1,4 @@
-"""Pictures of values in the brain; needs matplotlib (``pip install laion-zarr[plot]``)."""
+"""Plots of values in the brain; needs matplotlib (``pip install laion-zarr[plot]``)."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
     from matplotlib.image import AxesImage
 
-# Cut off the tails, so that a few bright voxels do not darken the rest.
+# Range of the grey background: without the tails, a few bright voxels would darken all others.
 _BACKGROUND_PERCENTILES = (1, 99.5)
-# Told apart on grey and on warm colour maps alike.
-_SLICES = 12
-# Values beyond are drawn in the colour of the last ones.
+_SLICES = 12  # axial slices of a figure
+# Percentile of the absolute values at which the colour scale ends; larger values are clipped.
 _VALUE_PERCENTILE = 98
 _VIEWS = (("L", "lateral"), ("L", "medial"), ("R", "medial"), ("R", "lateral"))
+# Colours that are distinct from each other on grey and on warm colour maps.
 _OUTLINE_COLOURS = ("cyan", "lime", "white", "magenta", "dodgerblue", "greenyellow")
 
 
 def upright(volume: np.ndarray, affine: np.ndarray) -> np.ndarray:
-    """Turn a volume's axes to the right, front and top, whichever way they ran.
+    """Reorient a volume so that its axes point to the right, front and top.
 
     Parameters
     ----------
     volume : numpy.ndarray, (i, j, k)
     affine : numpy.ndarray, (4, 4)
-        Indices to mm.
+        From voxel indices to mm.
 
     Returns
     -------
@@ -46,13 +46,13 @@ def upright(volume: np.ndarray, affine: np.ndarray) -> np.ndarray:
 
 
 def axial_slices(mask: np.ndarray, count: int) -> list[int]:
-    """Levels spread evenly over the part of a volume that a mask covers.
+    """Positions along z of axial slices, spread evenly over the extent of a mask.
 
     Parameters
     ----------
     mask : numpy.ndarray, (x, y, z) bool
     count : int
-        How many levels.
+        Number of slices.
 
     Returns
     -------
@@ -70,16 +70,16 @@ def tile(volume: np.ndarray, levels: Sequence[int], columns: int) -> np.ndarray:
     Parameters
     ----------
     volume : numpy.ndarray, (x, y, z)
-        As `upright` gives it.
+        Volume as `upright` returns it.
     levels : sequence of int
-        Positions along z.
+        Positions of the slices along z.
     columns : int
-        Slices in a row.
+        Number of slices per row.
 
     Returns
     -------
     numpy.ndarray, (row, column)
-        NaN where a last row is not full.
+        One image; NaN where the last row has fewer slices than `columns`.
     """
     slices = [np.flipud(volume[:, :, level].T.astype(float)) for level in levels]
     blank = np.full_like(slices[0], np.nan)
@@ -98,27 +98,27 @@ def mosaic(
 ) -> AxesImage:
     """Draw axial slices of values over an anatomical image, with outlines of regions.
 
-    Volumes are as `upright` gives them: left is left, and marked.
+    Volumes are as `upright` returns them: left is left, and the sides are marked.
 
     Parameters
     ----------
     ax : matplotlib.axes.Axes
-        Where to draw.
+        Axes to draw on.
     values : numpy.ndarray, (x, y, z)
-        NaN is see-through.
+        Values to draw; NaN is transparent.
     background : numpy.ndarray, (x, y, z)
         Drawn in grey.
     outlines : mapping of str to numpy.ndarray, (x, y, z) bool
         Regions by name, for the legend; up to six.
     levels : sequence of int
-        Positions along z.
+        Positions of the slices along z.
     **image_options
-        For ``imshow`` of the values, such as ``cmap`` and ``vmax``.
+        Arguments of ``imshow`` for the values, such as ``cmap`` and ``vmax``.
 
     Returns
     -------
     matplotlib.image.AxesImage
-        Of the values, for a colour bar.
+        Image of the values, for a colour bar.
     """
     from matplotlib.lines import Line2D
 
@@ -154,17 +154,18 @@ def brain(
     Parameters
     ----------
     values : numpy.ndarray, (x, y, z)
-        NaN is see-through. Volumes are as `upright` gives them.
+        Values to draw; NaN is transparent. Volumes are as `upright` returns them.
     background : numpy.ndarray, (x, y, z)
         Drawn in grey.
     mask : numpy.ndarray, (x, y, z) bool
-        What the slices are spread over.
+        Region over which the slices are spread.
     surfaces : xarray.DataArray, (hemi, vertex), or str
-        Values on the fsaverage that its attribute ``space`` names; or why there are none.
+        Values on the fsaverage mesh that their attribute ``space`` names; or a text that says why
+        there are none.
     title : str
-        Of the colour bar.
+        Label of the colour bar.
     **style
-        ``cmap``, ``vmin``, ``vmax``; those that are not provided, or None, follow the values.
+        ``cmap``, ``vmin``, ``vmax``; any that is missing or None is chosen from the values.
 
     Returns
     -------
@@ -172,7 +173,7 @@ def brain(
     """
     from matplotlib import pyplot
 
-    # The figure is not kept by pyplot, whose backend, once loaded, lets notebooks show figures.
+    # Load pyplot's backend, which lets notebooks show figures; pyplot does not keep this figure.
     pyplot.draw_if_interactive()
     style = colours(values, **style)
     figure = pyplot.Figure(figsize=(12, 8), layout="constrained")
@@ -194,14 +195,14 @@ def colours(
     vmin: float | None = None,
     vmax: float | None = None,
 ) -> dict[str, Any]:
-    """Choose a colour map and its ends, where they are not given: 0 is in the middle, or below.
+    """Choose a colour map and limits that are not given: 0 is the centre, or the lower limit.
 
     Parameters
     ----------
     values : numpy.ndarray
-        NaN counts for nothing.
+        Values to draw; NaN and infinite values are ignored.
     cmap, vmin, vmax
-        As matplotlib takes them.
+        Arguments of matplotlib; None to choose from the values.
 
     Returns
     -------
@@ -221,14 +222,14 @@ def colours(
 
 
 def surface_views(figure: Figure | SubFigure, values: xr.DataArray, **style: Any) -> None:
-    """Draw values on fsaverage's inflated surfaces, from the side and from the middle.
+    """Draw values on the inflated surfaces of fsaverage, in lateral and medial views.
 
     Parameters
     ----------
     figure : matplotlib.figure.Figure or SubFigure
-        Where to draw, side by side.
+        Figure to draw on; the views are side by side.
     values : xarray.DataArray, (hemi, vertex)
-        The attribute ``space`` names the fsaverage. NaN is see-through.
+        The attribute ``space`` names the fsaverage mesh. NaN is transparent.
     **style
         ``cmap``, ``vmin``, ``vmax``.
     """
@@ -241,7 +242,7 @@ def surface_views(figure: Figure | SubFigure, values: xr.DataArray, **style: Any
             for part in ("infl", "sulc")
         }
         with warnings.catch_warnings():
-            # A hemisphere without values is drawn all the same.
+            # A hemisphere without values is drawn, too, without the warning about NaN.
             warnings.filterwarnings("ignore", "All-NaN slice", RuntimeWarning)
             plot_surf(
                 files["infl"],

@@ -1,6 +1,6 @@
-"""A subject's trials for PyTorch: betas beside pictures, embeddings and captions.
+"""A subject's trials as a PyTorch dataset: betas with pictures, embeddings and captions.
 
-Importing this needs no PyTorch; making a dataset does.
+This module can be imported without PyTorch; making a dataset needs PyTorch.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _NO_LABEL = ("", "n/a")
 
 
 class _SubjectLike(Protocol):
-    """What a dataset of trials needs of a subject, which `laion_zarr.subject.Subject` has."""
+    """Attributes of a subject that a dataset uses; `laion_zarr.subject.Subject` has them."""
 
     @property
     def _query(self) -> Query: ...
@@ -62,13 +62,14 @@ class _SubjectLike(Protocol):
 class LaionFMRIDataset(torch.utils.data.Dataset if torch else object):  # type: ignore[misc]
     """Trials of a subject as a map-style PyTorch dataset; made by `Subject.to_torch_dataset`.
 
-    Betas and embeddings are read once, when this is made; pictures are read and decoded batch by
-    batch, each once in a batch. The same whatever the number of workers and their start method.
+    Betas and embeddings are read once, when the dataset is made; pictures are read and decoded
+    batch by batch, each picture once per batch. Items do not depend on the number of ``DataLoader``
+    workers or on their start method.
 
     Parameters
     ----------
     subject : Subject
-        From `laion_zarr.load_subject`.
+        Subject as returned by `laion_zarr.load_subject`.
     session, roi, mask, nc_threshold, image_transform, mask_source, include
         As in `Subject.to_torch_dataset`.
     """
@@ -111,11 +112,11 @@ class LaionFMRIDataset(torch.utils.data.Dataset if torch else object):  # type: 
         return len(self._places)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """One trial."""
+        """Item of one trial."""
         return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
-        """Several trials, read together: what PyTorch's ``DataLoader`` asks for a batch."""
+        """Items of several trials, read together; PyTorch's ``DataLoader`` calls it for a batch."""
         places = [self._places[operator.index(index)] for index in indices]
         columns = [part(places) for part in self._parts.values()]
         return [
@@ -124,7 +125,7 @@ class LaionFMRIDataset(torch.utils.data.Dataset if torch else object):  # type: 
 
 
 def _checked(include: str | Sequence[str]) -> list[str]:
-    """What to include, each once."""
+    """Entries of `include` without duplicates; refuses unknown entries."""
     wanted = list(dict.fromkeys(as_list(include)))
     for entry in wanted:
         model = isinstance(entry, str) and entry.removeprefix(EMBEDDING) not in ("", entry)
@@ -150,7 +151,7 @@ def _refuse_unlabelled(names: np.ndarray, sessions: np.ndarray, volumes: np.ndar
 
 @dataclass
 class _Listed:
-    """Python values by trial."""
+    """Column of a batch: one Python value per trial."""
 
     values: list[Any]
 
@@ -160,19 +161,19 @@ class _Listed:
 
 @dataclass
 class _Rows:
-    """A row of a tensor for each trial, copied."""
+    """Column of a batch: one row of a tensor in memory per trial, copied."""
 
-    values: Tensor  # sent to a worker by PyTorch, this is shared memory: no worker has a copy
+    values: Tensor  # PyTorch sends tensors to workers in shared memory: no worker has a copy
     rows: np.ndarray
 
     def __call__(self, places: list[int]) -> Sequence[Tensor]:
-        # By numpy: PyTorch's threads take longer to wake than a batch takes.
+        # By numpy: waking PyTorch's threads takes longer than indexing a batch.
         return torch.from_numpy(self.values.numpy()[self.rows[places]]).unbind()
 
 
 @dataclass
 class _Streamed:
-    """Rows of a scratch file."""
+    """Column of a batch: one row of a scratch file per trial."""
 
     rows: ScratchRows
 
@@ -188,7 +189,7 @@ def _betas(lazy: Any) -> _Rows | _Streamed:
 
 @dataclass
 class _Shown:
-    """What was shown in some trials, in every form."""
+    """Stimuli of the selected trials: pictures, captions and embeddings."""
 
     subject: _SubjectLike
     trials: np.ndarray
@@ -196,7 +197,7 @@ class _Shown:
     transform: Callable[[Tensor], Any] | None
 
     def part(self, name: str) -> Callable[[list[int]], Sequence[Any]]:
-        """One form of it, by place among the trials."""
+        """Column of a batch for an entry of `include`, by position among the selected trials."""
         if name == IMAGE:
             return self._pictures()
         if name == CAPTION:
@@ -208,7 +209,7 @@ class _Shown:
         return _Pictures(self.subject._stimuli, rows, self.transform)
 
     def _embeddings(self, model: str) -> _Rows:
-        """Embeddings of each image once, and whose they are."""
+        """Embedding of each distinct image, and the image of each trial."""
         handle = self.subject._stimuli
         found = Embeddings(handle, TrialKeys(handle, self.subject._query), [model])
         _, first, images = np.unique(self.names, return_index=True, return_inverse=True)
@@ -216,7 +217,7 @@ class _Shown:
         return _Rows(torch.from_numpy(values), images)
 
     def _captions(self) -> _Listed:
-        """The best caption by people."""
+        """Best human caption of each trial's image, or an empty string."""
         table = self.subject.captions.metadata
         people = table[table["source"] == "human"].sort_values("caption_idx", kind="stable")
         best = people.drop_duplicates("image_name").set_index("image_name")["caption"].to_dict()
@@ -225,7 +226,7 @@ class _Shown:
 
 @dataclass
 class _Pictures:
-    """Pictures as displayed, scaled to 0-1, then transformed."""
+    """Column of a batch: pictures as displayed, scaled to 0-1, then transformed."""
 
     handle: StimuliHandle
     rows: np.ndarray
@@ -235,15 +236,16 @@ class _Pictures:
         rows = self.rows[places]
         if self.transform is None:
             self._refuse_sizes(np.unique(rows))
-        # Decoding and scaling hold no lock of Python's. A worker is one of many: one thread each.
+        # Decoding and scaling release the GIL. A DataLoader worker is one of several processes: it
+        # uses one thread.
         n_threads = 1 if torch.utils.data.get_worker_info() else CPU_COUNT
         with ThreadPoolExecutor(n_threads) as pool:
             scaled = self._scaled(rows.tolist(), pool, 2 * n_threads)
-            # One by one, in order: a transform may draw random numbers.
+            # Sequentially and in order: a transform may draw random numbers.
             return [self._transformed(torch.from_numpy(picture)) for picture in scaled]
 
     def _scaled(self, rows: list[int], pool: ThreadPoolExecutor, at_once: int) -> Iterator[Any]:
-        """Pictures in order: a few at a time, each read and decoded when it first occurs."""
+        """Scaled pictures in the order of `rows`; each is decoded at its first occurrence."""
         unique = list(dict.fromkeys(rows))
         files = dict(zip(unique, picture_files.read(self.handle, unique), strict=True))
         left = Counter(rows)
@@ -264,9 +266,9 @@ class _Pictures:
         return picture if self.transform is None else self.transform(picture)
 
     def _refuse_sizes(self, rows: np.ndarray) -> None:
-        """Refuse pictures that no batch can hold together."""
+        """Refuse pictures of different sizes, which cannot be stacked into a batch."""
         height, width = (size[rows] for size in picture_files.sizes(self.handle))
-        known = np.flatnonzero(height)  # the others cannot be decoded, and say so
+        known = np.flatnonzero(height)  # height 0: decoding raises the error for these pictures
         odd = known[(height[known] != height[known[:1]]) | (width[known] != width[known[:1]])]
         if odd.size:
             names = self.handle.names(IMAGES_PART)[rows]

@@ -1,11 +1,12 @@
-"""How each part of the store is made of source files.
+"""Makes each part of the store from source files.
 
-One module for a kind of part: a session's betas and trial table (`session`), a subject's voxels and
-trials (`subject`), parts of many small files (`pieces`), the stimuli (`stimuli`, with `rows` for
-large arrays), the splits (`splits`).
+Each module makes one kind of part: a session's betas and trial table (`session`), a subject's
+voxels and trials (`subject`), parts made of many small files (`pieces`), the stimuli (`stimuli`,
+with `rows` for large arrays), the splits (`splits`).
 
-Promises values bit for bit: float32 as it is in the source, NaN included, anything that must be
-scaled is scaled in float64 and rounded once. A file that changed while it was read fails its part.
+Guarantees: float32 values of the source are stored bit for bit, NaN included; values that must be
+scaled are scaled in float64 and rounded once. If a file changes while it is read, the part made
+from it fails.
 
-Begin with `session.convert_session`, where nearly all time and memory go.
+Begin with `session.convert_session`, which takes nearly all of the time and memory.
 """

@@ -1,7 +1,7 @@
 """Parts made of many small files: maps of a session, anatomy, surfaces.
 
-Each file becomes one array. A file that is damaged fails alone; an array whose file is gone, or
-now damaged, is taken over from the store.
+Each file becomes one array. A damaged file fails only its own array; a stored array whose file is
+now gone or damaged is copied from the store.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ class Piece:
     Attributes
     ----------
     spec : ArraySpec
-        What it is.
+        Name, dims and dtype of the array.
     values : numpy.ndarray
-        As stored.
+        Values of the array.
     attributes : dict
-        Provenance, and what else belongs to it.
+        Provenance and further attributes of the array.
     node : str
-        Group below the part that holds it.
+        Group within the part that holds the array; empty for the group of the part itself.
     """
 
     spec: ArraySpec
@@ -52,18 +52,18 @@ class Piece:
 
 @dataclass
 class Pieces:
-    """What could be read of a part, and what not.
+    """Arrays of a part that could be read, and the errors of those that could not.
 
     Attributes
     ----------
     found : list of Piece
-        The arrays.
+        Arrays that could be read.
     sources : dict
-        The files they were made from.
+        Identities of the source files of these arrays.
     errors : dict of str to Exception
-        What failed, and why.
+        Name of each array that failed, and its exception.
     attributes : dict
-        Of the part's group.
+        Attributes of the part's group.
     """
 
     found: list[Piece] = field(default_factory=list)
@@ -73,7 +73,7 @@ class Pieces:
 
 
 class _Reader:
-    """Reads file after file; one that is damaged is kept as an error."""
+    """Reads small files one by one; the error of a damaged file is kept, and reading continues."""
 
     def __init__(self, source: Source, identities: Sources) -> None:
         self._source = source
@@ -82,7 +82,7 @@ class _Reader:
 
     def add(self, name: str, file: str, read: Callable[[], Piece]) -> None:
         if file not in self._identities:
-            return  # could not even be looked at; said already
+            return  # its identity could not be read, which has been reported
         try:
             piece = read()
             provenance = attributes_of(self._source, file, self._identities)
@@ -97,7 +97,7 @@ class _Reader:
 
 
 def read_maps(source: Source, maps: Mapping[str, str], axis: VoxelAxis, ids: Sources) -> Pieces:
-    """Read the 3-D maps of one session, in storage order."""
+    """Read the 3-D maps of one session, voxels in storage order."""
     reader = _Reader(source, ids)
 
     def read(name: str, file: str) -> Piece:
@@ -111,7 +111,7 @@ def read_maps(source: Source, maps: Mapping[str, str], axis: VoxelAxis, ids: Sou
 
 
 def anatomy_files(files: SubjectFiles) -> dict[str, str]:
-    """Anatomical images that are stored, by the array they become."""
+    """Files of the anatomical images to be stored, by name of the array that each becomes."""
     wanted = {
         "t1w": ("t1w", FUNCTIONAL_RES),
         "t2w": ("t2w", FUNCTIONAL_RES),
@@ -137,7 +137,7 @@ def read_anatomy(source: Source, images: Mapping[str, str], grid: Grid, ids: Sou
 
 
 def read_surfaces(source: Source, rois: Mapping[str, RoiFiles], ids: Sources) -> Pieces:
-    """Read the ROIs on the subject's surface, one group per hemisphere."""
+    """Read the ROIs on the subject's cortical surface, one group per hemisphere."""
     reader = _Reader(source, ids)
 
     def read(roi: str, hemi: str, fmt: str, file: str) -> Piece:
@@ -160,7 +160,7 @@ def read_surfaces(source: Source, rois: Mapping[str, RoiFiles], ids: Sources) ->
 
 
 def _drop_odd_meshes(source: Source, pieces: Pieces) -> None:
-    """Refuse masks of another mesh than most of their hemisphere's."""
+    """Reject masks whose number of vertices differs from that of most masks of the hemisphere."""
     for node in sorted({piece.node for piece in pieces.found}):
         masks = [p for p in pieces.found if p.node == node and p.spec.dtype == "bool"]
         if not masks:
@@ -177,16 +177,16 @@ def _drop_odd_meshes(source: Source, pieces: Pieces) -> None:
 
 
 def write_pieces(store: Store, path: str, pieces: Pieces, stored: StoredParts | None) -> Part:
-    """Write a part: what was read, and what only the store has.
+    """Write a part: the arrays that were read, and the arrays that only the store has.
 
     Parameters
     ----------
     store, path
-        Where to write.
+        Store, and the group in it to write to.
     pieces : Pieces
-        What was read.
+        The arrays that were read.
     stored : StoredParts or None
-        The subject in the store, if it holds the part.
+        The subject's stored parts, from which arrays are kept; None to keep none.
     """
     writer = PartWriter(store, path)
     written = {f"{piece.node}/{piece.spec.name}".lstrip("/") for piece in pieces.found}
@@ -212,7 +212,7 @@ def write_pieces(store: Store, path: str, pieces: Pieces, stored: StoredParts | 
 
 
 def _part_name(path: str) -> str:
-    """``"sub-01/maps/ses-01"``, staged or not -> ``"maps/ses-01"``."""
+    """Name of a part, ``"maps/ses-01"``, from its path, ``"sub-01/maps/ses-01"``, staged or not."""
     path = path.removeprefix(f"{schema.STAGING}/")
     return path.partition("/")[2]
 
@@ -220,7 +220,7 @@ def _part_name(path: str) -> str:
 def _only_stored(
     stored: StoredParts, path: str, written: set[str]
 ) -> list[tuple[str, dict[str, Any]]]:
-    """Arrays of the stored part that are not written anew, with their attributes."""
+    """Stored arrays that have a source file and are not in `written`, with their attributes."""
     name = _part_name(path)
     left = [array for array in stored.part(name).arrays() if array not in written]
     found = stored.attributes(name, left)

@@ -1,4 +1,4 @@
-"""Writes large arrays of the stimuli, row by row."""
+"""Write large arrays of the stimuli row by row."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from laion_zarr.store.schema import ArraySpec, chunk_table
 
 
 class RowWriter:
-    """Writes a large array row by row, shard after shard; holds one shard.
+    """Writes a large array row by row, shard after shard; keeps one shard in memory.
 
     Parameters
     ----------
     writer : PartWriter
-        Of the array's part.
+        Writer of the part that holds the array.
     spec : ArraySpec
-        The array; it has a chunking.
+        The array; its ``chunking`` must not be None.
     row : tuple of int
         Shape of one row.
     attributes : mapping
-        Provenance, and what else belongs to it.
+        Provenance and further attributes of the array.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class RowWriter:
         self._chunks.clear()
 
     def finish(self) -> None:
-        """Write what is left, the metadata, and where the chunks lie."""
+        """Write the remaining rows, the metadata of the array, and the table of its chunks."""
         if self._filled:
             self._end_chunk()
         if self._chunks:

@@ -1,6 +1,6 @@
-"""One session's betas into the store: inflate, gather in storage order, transpose, encode.
+"""Convert one session: inflate the betas, gather voxels in storage order, transpose, encode.
 
-Runs in a worker process; knows nothing of other sessions.
+Runs in a worker process; independent of other sessions.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from laion_zarr.store.schema import (
     trial_columns,
 )
 
-# Measured: a third thread gains nothing; by now the inflating thread has ended.
+# Threads that encode. Measured: a third gains nothing. The inflating thread has ended by then.
 _ENCODERS = 2
 _WRITERS = 2
 _TILE_TRIALS = 64
@@ -53,26 +53,26 @@ _NOTHING = np.empty((0, 0), "<f4")
 
 @dataclass(frozen=True)
 class SessionTask:
-    """All that a worker needs to convert one session.
+    """Everything that a worker needs to convert one session.
 
     Attributes
     ----------
     source, store, storage_options
-        Where to read, where to write.
+        Source to read from; store to write to, and its fsspec options.
     subject, session : str
-        Ids.
+        Ids, such as ``"sub-01"`` and ``"ses-01"``.
     betas, trials : str
-        Files, relative to the source.
+        Paths of the beta series and the trial table, relative to the source.
     identities : mapping of str to dict
-        Each source file, with its sidecars, as it was when the work was planned.
+        Size and CRC-32 of each source file and sidecar when the work was planned.
     grid : Grid
         The functional grid of the subject.
     voxels : numpy.ndarray, (voxel,) int32
-        Flat C indices in storage order.
+        Flat C indices of the stored voxels, in storage order.
     path : str
-        Group to write.
+        Group of the store to write to.
     slabs_kept : int
-        Slabs of betas that memory has room for; the others go through a scratch file.
+        Number of slabs of betas that fit in memory; the others go through a scratch file.
     """
 
     source: Source
@@ -93,7 +93,7 @@ Progress = Callable[[int], None]
 
 
 def convert_session(task: SessionTask, progress: Progress) -> Part:
-    """Write one session's group; `progress` is told the unpacked bytes as they are read."""
+    """Write one session's group; `progress` is called with the bytes of each volume inflated."""
     source = task.source
     table = read_trials(source, task.trials, task.session)
     store = open_store(task.store, task.storage_options, read_only=False)
@@ -128,7 +128,7 @@ def _provenance(task: SessionTask, sidecars: Mapping[str, Any]) -> dict[str, Any
 
 
 def check_betas(volume: Volume, grid: Grid, trials: str, n_rows: int) -> None:
-    """Refuse a beta series that is not one volume per trial on the subject's grid."""
+    """Raise unless the beta series has one volume per trial, on the subject's grid."""
     if len(volume.shape) != 4:
         raise damaged(volume.path, f"a {len(volume.shape)}-D image", "4-D, one volume per trial")
     volume.grid.check_same(grid)
@@ -139,16 +139,16 @@ def check_betas(volume: Volume, grid: Grid, trials: str, n_rows: int) -> None:
 
 @dataclass
 class Slab:
-    """The betas of one slab while they are collected.
+    """Betas of one slab of voxels, while they are collected trial by trial.
 
     Attributes
     ----------
     index : numpy.ndarray, (voxel,) int
-        Positions in a volume as it lies in the file (Fortran order).
+        Positions of the voxels in a volume of the file (flat, Fortran order).
     rows : numpy.ndarray, (trial, voxel) float32
-        All trials, or the latest few if the slab waits in the scratch file.
+        All trials; of a slab in the scratch file, a buffer of the latest trials.
     offset : int or None
-        Where in the scratch file; None if the slab stays in memory.
+        First byte of the slab in the scratch file; None if the slab stays in memory.
     """
 
     index: np.ndarray
@@ -157,18 +157,18 @@ class Slab:
 
 
 class Slabs:
-    """All slabs of a session: filled trial by trial, then let go slab by slab.
+    """All slabs of a session: filled trial by trial, then returned and freed slab by slab.
 
     Parameters
     ----------
     index : numpy.ndarray, (voxel,) int
-        Positions in a volume as it lies in the file, in storage order.
+        Positions of the voxels in a volume of the file (flat, Fortran order), in storage order.
     n_trials : int
-        Trials of the session.
+        Number of trials of the session.
     n_kept : int
-        Slabs that stay in memory.
+        Number of slabs that stay in memory.
     scratch : _Scratch
-        Takes the others.
+        File for all other slabs.
     """
 
     def __init__(self, index: np.ndarray, n_trials: int, n_kept: int, scratch: _Scratch) -> None:
@@ -183,12 +183,12 @@ class Slabs:
             self._slabs.append(Slab(part, rows, offset))
 
     def fill(self, trial: int, gather: Callable[[np.ndarray, np.ndarray], None]) -> None:
-        """Take one trial: `gather(index, row)` fills a slab's row from its places in a volume."""
+        """Store one trial; `gather(index, row)` copies a volume's values at `index` into `row`."""
         for number, slab in enumerate(self._slabs):
             if slab.offset is None:
                 gather(slab.index, slab.rows[trial])
                 continue
-            # Each slab is written at another trial, so that inflating never waits for all of them.
+            # Each slab is written after a different trial: inflating never waits for all slabs.
             row = (trial + number) % COLLECTED_TRIALS
             gather(slab.index, slab.rows[row])
             if row == COLLECTED_TRIALS - 1 or trial == self._n_trials - 1:
@@ -197,16 +197,16 @@ class Slabs:
                 self._scratch.write(offset, slab.rows[row + 1 - count : row + 1].data)
 
     def whole(self) -> Iterator[tuple[int, np.ndarray]]:
-        """Number and all trials of each slab, (trial, voxel) float32; gone when the next is asked.
+        """Number and betas of each slab, (trial, voxel) float32, valid until the next is requested.
 
-        First those in memory; then the scratch file from its end, which is cut off after each: what
-        is let go is room for what is written.
+        Slabs in memory come first. The slabs of the scratch file follow, the last one first: the
+        file is truncated after each slab, which frees disk space for the shards to be written.
         """
         n_kept = sum(slab.offset is None for slab in self._slabs)
         for number in range(n_kept):
             rows, self._slabs[number].rows = self._slabs[number].rows, _NOTHING
             yield number, rows
-        # One buffer for the others: of new memory the kernel must first find and clear every page.
+        # One buffer for all slabs of the file: new memory is slow, as the kernel clears each page.
         buffer = np.empty(self._n_trials * SLAB_VOXELS if n_kept < len(self._slabs) else 0, "<f4")
         for number in reversed(range(n_kept, len(self._slabs))):
             slab = self._slabs[number]
@@ -220,16 +220,16 @@ class Slabs:
 @contextmanager
 def _slabs(task: SessionTask, n_trials: int, store: Any) -> Iterator[Slabs]:
     index = _fortran_index(task.voxels, task.grid.shape)
-    # Beside the store, where there is room; /tmp may be memory.
+    # In the folder of a local store, where there is disk space; /tmp may be in memory.
     folder = store.root / Path(task.path).parent if isinstance(store, LocalStore) else None
     with _Scratch(folder) as scratch:
         yield Slabs(index, n_trials, task.slabs_kept, scratch)
 
 
 class _Scratch:
-    """A file beside the store, gone when closed, whose folder's want of room is a `StoreError`.
+    """Temporary file for slabs, deleted when closed; a full disk is reported as a `StoreError`.
 
-    Written and read, not mapped: on a full disk the kernel ends a process that writes into a map.
+    The file is not memory-mapped: on a full disk, the kernel kills a process that writes to a map.
     """
 
     def __init__(self, folder: Path | None) -> None:
@@ -244,14 +244,14 @@ class _Scratch:
         self._file.close()
 
     def write(self, offset: int, data: memoryview) -> None:
-        """Write at a place."""
+        """Write data at an offset in bytes."""
         with self._needing_room():
             self._file.seek(offset)
             self._file.write(data)
             self._file.flush()
 
     def take_end(self, offset: int, out: memoryview) -> None:
-        """Read from a place to the end, and cut that off."""
+        """Read from an offset to the end of the file, then truncate the file at the offset."""
         self._file.seek(offset)
         self._file.readinto(out)
         self._file.truncate(offset)
@@ -269,7 +269,7 @@ class _Scratch:
 
 
 def _fortran_index(voxels: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
-    """Flat C indices -> flat Fortran indices: NIfTI has x running fastest."""
+    """Convert flat C indices to flat Fortran indices: in NIfTI files, x varies fastest."""
     return np.ravel_multi_index(np.unravel_index(voxels, shape), shape, order="F")
 
 
@@ -288,7 +288,7 @@ def _read_volumes(volume: Volume, slabs: Slabs, progress: Progress) -> None:
 
 
 def _read_ahead(volume: Volume) -> Iterator[bytearray]:
-    """Volumes in order, inflated in a thread of their own: inflating takes most of the time."""
+    """Yield the volumes in order; a separate thread inflates them, which takes most of the time."""
     free: queue.Queue[bytearray] = queue.Queue()
     full: queue.Queue[bytearray | BaseException | None] = queue.Queue()
     for _ in range(VOLUMES_AHEAD):
@@ -331,7 +331,7 @@ def _write_betas(
         for number, rows in slabs.whole():
             starts = range(0, rows.shape[1], CHUNK_VOXELS)
             chunks = list(pool.map(partial(_encode_chunk, rows), starts))
-            # Shards are written while the next is encoded, but no further one waits for them.
+            # A shard is written while the next one is encoded; at most two are being written.
             wait([*tables.values()][:-1])
             tables[number] = disk.submit(_write_shard, writer, number, chunks)
             del rows, chunks
@@ -340,7 +340,7 @@ def _write_betas(
 
 
 def _write_shard(writer: PartWriter, number: int, chunks: list[bytes]) -> np.ndarray:
-    """Write one slab's chunks as a shard -> their table."""
+    """Write one slab's chunks as a shard; returns the table of the chunks."""
     shard, table = codec.join_shard(chunks, SLAB_VOXELS // CHUNK_VOXELS)
     chunks.clear()
     writer.put(f"{BETAS.name}/c/{number}/0", shard)
@@ -348,11 +348,11 @@ def _write_shard(writer: PartWriter, number: int, chunks: list[bytes]) -> np.nda
 
 
 def _encode_chunk(rows: np.ndarray, start: int) -> bytes:
-    """(trial, voxel) of a slab -> one chunk, (128, trial); the last one is filled up with NaN."""
+    """Encode one chunk, (128 voxels, trial), of a slab (trial, voxel); pad the last with NaN."""
     values = rows[:, start : start + CHUNK_VOXELS]
     chunk = np.empty((CHUNK_VOXELS, len(rows)), rows.dtype)
     chunk[values.shape[1] :] = np.nan
-    # In pieces that fit the cache: twice as fast as numpy's own transposed copy.
+    # In tiles that fit the CPU cache: twice as fast as numpy's own transposed copy.
     for trial in range(0, len(rows), _TILE_TRIALS):
         piece = slice(trial, trial + _TILE_TRIALS)
         chunk[: values.shape[1], piece] = values[piece].T
@@ -373,7 +373,7 @@ def _write_labels(
 
 
 def column_spec(name: str, column: pd.Series, dims: tuple[str, ...]) -> ArraySpec:
-    """The array of a table's column that the schema does not name."""
+    """Specification of the array for a table column that the schema does not define."""
     kinds = {"i": "int64", "u": "uint64", "f": "float64", "b": "bool"}
     dtype = kinds.get(column.to_numpy().dtype.kind, "string")
     return ArraySpec(name, dims, dtype, f"column {name} of the release's table")

@@ -1,4 +1,4 @@
-"""Split files of the published schema into the store, all of one kind in one part."""
+"""Add split files of the published schema to the store; all splits are stored in one part."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from laion_zarr.store.objects import StoreLike, fetch, open_store
 from laion_zarr.store.parts import Part, StoredParts
 from laion_zarr.store.schema import MEMBERSHIP_PART, SPLIT_ARRAYS, SPLITS_GROUP
 
-# Where the makers of the dataset publish them: repository, commit, folder.
+# Where the authors of the dataset publish the split files: repository, commit, folder.
 _REPOSITORY, _COMMIT = "ViCCo-Group/LAION-fMRI", "eee8400aa3214f310b840397f9f043b9c2da79b0"
 _FOLDER = "laion_fmri/splits/data"
 PUBLISHED = f"https://raw.githubusercontent.com/{_REPOSITORY}/{_COMMIT}/{_FOLDER}"
@@ -40,16 +40,16 @@ _SIDES = {"train_ids": 1, "test_ids": 2}
 
 @dataclass
 class SplitsReport:
-    """What `add_splits` did.
+    """Result of `add_splits`.
 
     Attributes
     ----------
     added : list of str
-        Split files taken in, such as ``"shared/tau.json"``.
+        Names of the split files that were added, such as ``"shared/tau.json"``.
     published : list of str
-        Those among them that are the published files, byte for byte.
+        Names of the added files that equal the published files byte for byte.
     stored : list of str
-        All that the store now holds.
+        Names of all split files that the store now holds.
     """
 
     added: list[str] = field(default_factory=list)
@@ -58,7 +58,7 @@ class SplitsReport:
 
 
 def published_checksums() -> dict[str, str]:
-    """SHA-256 of the published files, by name."""
+    """SHA-256 of each published split file, by name of the file."""
     text = files("laion_zarr.conversion.parts").joinpath(_CHECKSUMS).read_text()
     return {name: checksum for checksum, name in map(str.split, text.splitlines())}
 
@@ -69,17 +69,17 @@ def add_splits(
     *,
     storage_options: dict[str, Any] | None = None,
 ) -> SplitsReport:
-    """Take split files into the store; those of other pools and names stay.
+    """Add split files to the store; stored splits of other pools and names are kept.
 
     Parameters
     ----------
     source : str or Path, optional
-        Folder or URL with ``<pool>/<name>.json``. If not provided, where they are published; what
-        comes from there is checked against known checksums.
+        Folder or URL with files ``<pool>/<name>.json``. If not provided, the published files are
+        fetched, and checked against known checksums.
     store : str, Path or zarr.abc.store.Store, optional
-        If not provided, `laion_zarr.config.get_store`.
+        Store to add the splits to. If not provided, `laion_zarr.config.get_store`.
     storage_options : dict, optional
-        For a store at an fsspec URL.
+        Options of fsspec for a store at a URL.
 
     Returns
     -------
@@ -88,8 +88,8 @@ def add_splits(
     Raises
     ------
     SourceError
-        If a file is not of the schema, its counts are wrong, or an image is on both sides; nothing
-        is then stored.
+        If a file does not follow the schema, its counts are wrong, or an image is in both train and
+        test; no file is then added.
     DataNotDownloadedError
         If there are no split files, or they cannot be fetched.
 
@@ -99,7 +99,7 @@ def add_splits(
     >>> add_splits("splits")  # doctest: +SKIP
     """
     place = config.get_store() if store is None else store
-    there = open_store(place, storage_options)  # to write to none would make a folder
+    there = open_store(place, storage_options)  # read-only: a missing store is not created
     parse_root(there, fetch(there, ["zarr.json"])[0])
     found = _published() if source is None else _read_all(str(source))
     splits = {
@@ -122,7 +122,7 @@ def _sha256(data: bytes) -> str:
 
 
 def _published() -> dict[str, bytes]:
-    """The published files, proven."""
+    """Fetch the published split files and check their SHA-256."""
     known = published_checksums()
     found = _fetch(PUBLISHED, known)
     for name, checksum in known.items():
@@ -135,9 +135,9 @@ def _published() -> dict[str, bytes]:
 
 
 def _read_all(source: str) -> dict[str, bytes]:
-    """Every split file of a folder or URL."""
+    """Read every split file of a folder or URL."""
     names = [f"{pool}/{name}.json" for pool in POOLS for name in NAMES]
-    if not _is_web(source):  # which nobody can list
+    if not _is_web(source):  # files of a web server cannot be listed
         filesystem, root = _opened(source)
         paths = filesystem.glob(f"{root}/*/*.json")
         names = sorted("/".join(path.split("/")[-2:]) for path in paths)
@@ -155,16 +155,16 @@ def _is_web(source: str) -> bool:
 
 
 def _opened(source: str) -> tuple[Any, str]:
-    """File system of a folder or URL, and the path there."""
+    """File system (fsspec) of a folder or URL, and its path in this file system."""
     place = source if "://" in source else str(Path(source).expanduser().absolute())
-    # On clusters the way out is a proxy.
+    # Clusters often reach the internet through a proxy, which is set in the environment.
     options: dict[str, Any] = {"client_kwargs": {"trust_env": True}} if _is_web(source) else {}
     filesystem, root = fsspec.url_to_fs(place.rstrip("/"), **options)
     return filesystem, root
 
 
 def _fetch(source: str, names: Iterable[str]) -> dict[str, bytes]:
-    """Files below a folder or URL, as far as they are there."""
+    """Content of files below a folder or URL, by name; files that do not exist are left out."""
     filesystem, root = _opened(source)
     urls = {f"{root}/{name}": name for name in names}
     batches = {"batch_size": _REQUESTS_AT_ONCE} if _is_web(source) else {}
@@ -190,7 +190,7 @@ def _unreachable(what: str, reason: str) -> DataNotDownloadedError:
 
 
 def parse_split(path: str, name: str, data: bytes) -> Split:
-    """Parse one split file, and check that it says what its name says, each image once."""
+    """Parse a split file; check that it matches its file name, and has each image only once."""
     pool, _, stem = name.removesuffix(".json").partition("/")
     try:
         if check_pool(pool) != pool:
@@ -240,7 +240,7 @@ def _variant(path: str, content: Any, sizes: tuple[int, int]) -> SplitVariant:
 
 
 def _store(store: Store, splits: Mapping[str, Split], checksums: Mapping[str, int]) -> list[str]:
-    """Write what is there already and what is new as one part; names of all."""
+    """Write the stored and the new splits as one part; returns the names of all split files."""
     catalogue, stored = _stored(store)
     before = catalogue.parts.get(MEMBERSHIP_PART)
     sources = {} if before is None else {name: dict(crc) for name, crc in before.sources.items()}
@@ -256,14 +256,14 @@ def _store(store: Store, splits: Mapping[str, Split], checksums: Mapping[str, in
 
 
 def _stored(store: Store) -> tuple[Catalogue, dict[tuple[str, str], Split]]:
-    """The catalogue and its splits; a damaged one counts for nothing, and is replaced."""
+    """Catalogue of the splits, and the stored splits; both are empty if the stored are damaged."""
     try:
         catalogue = Catalogue(store, SPLITS_GROUP)
         catalogue.recover()
         if MEMBERSHIP_PART not in catalogue.parts:
             return catalogue, {}
         stored, part = StoredParts(store, SPLITS_GROUP), catalogue.parts[MEMBERSHIP_PART]
-        stored.read(part, part.files)  # proves every byte
+        stored.read(part, part.files)  # compares every object with its checksum
         return catalogue, StoredSplits(store).stored()
     except StoreError:
         return Catalogue(store, SPLITS_GROUP, ignore_manifest=True), {}
@@ -272,7 +272,7 @@ def _stored(store: Store) -> tuple[Catalogue, dict[tuple[str, str], Split]]:
 def write_membership(
     store: Store, path: str, splits: Iterable[Split], sources: Mapping[str, Mapping[str, int]]
 ) -> Part:
-    """Write splits: a table, and the side of each image in each of its rows."""
+    """Write splits: a table of variants, and each image's side (train, test) in each variant."""
     rows = [
         (split, variant)
         for split in sorted(splits, key=lambda s: (POOLS.index(s.pool), NAMES.index(s.name)))
@@ -297,12 +297,12 @@ def write_membership(
 
 
 def _sides(variants: list[SplitVariant]) -> tuple[list[str], np.ndarray]:
-    """Names of all images, and the side of each, (split, image)."""
+    """Names of all images, and the side of each image in each variant, (split, image) int8."""
     held: dict[str, list[int]] = {}
     for row, variant in enumerate(variants):
         for label in variant.all_ids():
             held.setdefault(label, []).append(row)
-    # Images of the same splits side by side: a fifth of the bytes of a plain order.
+    # Images that are in the same variants are adjacent: a fifth of the bytes of a plain order.
     names = sorted(held, key=lambda label: (held[label], label))
     place = {label: n for n, label in enumerate(names)}
     sides = np.zeros((len(variants), len(names)), dtype=np.int8)

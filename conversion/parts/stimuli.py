@@ -1,4 +1,4 @@
-"""The stimuli into the store: metadata, pictures, embeddings, masks, captions, part by part."""
+"""Write the parts of the stimuli: metadata, pictures, embeddings, segmentations, captions."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from laion_zarr.store.parts import Part
 from laion_zarr.store.schema import ArraySpec
 
 Progress = Callable[[int], object]
-NAMES = schema.IMAGE_NAME.name  # among a part's sources: the image names that its rows follow
-_WRITTEN_AT_ONCE = 512  # embeddings
+NAMES = schema.IMAGE_NAME.name  # key in a part's sources: the image names in row order
+_WRITTEN_AT_ONCE = 512  # embeddings that are reordered and passed to the writer at once
 
 
 def identity_of_names(names: Sequence[str]) -> Identity:
-    """What tells one list of image names from another."""
+    """Length and CRC-32 of a list of image names, by which the list is recognized."""
     return {"rows": len(names), "crc32": codec.crc32("\0".join(names).encode())}
 
 
 def _write_columns(
     writer: PartWriter, table: pd.DataFrame, specs: dict[str, ArraySpec], dim: str
 ) -> dict[str, str]:
-    """Write a table, one array per column -> the names of the arrays."""
+    """Write a table, one array per column; returns the name of the array of each column."""
     arrays = schema.stimulus_columns(table.columns)
     for name, stored in arrays.items():
         spec = specs.get(stored) or column_spec(stored, table[name], (dim,))
@@ -49,7 +49,7 @@ def _check_integers(path: str, table: pd.DataFrame, columns: Sequence[str]) -> N
 
 
 def write_metadata(store: Store, path: str, source: Source, file: str, ids: Sources) -> Part:
-    """Write the stimulus metadata, rows as in the source."""
+    """Write the stimulus metadata, rows in the order of the source file."""
     table = read_metadata(source, file)
     source.check_unchanged(ids)
     writer = PartWriter(store, path)
@@ -59,7 +59,7 @@ def write_metadata(store: Store, path: str, source: Source, file: str, ids: Sour
 
 
 def write_captions(store: Store, path: str, source: Source, file: str, ids: Sources) -> Part:
-    """Write the captions, rows as in the source."""
+    """Write the captions, rows in the order of the source file."""
     table = read_table(source, file, list(schema.CAPTION_ARRAYS))
     _check_integers(source.full(file), table, ["caption_idx"])
     source.check_unchanged(ids)
@@ -77,7 +77,7 @@ def write_segmentations(
     ids: Sources,
     progress: Progress,
 ) -> Part:
-    """Write the masks and their table; `files` are the HDF5 and the CSV."""
+    """Write the segmentation masks and their table; `files` are the HDF5 and the CSV file."""
     masks_file, table_file = files
     columns = [name for name, spec in schema.SEGMENTATION_ARRAYS.items() if spec.dims == ("row",)]
     table = read_table(source, table_file, columns)
@@ -110,7 +110,7 @@ def write_embeddings(
     ids: Sources,
     names: Sequence[str] | None,
 ) -> Part:
-    """Write one model's embeddings, rows in the order of `names`, the others after them."""
+    """Write one model's embeddings: images of `names` in this order, then all other images."""
     with open_hdf5(source, file) as hdf5:
         values, labels, valid = hdf5.embeddings()
     source.check_unchanged({file: ids[file]})
@@ -144,7 +144,7 @@ def write_images(
     names: Sequence[str],
     progress: Progress,
 ) -> Part:
-    """Write the pictures' files, byte for byte, one after the other."""
+    """Write the bytes of all picture files, unchanged, one after the other."""
     writer = PartWriter(store, path)
     with open_hdf5(source, file) as hdf5:
         count, pictures = hdf5.pictures()
@@ -170,9 +170,9 @@ def write_images(
 
 
 def _size(picture: bytes) -> tuple[int, int]:
-    """Height and width as the file's header says; 0, 0 where it says nothing."""
+    """Height and width of a picture from its file's header; (0, 0) if that cannot be read."""
     try:
         width, height = open_picture(picture).size
-    except Exception:  # of damaged files Pillow raises nearly anything
+    except Exception:  # Pillow raises many types on damaged files
         return 0, 0
     return height, width

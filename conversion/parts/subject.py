@@ -1,4 +1,4 @@
-"""One subject's voxel axis and trials: what all sessions share."""
+"""The voxel axis and the trials of one subject, which all its sessions share."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ Sources = dict[str, Identity]
 
 
 def with_sidecar(source: Source, path: str, names: frozenset[str]) -> list[str]:
-    """A file, and its sidecar if there is one."""
+    """Path of a file, followed by the path of its sidecar if there is one."""
     sidecar = source.sidecar(path, names)
     return [path] if sidecar is None else [path, sidecar]
 
 
 def attributes_of(source: Source, path: str, identities: Sources) -> dict[str, Any]:
-    """Where an array came from: file, identity, sidecar."""
+    """Provenance of an array: path and identity of the source file, content of its sidecar."""
     sidecar = source.sidecar(path, frozenset(identities))
     return {"source": {"file": path, **identities[path]}} | (
         {"sidecar": source.json(sidecar)} if sidecar else {}
@@ -40,7 +40,7 @@ def attributes_of(source: Source, path: str, identities: Sources) -> dict[str, A
 
 
 def sources_of(source: Source, path: str, identities: Sources) -> Sources:
-    """Identity of a file and of its sidecar."""
+    """Identities of a file and of its sidecar, if there is one."""
     names = with_sidecar(source, path, frozenset(identities))
     return {name: identities[name] for name in names}
 
@@ -50,14 +50,14 @@ def sources_of(source: Source, path: str, identities: Sources) -> Sources:
 
 @dataclass
 class VoxelAxis:
-    """The voxels of a subject that are stored, and what is known of each.
+    """The stored voxels of a subject, with masks, ROIs and noise ceilings.
 
     Attributes
     ----------
     grid : Grid
         The functional grid.
     voxels : numpy.ndarray, (voxel,) int32
-        Flat C indices in storage order.
+        Flat C indices of the voxels, in storage order.
     masks : dict of str to numpy.ndarray
         Brain masks, flat over the grid, bool.
     rois : dict of str to (str, numpy.ndarray)
@@ -65,11 +65,12 @@ class VoxelAxis:
     ceilings : dict of str to numpy.ndarray
         Cross-session noise ceilings, flat over the grid, float32.
     attributes : dict of str to dict
-        Provenance of each of the three, by name.
+        Provenance of each mask, ROI and noise ceiling, by name.
     sources : dict
         Source files and their identities.
     errors : dict of str to Exception
-        What could not be used, and why; the rest is whole without it.
+        Masks, ROIs and noise ceilings that could not be used, and why; the voxel axis is valid
+        without them.
     """
 
     grid: Grid
@@ -83,7 +84,7 @@ class VoxelAxis:
 
 
 def mask_files(files: SubjectFiles, mask: str) -> dict[str, str]:
-    """Brain masks to use, as far as the mirror has them; `mask` is the user's choice."""
+    """Files of the brain masks that the user chose (`mask`), as far as the mirror has them."""
     found = {
         "anatomical": files.anatomy.get(("brain_mask", FUNCTIONAL_RES)),
         "rsquare": files.r2mean,
@@ -99,15 +100,15 @@ def _on_grid(files: SubjectFiles) -> dict[str, str]:
 
 
 def voxel_files(files: SubjectFiles, mask: str) -> dict[str, str]:
-    """All files that the voxel part is made of, by what they are."""
+    """All source files of the part ``voxels``, by name of the mask, ROI or noise ceiling."""
     return mask_files(files, mask) | _on_grid(files)
 
 
 def read_voxels(source: Source, files: SubjectFiles, mask: str, identities: Sources) -> VoxelAxis:
-    """Read masks, ROIs and ceilings of a mirror; the voxel order is not decided yet.
+    """Read masks, ROIs and noise ceilings of a mirror; ``voxels`` of the result is still empty.
 
-    A damaged mask fails the subject: without it no voxel axis is right. A damaged ROI or ceiling
-    fails alone.
+    A damaged mask raises, which fails the subject: without the mask, the voxel axis would be wrong.
+    The error of a damaged ROI or noise ceiling is kept in ``errors``, and the others are read.
     """
     axis: VoxelAxis | None = None
     for name, path in mask_files(files, mask).items():
@@ -120,10 +121,10 @@ def read_voxels(source: Source, files: SubjectFiles, mask: str, identities: Sour
 
 
 def read_into(axis: VoxelAxis, source: Source, files: SubjectFiles, identities: Sources) -> None:
-    """Add a mirror's ROIs and ceilings to a voxel axis."""
+    """Read a mirror's ROIs and noise ceilings into a voxel axis."""
     for what, path in _on_grid(files).items():
         if path not in identities:
-            continue  # could not even be looked at; said already
+            continue  # its identity could not be read, which the planner reports
         read = read_mask if what.startswith(ROI) else read_map
         try:
             values, _ = read(source, path, axis.grid)
@@ -149,7 +150,7 @@ def _add(
     axis.attributes[what] = provenance
     axis.sources |= sources
     kind, _, name = what.partition(":")
-    flat = values.ravel()  # C order of the grid, whatever the file's
+    flat = values.ravel()  # C order of the grid, whatever the order in the file
     if kind in MASKS:
         axis.masks[kind] = flat
     elif kind == ROI:
@@ -159,7 +160,7 @@ def _add(
 
 
 def restore_voxels(stored: StoredParts) -> VoxelAxis:
-    """The voxel axis as the store has it, spread over the grid again."""
+    """Read the voxel axis from the store, with masks, ROIs and noise ceilings on the whole grid."""
     found = stored.load(schema.VOXELS_PART)
     (attributes,) = stored.attributes(schema.VOXELS_PART)
     shape = tuple(attributes["shape"])
@@ -183,9 +184,10 @@ def restore_voxels(stored: StoredParts) -> VoxelAxis:
 
 
 def merge_voxels(old: VoxelAxis, new: VoxelAxis, subject: str) -> VoxelAxis:
-    """Add what a mirror brings to what the store has; the storage order stays.
+    """Update a stored voxel axis with masks, ROIs and noise ceilings of a mirror.
 
-    A mask with voxels that are not stored is refused, and what is stored of it stays.
+    The storage order stays. A new mask with voxels that are not stored is refused (its error is in
+    ``errors`` of the result), and the stored mask of that name stays.
     """
     new.grid.check_same(old.grid)
     stored = np.zeros(int(np.prod(old.grid.shape)), dtype=bool)
@@ -212,7 +214,7 @@ def merge_voxels(old: VoxelAxis, new: VoxelAxis, subject: str) -> VoxelAxis:
 
 
 def order_voxels(axis: VoxelAxis) -> np.ndarray:
-    """Storage order of all voxels that a mask holds."""
+    """All voxels that are in at least one mask, in storage order."""
     voxels = np.flatnonzero(np.logical_or.reduce(list(axis.masks.values())))
     if not voxels.size:
         raise SourceError(
@@ -226,7 +228,7 @@ def order_voxels(axis: VoxelAxis) -> np.ndarray:
 
 
 def write_voxels(store: Store, path: str, axis: VoxelAxis) -> Part:
-    """Write ``voxels``: everything per voxel, in storage order."""
+    """Write the part ``voxels``: all arrays along the voxel axis, in storage order."""
     writer = PartWriter(store, path)
     voxels, specs = axis.voxels, schema.VOXEL_ARRAYS
     ijk = np.stack(np.unravel_index(voxels, axis.grid.shape), axis=1)
@@ -267,18 +269,19 @@ def write_trials(
     stimuli: pd.DataFrame | None,
     made_from: Sources,
 ) -> Part:
-    """Write ``trials``: one array per column for all sessions.
+    """Write the part ``trials``: one array for each column, over all sessions.
 
     Parameters
     ----------
     store, path
-        Where to write.
+        Store, and the group in it to write to.
     tables : mapping of str to pandas.DataFrame
         Trial table of each session, in volume order.
     stimuli : pandas.DataFrame or None
-        Stimulus metadata, joined by name.
+        Stimulus metadata, joined to the trials by image name; None to join nothing.
     made_from : dict
-        Fingerprints of the parts that the tables come from; names the sessions.
+        Fingerprints, by name, of the parts that the tables come from: each session, and the
+        stimulus metadata.
     """
     sessions = sorted(tables)
     table = combined([tables[session] for session in sessions])
@@ -300,7 +303,7 @@ def write_trials(
 
 
 def combined(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Tables one below the other; a column has one type, and text where the types differ."""
+    """Concatenate tables by rows; a column that mixes numbers, bools or text becomes text."""
     names = dict.fromkeys(name for table in tables for name in table.columns)
     columns = {}
     for name in names:
@@ -312,7 +315,7 @@ def combined(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 
 def _column(parts: Sequence[np.ndarray]) -> np.ndarray:
-    """One column from its pieces, whose types may differ."""
+    """Concatenate the pieces of one column, whose types may differ."""
     empty = [_all_missing(part) for part in parts]
     kinds = {part.dtype.kind for part, none in zip(parts, empty, strict=True) if not none}
     if kinds and kinds <= set("iuf"):
@@ -325,7 +328,7 @@ def _column(parts: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _all_missing(values: np.ndarray) -> bool:
-    """Whether a column of text says nothing."""
+    """Whether all values of a text column are missing values."""
     return values.dtype.kind not in "iufb" and set(values.tolist()) <= MISSING
 
 

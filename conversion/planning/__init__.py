@@ -1,10 +1,12 @@
-"""Decides what a run has to do: reads the source and the store, writes neither.
+"""Decides which parts a run must convert: reads the source and the store, writes to neither.
 
-Knows what of the source has changed since it was converted (`changes`), what each subject needs
-(`subjects`), and which voxels, in which order, become a subject's voxel axis (`voxel_axis`).
+`changes` finds source files that have changed since they were converted, `subjects` decides which
+parts of each subject must be written, and `voxel_axis` decides which voxels, in which order, form a
+subject's voxel axis.
 
-Promises that what is stored and unchanged is left alone, and that ``--overwrite`` is refused where
-it would lose what the source no longer has.
+Guarantees: a stored part whose source files are unchanged is not converted again, unless the user
+asks for ``--overwrite``; and ``--overwrite`` is refused if it would lose data that the source no
+longer has.
 
 Begin with `subjects.Planner.plan`.
 """

@@ -1,4 +1,4 @@
-"""What of the source has changed since it was converted: files as they are now and as they were."""
+"""Compare source files as they are now with the files that a stored part was made from."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from laion_zarr.store.parts import Part
 
 
 def identities(source: Source, names: frozenset[str], paths: Iterable[str]) -> Sources:
-    """What files are now, with their sidecars."""
+    """Current identities (size, CRC-32) of files and of their sidecars."""
     wanted = {name for path in paths for name in with_sidecar(source, path, names)}
     return {name: source.identity(name) for name in sorted(wanted)}
 
 
 def look_ahead(source: Source, names: frozenset[str], paths: Iterable[str]) -> None:
-    """Ask together for files that are looked at one after the other next."""
+    """Request the identities of files and sidecars concurrently, before they are used."""
     source.look_ahead({n for path in paths for n in with_sidecar(source, path, names)})
 
 
 def unchanged(part: Part | None, identities: Sources) -> bool:
-    """Whether a part was made from just these files; files gone since do not count."""
+    """Whether a part was made from these file versions; its sources that are gone are ignored."""
     return part is not None and all(part.sources.get(k) == v for k, v in identities.items())

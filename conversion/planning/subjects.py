@@ -1,4 +1,4 @@
-"""Decides what each subject needs: reads source and store, writes neither."""
+"""Decide which parts of each subject must be written: reads source and store, writes to neither."""
 
 from __future__ import annotations
 
@@ -32,22 +32,22 @@ from laion_zarr.errors import DataNotDownloadedError, StoreError
 from laion_zarr.store import schema
 from laion_zarr.store.objects import StoreLike, damaged, fetch
 
-# Measured: betas shrink to 0.90-0.95 of their raw size; the rest is small beside them.
+# Measured: compressed betas take 0.90-0.95 of their raw size; a subject's other parts are small.
 _PACKED = 0.95
-# What a part's entries in the manifest begin with.
+# Prefix that the manifest's entries of each kind of part have.
 _STORED_AS = {"betas": "ses-", "anatomy": "anatomy", "surfaces": "surfaces"}
 
 
 @dataclass
 class Job:
-    """One subject's work."""
+    """Parts of one subject that must be written, and the data that writing them needs."""
 
     subject: str
     files: SubjectFiles
     catalogue: Catalogue
     axis: VoxelAxis
     voxels_changed: bool
-    together: bool  # the voxel order changes: all parts or none
+    together: bool  # whether the voxel order changes: then all parts or none are committed
     tasks: list[SessionTask] = field(default_factory=list)
     sizes: list[SessionSize] = field(default_factory=list)
     small: dict[str, Callable[[], Pieces]] = field(default_factory=dict)
@@ -55,13 +55,13 @@ class Job:
 
 
 def shared(store: Store) -> bool:
-    """Whether other processes reach the same store."""
+    """Whether other processes can open the store: not if it is in the memory of this process."""
     in_memory = isinstance(store, FsspecStore) and "memory" in store.fs.protocol
     return isinstance(store, LocalStore | FsspecStore) and not in_memory
 
 
 def _arrays_of(files: SubjectFiles) -> set[str]:
-    """Arrays that a mirror's files of a subject become, but for the labels beside betas."""
+    """Names of the arrays that a subject's files become, without the labels beside the betas."""
     sessions = files.sessions.items()
     found = {f"{ses}/betas" for ses, its in sessions if its.betas and its.trials}
     found |= {f"{schema.maps_part(ses)}/{name}" for ses, its in sessions for name in its.maps}
@@ -76,7 +76,7 @@ def _arrays_of(files: SubjectFiles) -> set[str]:
 
 
 def _voxel_sources(store: Store, subject: str) -> list[str]:
-    """Files behind masks, ROIs and ceilings, as the store says without proof."""
+    """Source files of the stored masks, ROIs and noise ceilings; read without a checksum."""
     (data,) = fetch(store, [f"{subject}/{schema.VOXELS_PART}/zarr.json"])
     try:
         sources = json.loads(data or b"{}")["attributes"]["sources"]
@@ -87,26 +87,27 @@ def _voxel_sources(store: Store, subject: str) -> list[str]:
 
 @dataclass
 class Planner:
-    """Plans one run over one store.
+    """Plans one conversion run on one store.
 
     Attributes
     ----------
     source : Source
         The mirror.
     names : frozenset of str
-        Its files.
+        Relative paths of the mirror's files.
     store_like, storage_options
-        The store as the user named it, for the workers.
+        Store and fsspec options as the user gave them; the workers open the store with these.
     store : zarr.abc.store.Store
-        The same, open.
+        The open store.
     options : Options
-        What the user asked for.
+        Options that the user gave.
     report : Report
-        Takes what is unchanged, missing and failed.
+        Unchanged, missing and failed parts are added to the report.
     room : ClusterRoom or None
-        What a cluster has, which converts the sessions; None for processes of this machine.
+        Threads and memory of the cluster that converts the sessions; None if processes of this
+        machine convert them.
     n_workers : int
-        Processes or threads that convert sessions, as planned.
+        Number of processes, or of threads of the cluster, that convert sessions; set by `plan`.
     """
 
     source: Source
@@ -120,7 +121,7 @@ class Planner:
     n_workers: int = 1
 
     def plan(self, subjects: Sequence[str]) -> list[Job]:
-        """Decide what each subject needs."""
+        """Decide which parts of each subject must be written."""
         jobs = []
         for subject in subjects:
             try:
@@ -138,7 +139,7 @@ class Planner:
 
     def _work_plan(self, jobs: Sequence[Job]) -> WorkPlan:
         sizes = [size for job in jobs for size in job.sizes]
-        # A store in this process's memory cannot be written by another.
+        # A store in the memory of this process cannot be written by another process.
         n_workers = self.options.n_workers if shared(self.store) else 1
         if self.room is None:
             work = plan_work(sizes, n_workers, self.options.memory)
@@ -197,7 +198,7 @@ class Planner:
         return catalogue
 
     def _refuse_unlisted_loss(self, files: SubjectFiles, catalogue: Catalogue) -> None:
-        """Without a manifest, convert all that is there again, or leave it alone."""
+        """Raise if the manifest is lost and a stored array could not be converted again."""
         if self.options.sessions is not None or self.options.asked_parts:
             raise StoreError(
                 f"The manifest of {files.subject} is damaged, so all of it must be converted: run "
@@ -206,7 +207,7 @@ class Planner:
             )
         kept = ("ses-", "maps/", "anatomy/", "surfaces/")
         there = {name for name in catalogue.arrays_on_disk() if name.startswith(kept)}
-        # Beside betas and maps lie labels, which come with them.
+        # Arrays of labels are stored beside betas and maps, and written together with them.
         labels = {n for n in there if n.startswith("ses-") and not n.endswith("/betas")}
         labels |= {n for n in there if n.endswith("/voxel")}
         lost = sorted(there - labels - _arrays_of(files))
@@ -220,11 +221,11 @@ class Planner:
             )
 
     def identities(self, paths: Iterable[str]) -> Sources:
-        """What files are now, with their sidecars."""
+        """Current identities (size, CRC-32) of files and of their sidecars."""
         return identities(self.source, self.names, paths)
 
     def _identities_of(self, subject: str, files: Mapping[str, str]) -> Sources:
-        """The same for many small files; one that cannot be looked at fails alone."""
+        """Identities of many small files; a file that cannot be read is reported as failed."""
         found: Sources = {}
         look_ahead(self.source, self.names, files.values())
         for what, path in files.items():
@@ -319,7 +320,7 @@ class Planner:
             )
 
     def _plan_small(self, job: Job) -> None:
-        """Plan maps, anatomy and surfaces: small, written by the parent process."""
+        """Plan maps, anatomy and surfaces: small parts that the parent process writes."""
         files, source = job.files, self.source
         wanted = self.options.sessions or files.sessions
         for session in wanted if "betas" in self.options.parts else ():
@@ -341,7 +342,7 @@ class Planner:
             self._plan_part(job, schema.SURFACES_PART, paths, read)
 
     def _has(self, part: str, job: Job, files: Collection[object], place: PurePosixPath) -> bool:
-        """Whether a part is wanted and there; one that was asked for by name must be there."""
+        """Whether a wanted part has files; a part the user named, found nowhere, is reported."""
         if part not in self.options.parts:
             return False
         stored = any(name.startswith(_STORED_AS[part]) for name in job.catalogue.parts)
@@ -371,7 +372,7 @@ class Planner:
         return True
 
     def _note_missing(self, files: SubjectFiles) -> None:
-        """Name what the mirror lacks."""
+        """Report which files of a subject the mirror lacks."""
         lacking = {
             "sessions": not files.sessions,
             "anatomical brain mask": ("brain_mask", release.FUNCTIONAL_RES) not in files.anatomy,

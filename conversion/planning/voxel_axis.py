@@ -1,4 +1,4 @@
-"""Decides on a subject's voxel axis: as stored, extended, or anew; reads, never writes."""
+"""Decide on a subject's voxel axis: as stored, extended, or new; reads the store, never writes."""
 
 from __future__ import annotations
 
@@ -21,16 +21,17 @@ from laion_zarr.store.parts import Part, StoredParts
 
 @dataclass(frozen=True)
 class ChosenAxis:
-    """A subject's voxel axis as it will be.
+    """Voxel axis that a subject will have after the run.
 
     Attributes
     ----------
     axis : VoxelAxis
-        The voxels and what is known of them.
+        The voxels, with masks, ROIs and noise ceilings.
     changed : bool
-        Whether it must be written.
+        Whether the axis must be written.
     reordered : bool
-        Whether stored parts are in another order: then all are written anew, or none.
+        Whether the stored parts are in another voxel order: then all of them must be written again
+        and committed together.
     """
 
     axis: VoxelAxis
@@ -40,18 +41,18 @@ class ChosenAxis:
 
 @dataclass(frozen=True)
 class AxisPlanner:
-    """Chooses voxel axes.
+    """Chooses the voxel axis of a subject.
 
     Attributes
     ----------
     source : Source
         The mirror.
     names : frozenset of str
-        Its files.
+        Relative paths of the mirror's files.
     store : zarr.abc.store.Store
         The store.
     options : Options
-        What the user asked for.
+        Options that the user gave.
     """
 
     source: Source
@@ -65,9 +66,9 @@ class AxisPlanner:
         Parameters
         ----------
         files : SubjectFiles
-            What the mirror has.
+            Files of the subject in the mirror.
         stored : Part or None
-            The subject's voxels in the store.
+            The subject's part ``voxels`` in the store; None if the store does not have it.
         """
         old = None if stored is None else self._stored_axis(files.subject)
         mask = self.options.mask
@@ -79,7 +80,7 @@ class AxisPlanner:
                 self._refuse_loss(files, stored)
             axis = recipe.read_voxels(self.source, files, mask, ids)
             axis.errors |= errors
-            if stored is not None and axis.errors:  # what is stored is better than that
+            if stored is not None and axis.errors:  # do not replace it by an incomplete axis
                 raise next(iter(axis.errors.values()))
             axis.voxels = recipe.order_voxels(axis)
             reordered = stored is not None and not (
@@ -97,7 +98,7 @@ class AxisPlanner:
     def _stored_axis(self, subject: str) -> VoxelAxis | None:
         try:
             return recipe.restore_voxels(StoredParts(self.store, subject))
-        except StoreError:  # damaged: that is what --overwrite is for
+        except StoreError:  # damaged: only --overwrite may replace it
             if not self.options.overwrite:
                 raise
             return None
@@ -117,7 +118,7 @@ class AxisPlanner:
         )
 
     def _look(self, files: SubjectFiles, mask: str) -> tuple[Sources, dict[str, Exception]]:
-        """Identities of all files; a mask must be there, any other file fails alone."""
+        """Identities of the files, and errors of unreadable files; an unreadable mask raises."""
         found: Sources = {}
         errors: dict[str, Exception] = {}
         paths = recipe.voxel_files(files, mask)
@@ -134,13 +135,13 @@ class AxisPlanner:
     def _extended(self, old: VoxelAxis, files: SubjectFiles, mask: str, ids: Sources) -> VoxelAxis:
         if recipe.mask_files(files, mask):
             new = recipe.read_voxels(self.source, files, mask, ids)
-        else:  # the stored masks are the frame that new ROIs and ceilings are read against
+        else:  # no mask in the mirror: new ROIs and noise ceilings must fit the stored grid
             new = VoxelAxis(old.grid)
             recipe.read_into(new, self.source, files, ids)
         return recipe.merge_voxels(old, new, files.subject)
 
     def _refuse_loss(self, files: SubjectFiles, stored: Part) -> None:
-        """Refuse to overwrite what the mirror cannot give again."""
+        """Refuse to overwrite voxels that were made from files that the mirror no longer has."""
         lost = [n for n in stored.sources if n not in self.names and not n.endswith(".json")]
         if lost:
             raise DataNotDownloadedError(

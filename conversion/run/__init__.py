@@ -1,11 +1,12 @@
-"""One run of the converter: who does what, in which process, and in which order.
+"""One run of the converter: which process converts which part, and in which order.
 
-Knows the order of the work and what is committed when (`pipeline`, `stimuli`), processes of this
-machine (`workers`), and the workers of a Dask cluster (`cluster`). What is to be done was decided
-by `planning`, how each part is made is known to `parts`.
+`pipeline` and `stimuli` set the order of the work and commit the parts; `workers` starts processes
+on this machine, `cluster` uses the workers of a Dask cluster. The package `planning` decides which
+parts must be converted, the package `parts` converts each of them.
 
-Promises that one bad file fails only what needs the file, that a part counts when it is whole, and
-that a killed worker or run leaves nothing that could be taken for whole.
+Guarantees: one damaged file fails only the parts that need the file; a part is listed in a manifest
+only when it is complete; a killed worker or run leaves no incomplete part that a reader could take
+for a complete one.
 
 Begin with `pipeline.convert`, then `pipeline.run_conversion`.
 """

@@ -1,8 +1,9 @@
-"""Sessions converted by the workers of a running Dask cluster.
+"""Convert sessions on the workers of a running Dask cluster.
 
-Every attempt at a session writes to a place of its own in the staging group, and only what the
-scheduler hands back is ever listed. So a worker that was killed leaves nothing that could be taken
-for whole, and one that was given up but is still at work disturbs nobody.
+Every attempt to convert a session writes to a group of its own in the staging group, and only the
+part that the scheduler returns is listed in the manifest. A worker that was killed therefore leaves
+no incomplete part that a reader could take for a complete one, and a worker that the scheduler has
+given up, but that still runs, cannot overwrite the part of another attempt.
 """
 
 from __future__ import annotations
@@ -31,17 +32,18 @@ _MEND = "Run the same command again: what is whole is kept."
 
 
 class Cluster:
-    """The workers of a running scheduler; close it, or use it in a ``with`` block.
+    """Connection to a running Dask scheduler and its workers; use it in a ``with`` block.
 
     Parameters
     ----------
     address : str
-        Of the scheduler, such as ``"tcp://10.0.0.1:8786"``.
+        Address of the scheduler, such as ``"tcp://10.0.0.1:8786"``.
 
     Raises
     ------
     LaionZarrError
-        If no scheduler answers there, or its workers have another laion_zarr.
+        If no scheduler answers at `address`, or, in `room`, if its workers have another version of
+        laion_zarr.
     """
 
     def __init__(self, address: str) -> None:
@@ -65,10 +67,10 @@ class Cluster:
         self._client.close()
 
     def room(self) -> ClusterRoom:
-        """Threads of all workers, and the least memory that one of them has."""
+        """Number of threads of all workers, and the smallest memory per thread of a worker."""
         try:
             workers = self._client.run(_introduce)
-        except Exception as error:  # whatever a worker without the package may raise
+        except Exception as error:  # a worker without the package may raise anything
             raise LaionZarrError(
                 f"The workers of {self._address} cannot run laion_zarr "
                 f"({error!r}). Install the same version there, with the same Python."
@@ -87,10 +89,11 @@ class Cluster:
     def run(
         self, tasks: Sequence[SessionTask], progress: Progress
     ) -> Iterator[tuple[SessionTask, Outcome]]:
-        """Convert sessions; yields each with its part or its error as it ends."""
+        """Convert sessions; yield each session, when it ends, with its part or its error."""
         from distributed import as_completed
 
-        # Each takes its voxels along: what only one worker holds would be lost with it.
+        # Every task carries its own copy of the voxel indices: if they were held by one worker
+        # only, they would be lost when that worker died.
         futures = {
             self._client.submit(_convert, task, key=f"{task.subject}-{task.session}-{_token()}"): (
                 task
@@ -122,13 +125,13 @@ def _token() -> str:
 
 
 def _introduce(dask_worker: Any) -> tuple[str, int, int | None]:
-    """On a worker: its version of the package, its threads and its memory."""
+    """Run on a worker: its laion_zarr version, number of threads, and memory limit in bytes."""
     limit = dask_worker.memory_manager.memory_limit
     return version("laion-zarr"), dask_worker.state.nthreads, limit
 
 
 def _convert(task: SessionTask) -> tuple[Outcome, int]:
-    """On a worker: one attempt; with the bytes that it unpacked."""
+    """Run on a worker: try to convert a session; also returns the number of bytes inflated."""
     nbytes = 0
 
     def progress(count: int) -> None:

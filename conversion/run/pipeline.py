@@ -1,4 +1,4 @@
-"""The whole conversion: plan every subject, then write part after part, each whole or not."""
+"""The whole conversion: plan every subject, write part after part, commit the complete ones."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ from laion_zarr.store.parts import Part, StoredParts
 
 log = logging.getLogger("laion_zarr")
 
-_SPARE = 64 << 20  # bytes of disk for what is small
+_SPARE = 64 << 20  # bytes of disk for small parts, which the plan does not count
 
-# Stimulus metadata, if any, and the fingerprint of the part it comes from.
+# Stimulus metadata (None if there are none), and the fingerprint of the part that holds them.
 Stimuli = tuple[pd.DataFrame | None, Sources]
 
 
@@ -71,51 +71,58 @@ def convert(
 ) -> Report:
     """Convert a mirror of LAION-fMRI into the store.
 
-    What is done already and unchanged is skipped; what a killed run left half-done is done again.
-    One bad file fails only what needs it.
+    Parts that the store already has, and whose source files have not changed, are skipped. Parts
+    that a killed run left incomplete are converted again. A damaged source file fails only the
+    parts that need the file.
 
     Parameters
     ----------
     source : str or Path, optional
-        Data directory, or a URL that holds the same, such as ``"s3://laion-fmri"``. If not
+        Data directory, or a URL with the same files, such as ``"s3://laion-fmri"``. If not
         provided, `laion_zarr.config.get_data_dir`.
     store : str, Path or zarr.abc.store.Store, optional
-        Where to write. If not provided, `laion_zarr.config.get_store`.
+        Store to write to. If not provided, `laion_zarr.config.get_store`.
     subjects, sessions : str or list of str, optional
-        What to convert. If not provided, all that the mirror has.
+        Subjects and sessions to convert. If not provided, all that the mirror has.
     parts : str or list of str, optional
         Some of ``betas``, ``anatomy``, ``surfaces``, ``metadata``, ``images``, ``embeddings``,
-        ``segmentations``, ``captions``. If not provided, all.
+        ``segmentations``, ``captions``. If not provided, all of these.
     mask : {"both", "anatomical", "rsquare"}
         Voxels to store: the union of both brain masks, or one of them.
     n_workers : int, optional
-        Worker processes. If not provided, as many as cores and sessions.
+        Number of worker processes. If not provided, as many as there are cores and sessions, fewer
+        if memory is short, and one if there is little to convert.
     scheduler : str, optional
         Address of a running Dask scheduler (extra ``cluster``), whose workers convert the sessions,
-        one in each of their threads. Excludes `n_workers`; the store is the same.
+        one session in each of their threads. Cannot be combined with `n_workers`; the resulting
+        store is the same.
     memory : str or int, optional
-        For all workers together, such as ``"4GiB"``; with `scheduler`, for each session. If not
-        provided, 2 GB each, or 0.8 of what the tightest worker of the cluster has for a thread.
+        Memory for all workers together, such as ``"4GiB"``; with `scheduler`, for each session. If
+        not provided, 2 GB for each worker, or more if a session needs more; with `scheduler`, 2 GB
+        for each session. In a cluster, a session never gets more than 0.8 of the memory per thread
+        of the worker where this is smallest.
     overwrite : bool
-        Convert anew; the old is removed when the new is whole.
+        Whether to convert again what the store already has; a stored part is replaced only when
+        the new one is complete.
     dry_run : bool
-        Only say what would be done.
+        Whether only to report which parts would be converted.
     storage_options : dict, optional
-        For a store at an fsspec URL.
+        Options of fsspec for a store at a URL.
     progress : bool
         Whether to show a progress bar.
 
     Returns
     -------
     Report
-        What was converted, unchanged and missing.
+        Which parts were converted, which are unchanged, and which data are missing.
 
     Raises
     ------
     SourceError
-        If a source file is damaged or contradicts another; all else is converted first.
+        If a source file is damaged or contradicts another; raised after all other parts have been
+        converted.
     DataNotDownloadedError
-        If there is nothing to convert, or what was asked for is not in the mirror.
+        If there is nothing to convert, or data that were asked for are not in the mirror.
 
     Examples
     --------
@@ -142,7 +149,7 @@ def run_conversion(
     dry_run: bool,
     progress: bool,
 ) -> Report:
-    """`convert` that reports failures instead of raising them."""
+    """Convert as `convert` does, but return the failures of parts in the report."""
     stimuli = bool(set(options.parts) & set(schema.STIMULUS_PARTS))
     names = frozenset(source.listing(options.subjects, stimuli))
     subjects = there = _subjects_in(names)
@@ -161,7 +168,7 @@ def run_conversion(
             f"Download it: laion-zarr download --subject {missing}."
         )
     if not set(options.parts) - set(schema.STIMULUS_PARTS):
-        subjects = []  # what is asked for is the stimuli alone
+        subjects = []  # only parts of the stimuli were asked for
     wanted = [s for s in subjects if options.subjects is None or s in options.subjects]
     with _cluster(store, options) as cluster:
         room = None if cluster is None else cluster.room()
@@ -205,7 +212,7 @@ def _check_writable(store: Store) -> None:
 
 
 class _Execution:
-    """One run over one store, as planned."""
+    """Carries out one conversion run on one store."""
 
     def __init__(self, planner: Planner, cluster: Cluster | None) -> None:
         self.planner, self.cluster = planner, cluster
@@ -213,7 +220,7 @@ class _Execution:
         self.store, self.options, self.report = planner.store, planner.options, planner.report
 
     def run(self, subjects: Sequence[str], lock: int | None, progress: bool) -> None:
-        """Plan, check the disk, write."""
+        """Plan the run, check the free disk space, write and commit the parts, finish the root."""
         remove_strays(self.store)
         for group in groups_in(self.store):
             self._recover(group)
@@ -234,7 +241,8 @@ class _Execution:
         settled = {job.subject for job in jobs} | set(self.report.failed)
         for group in groups_in(self.store):
             if group.startswith("sub-") and group not in settled:
-                # New stimulus metadata reaches the trials of every subject.
+                # The trial table of every stored subject is joined with the stimulus metadata, so
+                # new metadata change it also for subjects that are not converted in this run.
                 try:
                     self._commit(Catalogue(self.store, group), {}, {}, stimuli)
                 except PROBLEMS as error:
@@ -247,7 +255,8 @@ class _Execution:
         except StoreVersionError:
             raise
         except StoreError as error:
-            # A subject's damage stops that subject; without the stimuli no trial table is right.
+            # Damage in a subject fails this subject only. Damage in the stimuli stops the run:
+            # every trial table is joined with the stimulus metadata.
             if self.options.overwrite:
                 return
             if group == schema.STIMULI_GROUP:
@@ -269,7 +278,8 @@ class _Execution:
 
     def _run_job(self, job: Job, stimuli: Stimuli, lock: int | None, bar: Any) -> None:
         pending: dict[str, Part] = {}
-        # Of converted sessions: to any other belongs the table that is stored beside its betas.
+        # Trial tables of the sessions converted here; for any other session, the table that is
+        # stored beside its betas is used.
         tables: dict[str, pd.DataFrame] = {}
 
         def done(parts: dict[str, Part]) -> None:
@@ -302,7 +312,7 @@ class _Execution:
         if self.cluster is None:
             job.catalogue.tidy()
         else:
-            job.catalogue.recover()  # also of what workers left that were killed
+            job.catalogue.recover()  # also removes what killed workers have left
 
     def _write_small(self, job: Job, done: Callable[[dict[str, Part]], None]) -> None:
         for name, read in job.small.items():
@@ -317,13 +327,13 @@ class _Execution:
                 self.report.failed[f"{job.subject} {name}"] = error
 
     def _write_part(self, job: Job, name: str, found: Pieces) -> Part:
-        """Write a small part; what only the store has of it stays, if its voxels do."""
+        """Write a small part; keep arrays that only the store has, unless their voxels change."""
         gone = name not in job.catalogue.parts or (job.together and name.startswith("maps/"))
         stored = None if gone else StoredParts(self.store, job.subject)
         return write_pieces(self.store, job.catalogue.place(name), found, stored)
 
     def _refuse_partial(self, job: Job, pending: Mapping[str, Part]) -> None:
-        """All parts in the new voxel order, or none."""
+        """Raise if a stored part or map would be left in the old voxel order."""
         unordered = {schema.TRIALS_PART, schema.SURFACES_PART, schema.ANATOMY_PART}
         parts = job.catalogue.parts.items()
         left = sorted(name for name, _ in parts if name not in unordered | set(pending))
@@ -348,7 +358,7 @@ class _Execution:
         stimuli: Stimuli,
         anew: bool = False,
     ) -> None:
-        """Make parts count, together with the trial table that goes with them."""
+        """Commit parts, with a new trial table if the sessions or stimulus metadata changed."""
         whole = {**catalogue.parts, **parts}
         sessions = {name: part for name, part in whole.items() if schema.is_session_part(name)}
         table, made_from = stimuli
@@ -367,7 +377,7 @@ class _Execution:
         sessions: Iterable[str],
         tables: Mapping[str, pd.DataFrame],
     ) -> dict[str, pd.DataFrame]:
-        """Trial tables of whole sessions: just read, or as stored."""
+        """Trial table of each session: as read in this run, else from the store."""
         found = {session: tables[session] for session in sessions if session in tables}
         if missing := [session for session in sessions if session not in found]:
             stored = StoredParts(self.store, catalogue.group)
@@ -376,7 +386,7 @@ class _Execution:
 
 
 def stored_table(stored: StoredParts, session: str) -> pd.DataFrame:
-    """A session's trial table as the store has it."""
+    """Read a session's trial table from the store."""
     (attributes,) = stored.attributes(session)
     arrays = attributes["tsv_columns"]
     found = stored.load(session, arrays.values())

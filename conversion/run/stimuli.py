@@ -1,4 +1,4 @@
-"""Decides what of the stimuli is to be converted, and does it, part after part."""
+"""Decide which parts of the stimuli must be converted, and convert them one by one."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _FILES = {
 
 
 def files_of(kind: str, names: frozenset[str]) -> dict[str, list[str]]:
-    """Files of the parts of one kind, by part, as far as a mirror has all of them."""
+    """Source files of each part of one kind; parts whose files a mirror lacks are left out."""
     if kind == EMBEDDINGS_PART:
         models = release.embedding_files(names)
         return {schema.embeddings_part(model): [path] for model, path in models.items()}
@@ -55,18 +55,18 @@ def files_of(kind: str, names: frozenset[str]) -> dict[str, list[str]]:
 
 @dataclass(frozen=True)
 class Work:
-    """One part to write.
+    """One part of the stimuli that must be written.
 
     Attributes
     ----------
     part : str
-        Name in the manifest.
+        Name of the part in the manifest.
     sources : dict
-        Files it is made from, as they were when the work was planned.
+        Identities of the source files when the work was planned.
     nbytes : int
-        Size of these files.
+        Bytes of the source files.
     write : callable
-        Writes it: from its path and a progress callback to the part.
+        Called with the group to write to and a progress callback; writes the part and returns it.
     """
 
     part: str
@@ -76,12 +76,12 @@ class Work:
 
 
 class StimulusRun:
-    """The stimuli in one run over one store.
+    """Plans and writes the stimuli, in one conversion run on one store.
 
     Parameters
     ----------
     planner : Planner
-        Knows source, store and options; its report takes what happens.
+        Has the source, the store and the options; results are added to its report.
     """
 
     def __init__(self, planner: Planner) -> None:
@@ -89,7 +89,7 @@ class StimulusRun:
         self._source, self._names = planner.source, planner.names
         self._store, self._options = planner.store, planner.options
         self._report = planner.report
-        self._together = False  # the manifest is lost: all parts or none
+        self._together = False  # whether the manifest is lost: then all parts or none are committed
 
     @cached_property
     def _catalogue(self) -> Catalogue:
@@ -107,7 +107,7 @@ class StimulusRun:
         return self._anew()
 
     def _anew(self) -> Catalogue:
-        """Without a manifest, convert all that is there again, or leave it alone."""
+        """Start an empty catalogue; raise if a stored part could not be converted again."""
         catalogue = Catalogue(self._store, STIMULI_GROUP, ignore_manifest=True)
         there = {name.rpartition("/")[0] for name in catalogue.arrays_on_disk()}
         wanted = {part for kind in self._options.parts for part in files_of(kind, self._names)}
@@ -122,7 +122,7 @@ class StimulusRun:
     # -- planning
 
     def plan(self) -> list[Work]:
-        """What is to be written; says what is unchanged or missing."""
+        """Return the parts to write; report those that are unchanged, missing or failed."""
         works = []
         for kind in STIMULUS_PARTS:
             if kind not in self._options.parts:
@@ -194,7 +194,7 @@ class StimulusRun:
 
     @cached_property
     def _image_names(self) -> list[str] | None:
-        """Rows of the metadata: of the mirror, whose pictures go with them, else as stored."""
+        """Image names in the order of the mirror's metadata and pictures, else as stored."""
         if _METADATA in self._names:
             return read_metadata(self._source, _METADATA)["image_name"].tolist()
         return self._stored_names()
@@ -206,7 +206,7 @@ class StimulusRun:
         return stored.load(METADATA_PART, [recipe.NAMES])[recipe.NAMES].tolist()
 
     def _names_for(self, kind: str) -> list[str] | None:
-        """The same; damaged metadata stop the pictures, and only the order of embeddings."""
+        """Return the image names; with damaged metadata, raise for images, else use the stored."""
         try:
             return self._image_names
         except SourceError:
@@ -227,7 +227,7 @@ class StimulusRun:
     # -- writing
 
     def run(self, works: list[Work], progress: bool) -> None:
-        """Write parts, each committed as soon as it is whole."""
+        """Write the parts and commit each when complete; all at the end if the manifest is lost."""
         total = sum(work.nbytes for work in works)
         hidden = not progress or not works
         with tqdm(total=total, unit="B", unit_scale=True, desc="stimuli", disable=hidden) as bar:
@@ -243,11 +243,11 @@ class StimulusRun:
                 except PROBLEMS as error:
                     self._report.failed[name] = error
                     if not self._together:
-                        pending = {}  # its commit failed
+                        pending = {}  # the commit of this part failed
             if self._together:
                 self._commit_together(pending)
             bar.update(total - bar.n)
-        with suppress(StoreError):  # damaged, which 'verify' says better
+        with suppress(StoreError):  # a damaged store, which 'laion-zarr verify' reports in detail
             self._report.missing += list(self._strangers())
         if works:
             self._catalogue.tidy()
@@ -264,7 +264,7 @@ class StimulusRun:
             self._catalogue.commit(pending)
 
     def _strangers(self) -> Iterator[str]:
-        """Images that a part knows and the metadata do not, or the reverse."""
+        """Messages about images that are in a part but not in the metadata, or the reverse."""
         if METADATA_PART not in self._catalogue.parts:
             return
         stored = StoredParts(self._store, STIMULI_GROUP)
@@ -285,7 +285,7 @@ class StimulusRun:
                 )
 
     def joined(self) -> tuple[pd.DataFrame | None, Sources]:
-        """Stimulus metadata as stored, if any, and the fingerprint of their part."""
+        """Stored stimulus metadata, None if there are none, and the fingerprint of their part."""
         part = self._catalogue.parts.get(METADATA_PART)
         if part is None:
             return None, {}

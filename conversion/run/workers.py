@@ -1,7 +1,8 @@
-"""Sessions in processes of their own.
+"""Convert sessions in worker processes of this machine.
 
-Each session gets a fresh interpreter: its memory is returned when it ends, a crash is its own,
-and a script that calls `convert` needs no ``if __name__ == "__main__"``.
+Each session gets a new Python process: its memory is freed when the process ends, a crash fails
+only this session, and a script that calls `convert` needs no ``if __name__ == "__main__"``. With
+one worker, the sessions are converted in the calling process.
 """
 
 from __future__ import annotations
@@ -29,10 +30,10 @@ Outcome = Part | Exception
 def run(
     tasks: Sequence[SessionTask], n_workers: int, progress: Progress, lock: int | None
 ) -> Iterator[tuple[SessionTask, Outcome]]:
-    """Convert sessions, `n_workers` at a time; yields each with its part or its error as it ends.
+    """Convert sessions, `n_workers` at a time; yield each, when it ends, with its part or error.
 
-    `lock` is a file descriptor that the workers inherit, so that the store stays locked while one
-    of them lives, even if this process is killed.
+    `lock` is the file descriptor of the lock on the store. The worker processes inherit it, so that
+    the store stays locked while a worker runs, even if this process is killed.
     """
     if n_workers == 1:
         for task in tasks:
@@ -54,7 +55,7 @@ def run(
 
 
 def guarded(work: Callable[[], Part]) -> Outcome:
-    """What `work` returns, or what it fails with if that fails one session alone."""
+    """Return the part that `work` makes, or its exception if that is one of `PROBLEMS`."""
     try:
         return work()
     except PROBLEMS as error:
@@ -63,7 +64,7 @@ def guarded(work: Callable[[], Part]) -> Outcome:
 
 
 def _let_go(error: BaseException | None) -> None:
-    """Clear what a traceback keeps alive: a session's betas, or its scratch file."""
+    """Clear the frames of a traceback, which keep a session's betas or scratch file alive."""
     while error is not None:
         traceback.clear_frames(error.__traceback__)
         error = error.__cause__ or error.__context__
@@ -76,7 +77,7 @@ def _in_process(
     running: set[subprocess.Popen[bytes]],
 ) -> Part:
     process = subprocess.Popen(
-        # -P: the package that is installed, not whatever lies in the current folder.
+        # -P: import the installed package, not a module of that name in the current folder.
         [sys.executable, "-P", "-m", "laion_zarr.conversion.run.workers"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -88,7 +89,7 @@ def _in_process(
         assert process.stdin
         assert process.stdout
         assert process.stderr
-        # Drained at the same time as stdout: a full pipe would stop the worker.
+        # A thread reads stderr while stdout is read here: a full pipe would block the worker.
         complaints: list[bytes] = []
         stderr = process.stderr
         drain = threading.Thread(target=lambda: complaints.append(stderr.read()))
@@ -97,7 +98,7 @@ def _in_process(
             with process.stdin:
                 pickle.dump(task, process.stdin)
         except BrokenPipeError:
-            pass  # it died; said below
+            pass  # the worker died; reported below
         outcome = _listen(process.stdout, progress)
         drain.join()
         status = process.wait()
@@ -118,7 +119,7 @@ def _reason(status: int) -> str:
 
 
 def _listen(stream: IO[bytes], progress: Progress) -> Outcome | None:
-    """Read a worker's messages: bytes done, then its outcome; None if it died before that."""
+    """Read a worker's messages: byte counts, then the outcome; None if the worker died before."""
     while True:
         try:
             message = pickle.load(stream)
@@ -130,8 +131,8 @@ def _listen(stream: IO[bytes], progress: Progress) -> Outcome | None:
 
 
 def _main() -> None:
-    """Worker process: a task on stdin, progress and the outcome on stdout."""
-    # Whatever a library prints must not mix with the messages.
+    """Worker process: read a task from stdin, write byte counts and the outcome to stdout."""
+    # Text that a library prints goes to stderr: on stdout it would mix with the messages.
     messages = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     task: SessionTask = pickle.load(sys.stdin.buffer)
@@ -141,7 +142,7 @@ def _main() -> None:
         nonlocal done
         done += count
         if done >= _REPORT_EVERY:
-            # Fails when the parent is gone: then nobody needs the result either.
+            # Raises if the parent process has ended: then no process waits for the result either.
             pickle.dump(done, messages)
             messages.flush()
             done = 0

@@ -1,4 +1,4 @@
-"""Files of the release, in a folder or at a URL: which are there, which version, their bytes."""
+"""Files of the release in a folder or at a URL: listing, identity (size and CRC-32), content."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Identity = dict[str, int]  # {"size": bytes, "crc32": CRC-32 of the unpacked or 
 
 @dataclass(frozen=True)
 class Source:
-    """A mirror of the release: a local folder or an fsspec URL.
+    """A mirror (copy) of the release: a local folder or an fsspec URL.
 
     Attributes
     ----------
@@ -41,13 +41,14 @@ class Source:
         return Remote(self.root) if "://" in self.root else None
 
     def full(self, path: str) -> str:
-        """Path of a file as a user would write it."""
+        """Full path or URL of a file, as a user would write it."""
         return f"{self.root.rstrip('/')}/{path}"
 
     def listing(self, subjects: Iterable[str] | None = None, stimuli: bool = True) -> list[str]:
         """Relative paths of all files that the converter may read.
 
-        Of a URL only what is needed is listed: some `subjects`, and the `stimuli` or not.
+        At a URL, only the files of `subjects` (None for all subjects) and, if `stimuli` is True,
+        those of the stimuli are listed. A local folder is always listed completely.
         """
         if self._remote is not None:
             return self._remote.listing(subjects, stimuli)
@@ -64,7 +65,7 @@ class Source:
 
     @contextmanager
     def open(self, path: str) -> Iterator[BinaryIO]:
-        """Open a file as it lies, without unpacking."""
+        """Open a file without decompressing it."""
         if self._remote is not None:
             with self._remote.open(path) as file, reading(self.full(path)):
                 yield file
@@ -73,7 +74,7 @@ class Source:
             yield file
 
     def local(self, path: str) -> Path | None:
-        """The file on disk; None where the source is no local folder."""
+        """Path of a file on the local disk; None if the source is a URL."""
         return None if self._remote is not None else Path(self.root) / path
 
     def read(self, path: str) -> bytes:
@@ -82,22 +83,22 @@ class Source:
             return file.read()
 
     def size(self, path: str) -> int:
-        """Bytes of a file as it lies."""
+        """Size of a file in bytes, compressed if the file is."""
         if self._remote is not None:
             return self._remote.size(path)
         with reading(self.full(path)):
             return (Path(self.root) / path).stat().st_size
 
     def look_ahead(self, paths: Iterable[str]) -> None:
-        """Say which files will be looked at: at a URL they are asked for together."""
+        """Prepare for `identity` of these files: at a URL, they are requested concurrently."""
         if self._remote is not None:
             self._remote.look_ahead(paths)
 
     def identity(self, path: str) -> Identity:
-        """What tells one version of a file from another.
+        """Size and CRC-32, by which a version of a file is recognized.
 
-        Size, and the CRC-32 of the content: from the trailer of a gzip, which reading the file
-        proves, else computed.
+        The size is that of the file, the CRC-32 that of the decompressed content: taken from the
+        trailer of a gzip file (reading the whole file verifies it), else computed.
         """
         size = self.size(path)
         if self._remote is not None:
@@ -106,7 +107,7 @@ class Source:
             return {"size": size, "crc32": content_crc32(file, path, size)}
 
     def check_unchanged(self, identities: Mapping[str, Identity]) -> None:
-        """Refuse files that are not what they were when they were looked at."""
+        """Raise `SourceError` if a file has changed since its identity was taken."""
         if self._remote is not None:
             changed = self._remote.changed(identities)
         else:
@@ -115,14 +116,14 @@ class Source:
             raise damaged(self.full(path), "another one", "the file that it was at the start")
 
     def sidecar(self, path: str, names: frozenset[str]) -> str | None:
-        """BIDS sidecar of a file, if it is there."""
+        """Path of the BIDS sidecar of a file; None if the sidecar is not in `names`."""
         found = release.sidecar(path)
         return found if found in names else None
 
     def json(self, path: str) -> dict[str, Any]:
-        """Parse a sidecar."""
+        """Parse a JSON sidecar."""
         try:
-            # NaN is no JSON, though some write it: nothing, then.
+            # NaN and Infinity are not valid JSON, but some programs write them: read as None.
             parsed = json.loads(self.read(path), parse_constant=lambda _: None)
         except ValueError as error:
             raise damaged(self.full(path), f"something else ({error})", "JSON") from error
@@ -132,7 +133,7 @@ class Source:
 
     @contextmanager
     def unpacked(self, path: str) -> Iterator[BinaryIO | igzip.IGzipFile]:
-        """Open a file, inflating a gzip on the way."""
+        """Open a file; a gzip file is decompressed while it is read."""
         with self.open(path) as raw:
             if not path.endswith(".gz"):
                 yield raw
@@ -146,7 +147,7 @@ class Source:
 
 
 def open_source(source: str | Path) -> Source:
-    """Open a mirror by its folder or URL."""
+    """Open the mirror in a folder or at a URL."""
     text = str(source)
     if is_remote(text):
         return Source(text)

@@ -1,6 +1,6 @@
-"""The release's HDF5 files as numpy: the converter's only reader of HDF5.
+"""Read the HDF5 files of the release as numpy arrays: the converter's only reader of HDF5.
 
-Every problem with a file is a `SourceError` that names it.
+Every problem with a file is a `SourceError` that names the file.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Hdf5:
     Parameters
     ----------
     path : str
-        For messages.
+        Full path or URL of the file, for error messages.
     file : h5py.File
         The open file.
     """
@@ -34,7 +34,7 @@ class Hdf5:
         self._file = file
 
     def dataset(self, name: str, n_dims: int) -> h5py.Dataset:
-        """One dataset, of so many dims."""
+        """Dataset of this name; raises if there is none, or not with `n_dims` dimensions."""
         found = self._file.get(name)
         if not isinstance(found, h5py.Dataset):
             raise damaged(
@@ -45,13 +45,13 @@ class Hdf5:
         return found
 
     def rows(self, dataset: h5py.Dataset) -> Iterator[np.ndarray]:
-        """Rows of a dataset, some at a time, front to back."""
+        """Yield the rows of a dataset in order, a block of rows at a time."""
         for lo in range(0, len(dataset), _ROWS_AT_ONCE):
             with self._reading():
                 yield dataset[lo : lo + _ROWS_AT_ONCE]
 
     def pictures(self) -> tuple[int, Iterator[bytes]]:
-        """Number of pictures, and their files."""
+        """Number of pictures, and an iterator over the bytes of each picture's file."""
         images = self.dataset("images", 1)
         if h5py.check_vlen_dtype(images.dtype) != np.dtype("uint8"):
             raise damaged(self.path, f"images of {images.dtype}", "variable-length uint8")
@@ -59,7 +59,7 @@ class Hdf5:
         return len(images), files
 
     def embeddings(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Embeddings (image, feature), image names, and which embeddings are valid."""
+        """Embeddings (image, feature) float16, image names, and whether each embedding is valid."""
         with self._reading():
             values = self.dataset("embedding", 2)
             names = self.dataset("image_ids", 1)
@@ -77,7 +77,7 @@ class Hdf5:
             return values[:], labels, valid[:].astype(bool)
 
     def masks(self) -> h5py.Dataset:
-        """The masks, (mask, y, x) uint8, not read yet."""
+        """Dataset of the segmentation masks, (mask, y, x) uint8; not read yet."""
         masks = self.dataset("masks", 3)
         if masks.dtype != np.uint8:
             raise damaged(self.path, f"masks of {masks.dtype}", "uint8")
@@ -89,7 +89,7 @@ class Hdf5:
             yield
         except SourceError:
             raise
-        except (OSError, RuntimeError, ValueError) as error:  # what h5py makes of damaged content
+        except (OSError, RuntimeError, ValueError) as error:  # from h5py, on damaged content
             raise damaged(self.path, f"damaged content ({error})", "a whole HDF5 file") from error
 
 
@@ -105,7 +105,7 @@ def open_hdf5(source: Source, path: str) -> Iterator[Hdf5]:
     """Open an HDF5 file of a mirror."""
     name = source.full(path)
     with reading(name), ExitStack() as stack:
-        # By its path where it has one: h5py then reads without the interpreter's lock.
+        # A local file is opened by its path: h5py then reads without holding the GIL.
         where = source.local(path) or stack.enter_context(source.open(path))
         try:
             file = stack.enter_context(h5py.File(where, "r"))

@@ -1,4 +1,4 @@
-"""NIfTI as numpy: read once, front to back, scaled in float64 and rounded once to float32."""
+"""Read NIfTI files as numpy arrays: sequentially, scaled in float64, rounded once to float32."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from laion_zarr.conversion.source.files import Source
 from laion_zarr.conversion.source.problems import damaged, describe, reading
 from laion_zarr.errors import SourceError
 
-# deflate packs no better than 1032:1, so a header that claims more is damaged.
+# deflate compresses at most 1032:1: a header that claims more data than that is damaged.
 _MOST_PACKED = 1100
-# Corners of the grid may differ by this much between files of one subject (mm).
+# Corners of the grid may differ by this many mm between the files of one subject.
 CORNER_TOLERANCE = 0.001
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Where the voxels of a file lie.
+    """Voxel grid of a file: its shape and affine.
 
     Attributes
     ----------
     path : str
-        File it was read from, for messages.
+        File that the grid was read from, for error messages.
     shape : tuple of int
-        Voxels along x, y, z.
+        Number of voxels along x, y, z.
     affine : numpy.ndarray, (4, 4) float64
-        Voxel indices to mm.
+        Transform from voxel indices to mm.
     """
 
     path: str
@@ -44,7 +44,7 @@ class Grid:
         return self.affine[:3, :3] @ ends + self.affine[:3, 3:]
 
     def check_same(self, other: Grid) -> None:
-        """Refuse a file on another grid than the subject's other files."""
+        """Raise `SourceError` if this grid differs from that of another file of the subject."""
         if self.shape != other.shape:
             raise damaged(self.path, f"a grid of {self.shape}", f"{other.shape} as in {other.path}")
         apart = float(np.abs(self._corners() - other._corners()).max())
@@ -57,16 +57,16 @@ class Grid:
 
 
 class Volume:
-    """A NIfTI stream: header now, then volume after volume, then the proof that it was whole.
+    """A NIfTI file, read sequentially: header on creation, then volumes, then a check of the end.
 
     Parameters
     ----------
     path : str
-        For messages.
+        Full path or URL of the file, for error messages.
     file : binary file
-        Unpacked content, at its start.
+        Decompressed content, at its start.
     most : int
-        Bytes that it may unpack to.
+        Largest number of bytes that the decompressed content can have.
     """
 
     def __init__(self, path: str, file: BinaryIO | igzip.IGzipFile, most: int) -> None:
@@ -116,7 +116,7 @@ class Volume:
 
     def _read_exactly(self, count: int) -> bytes:
         data = self._file.read(count)
-        while len(data) < count:  # a stream may answer with less than asked
+        while len(data) < count:  # a stream may return fewer bytes than requested
             more = self._file.read(count - len(data))
             if not more:
                 raise damaged(self.path, f"only {len(data)} bytes of header", f"{count} bytes")
@@ -124,11 +124,11 @@ class Volume:
         return data
 
     def buffer(self) -> bytearray:
-        """A buffer for one volume."""
+        """New buffer that holds one volume."""
         return bytearray(int(np.prod(self.shape[:3])) * self.dtype.itemsize)
 
     def read_into(self, buffer: bytearray) -> None:
-        """Read the next volume."""
+        """Read the next volume of the file into a buffer."""
         view = memoryview(buffer)
         done = 0
         while done < len(view):
@@ -138,16 +138,16 @@ class Volume:
             done += count
 
     def typed(self, buffer: bytearray) -> np.ndarray:
-        """One volume's values as stored, flat in Fortran order."""
+        """Values of the volume in a buffer, not scaled, flat in Fortran order."""
         return np.frombuffer(buffer, self.dtype)
 
     @property
     def is_scaled(self) -> bool:
-        """Whether the header asks for a slope or an intercept."""
+        """Whether the header has a slope or intercept that changes the values."""
         return self.scaling not in (None, (1.0, 0.0))
 
     def scaled(self, values: np.ndarray) -> np.ndarray:
-        """Stored values -> scaled in float64; as they are where nothing is to be scaled."""
+        """Scale values in float64; return them unchanged if the header has no scaling."""
         if not self.is_scaled:
             return values
         assert self.scaling is not None
@@ -156,34 +156,34 @@ class Volume:
             return values.astype(np.float64) * slope + intercept
 
     def convert(self, values: np.ndarray) -> np.ndarray:
-        """Stored values -> float32: scaled in float64, rounded once; float32 bit for bit."""
+        """Scale values in float64, round once to float32; unscaled float32 is kept bit for bit."""
         with np.errstate(over="ignore", invalid="ignore"):
             return self.scaled(values).astype("<f4", copy=False)
 
     def finish(self) -> None:
-        """Read to the end: that proves the checksum and that nothing follows."""
+        """Read to the end of the file: verifies the gzip checksum, and that no data follow."""
         if self._file.read(1):
             raise damaged(self.path, "more data than that", f"{self.shape} values")
 
 
 @contextmanager
 def open_volume(source: Source, path: str) -> Iterator[Volume]:
-    """Open a NIfTI file for reading once, front to back."""
+    """Open a NIfTI file for one sequential read."""
     most = source.size(path) * (_MOST_PACKED if path.endswith(".gz") else 1)
     with reading(source.full(path)), source.unpacked(path) as file:
         yield Volume(source.full(path), file, most)
 
 
 def read_map(source: Source, path: str, grid: Grid | None = None) -> tuple[np.ndarray, Grid]:
-    """Read a 3-D map -> its values, (x, y, z) float32, and its grid."""
+    """Read a 3-D map; returns its values, (x, y, z) float32, and its grid."""
     volume, values = _read_3d(source, path, grid)
     return volume.convert(values).reshape(volume.shape, order="F"), volume.grid
 
 
 def read_mask(source: Source, path: str, grid: Grid | None = None) -> tuple[np.ndarray, Grid]:
-    """Read a 3-D mask -> where it is not 0, (x, y, z) bool, and its grid."""
+    """Read a 3-D mask; returns where it is not 0, (x, y, z) bool, and its grid."""
     volume, values = _read_3d(source, path, grid)
-    # Before anything is rounded to float32: what is tiny is not 0.
+    # Compared before rounding to float32, which could turn a tiny value into 0.
     return (volume.scaled(values) != 0).reshape(volume.shape, order="F"), volume.grid
 
 

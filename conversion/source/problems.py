@@ -1,4 +1,4 @@
-"""What is wrong with a source file, in words: the file, what was expected, what was found."""
+"""Error messages about source files: which file, what was expected, and what was found."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from laion_zarr.errors import SourceError
 
 
 def damaged(path: str, found: str, expected: str) -> SourceError:
-    """The error for a file that is not what it should be."""
+    """Make the error for a source file whose content is not as expected."""
     mend = "Run" if "://" in path else "Delete it, download it again and run"
     return SourceError(
         f"{path}: expected {expected}, found {found}. {mend} the same command: what is converted "
@@ -25,7 +25,7 @@ def damaged(path: str, found: str, expected: str) -> SourceError:
 
 @contextmanager
 def reading(path: str) -> Iterator[None]:
-    """Turn what the libraries raise on a bad file into a `SourceError` that names it."""
+    """Turn errors of libraries on a damaged file into a `SourceError` that names the file."""
     try:
         yield
     except SourceError:
@@ -36,14 +36,14 @@ def reading(path: str) -> Iterator[None]:
         raise SourceError(f"{path} cannot be read: {error.strerror}. Mend its permissions.") from (
             error
         )
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:  # igzip raises the same
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:  # igzip raises these too
         raise damaged(path, f"a damaged or cut-off one ({error})", "a whole gzip file") from error
     except (HeaderDataError, WrapStructError, ImageFileError) as error:
         raise damaged(path, f"another header ({error})", "a NIfTI file") from error
 
 
 def describe(head: bytes) -> str:
-    """What the first bytes of a file of another kind are."""
+    """Describe the first bytes of a file that is not in the expected format."""
     text = head.lstrip().lower()
     if text.startswith((b"<!doctype", b"<html", b"<?xml")):
         return "a web page (an error page saved by a downloader?)"

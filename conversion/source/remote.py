@@ -1,8 +1,9 @@
-"""A mirror of the release at a URL: each of its files asked for as seldom as possible.
+"""A mirror of the release at a URL, read with as few requests as possible.
 
-Small files are fetched once and kept; of a large gzip only the checksum at its end is looked at
-before it is read front to back, in large ranges; any other large file waits in an anonymous
-temporary file from when its checksum is computed until it is read.
+A small file is fetched once and kept in memory. Of a large gzip file, only the checksum at its end
+is requested before the file is read sequentially, in large ranges. A large unpacked NIfTI is read
+sequentially too, once for its checksum and once for its data. Any other large file is downloaded
+into an anonymous temporary file when its checksum is computed, and kept there until it is read.
 """
 
 from __future__ import annotations
@@ -26,22 +27,22 @@ from laion_zarr.store.remote import explain, options, retrying, without_retries
 
 T = TypeVar("T")
 
-_SMALL = 1 << 20  # a file up to this size is kept in memory
-_KEPT = 256 << 20  # bytes of small files kept together
-_HEAD = 16 << 10  # enough for a header: who needs no more asks for no more
-_BLOCK = 16 << 20  # bytes of one request
-_READ = 4 << 20  # bytes taken at once where only a checksum is computed
-_AHEAD = 3  # such requests under way while a block is inflated: one alone is slower than that
-_AT_ONCE = 32  # small requests under way
-_TRAILER = 8  # of a gzip: CRC-32 and size of what it holds
+_SMALL = 1 << 20  # bytes: a file up to this size is kept in memory
+_KEPT = 256 << 20  # bytes of all small files that are kept in memory
+_HEAD = 16 << 10  # bytes of the first request: enough if only the header is read
+_BLOCK = 16 << 20  # bytes of each further request
+_READ = 4 << 20  # bytes read at once to compute a checksum
+_AHEAD = 3  # requests of _BLOCK at a time: one request alone is slower than inflating a block
+_AT_ONCE = 32  # small requests at a time
+_TRAILER = 8  # bytes at the end of a gzip file: CRC-32 and size of the decompressed content
 _SHORTEST_GZIP = 18
 _VERSIONS = ("ETag", "etag", "md5Hash", "mtime", "created", "LastModified")
 
-Version = tuple[int, str]  # bytes, and what tells one version from another (the ETag)
+Version = tuple[int, str]  # size in bytes, and a mark of the version (the ETag)
 
 
 class Remote:
-    """The files below a URL; pickles as the URL and the versions that were listed.
+    """The files below a URL; only the URL and the versions of the files are pickled.
 
     Parameters
     ----------
@@ -76,26 +77,26 @@ class Remote:
         return f"{self.root.rstrip('/')}/{path}".rstrip("/")
 
     def _ask(self, path: str, request: Callable[[Any, str], T]) -> T:
-        """Answer of `request(file system, full path)`, or the error that names the file."""
+        """Call `request(file system, full path)`, with retries; an error names the file."""
         try:
             fs, root = self._fs
             return retrying(partial(request, fs, f"{root}/{path}".rstrip("/")))
         except LaionZarrError:
             raise
-        except Exception as error:  # whatever four libraries below may raise
+        except Exception as error:  # fsspec and the libraries below it raise many types
             raise SourceError(f"{self._name(path)} cannot be read: {explain(error)}.") from error
 
     # -- what is there
 
     def listing(self, subjects: Iterable[str] | None, stimuli: bool) -> list[str]:
-        """Relative paths of all files that are needed, whose versions count from now on.
+        """Relative paths of all files that are needed; records the version of each file.
 
         Parameters
         ----------
         subjects : iterable of str or None
-            The only subjects that are.
+            Subjects whose files are needed; None for all subjects.
         stimuli : bool
-            Whether the stimuli are.
+            Whether the files of the stimuli are needed.
         """
         if not self._ask("", lambda fs, path: fs.isdir(path)):
             raise DataNotDownloadedError(
@@ -114,7 +115,7 @@ class Remote:
         return names
 
     def _now(self, path: str) -> Version:
-        """Version of a file at this moment."""
+        """Request the current version of a file."""
 
         def ask(fs: Any, full: str) -> Version:
             fs.invalidate_cache()
@@ -128,18 +129,18 @@ class Remote:
         return self._versions[path]
 
     def size(self, path: str) -> int:
-        """Bytes of a file."""
+        """Size of a file in bytes."""
         return self._version(path)[0]
 
     def changed(self, paths: Iterable[str]) -> list[str]:
-        """Files that are no longer those that were looked at; one request for each."""
+        """Files whose version is no longer the recorded one; makes one request for each file."""
         paths = list(paths)
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             found = zip(paths, pool.map(self._now, paths), strict=True)
             return [path for path, version in found if version != self._version(path)]
 
     def look_ahead(self, paths: Iterable[str]) -> None:
-        """Look at many files at once, so that nobody waits for each; errors come when asked for."""
+        """Fetch and cache the CRC-32 of many files concurrently; errors are raised by `crc32`."""
         some = [p for p in paths if self._is_small(p) or p.endswith(".gz")]
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             for future in [pool.submit(self.crc32, path) for path in some]:
@@ -160,7 +161,7 @@ class Remote:
         return self._ask(path, ask) if end > start else b""
 
     def _keep(self, path: str) -> bytes:
-        """A small file, fetched once."""
+        """Content of a small file, fetched once and kept in memory."""
         with self._lock:
             if path in self._small:
                 self._small.move_to_end(path)
@@ -176,19 +177,19 @@ class Remote:
         return _Stream(partial(self._fetch, path), self.size(path))
 
     def open(self, path: str) -> BinaryIO:
-        """Open a file for reading it once, front to back."""
+        """Open a file for one sequential read."""
         if self.size(path) <= _SMALL:
             return io.BytesIO(self._keep(path))
         if _is_streamed(path):
             return self._stream(path)  # type: ignore[return-value]
         if path not in self._spooled:
             self._spool(path)
-        file = self._spooled.pop(path)  # whoever closes it lets it go
+        file = self._spooled.pop(path)  # deleted when it is closed
         file.seek(0)
         return file
 
     def _spool(self, path: str) -> int:
-        """Fetch a file into an anonymous temporary file -> its CRC-32."""
+        """Download a file into an anonymous temporary file; returns the CRC-32 of the file."""
         crc = 0
         try:
             file = tempfile.TemporaryFile()  # noqa: SIM115
@@ -207,7 +208,7 @@ class Remote:
         return crc
 
     def crc32(self, path: str) -> int:
-        """CRC-32 of the content: from the trailer of a gzip, else computed."""
+        """CRC-32 of a file's content, decompressed: from the trailer of a gzip, else computed."""
         if path not in self._checksums:
             self._checksums[path] = self._crc32(path)
         return self._checksums[path]
@@ -223,7 +224,7 @@ class Remote:
 
 
 def content_crc32(file: BinaryIO, path: str, size: int) -> int:
-    """CRC-32 of an open file's content: from the trailer of a gzip, else computed."""
+    """CRC-32 of an open file's decompressed content: from the trailer of a gzip, else computed."""
     if path.endswith(".gz") and size > _SHORTEST_GZIP:
         file.seek(-_TRAILER, io.SEEK_END)
         return _crc_of(file.read(_TRAILER))
@@ -243,20 +244,20 @@ def _crc_of(trailer: bytes) -> int:
 
 
 def _is_streamed(path: str) -> bool:
-    """Whether a large file is read front to back: an unpacked NIfTI may be larger than the disk."""
+    """Whether a large file is streamed, not saved: an unpacked NIfTI may not fit on the disk."""
     return path.endswith((".gz", ".nii"))
 
 
 class _Stream(io.RawIOBase):
-    """A file read front to back in large ranges, of which the next are fetched ahead.
+    """A file read sequentially in large ranges; the next ranges are fetched in advance.
 
     Parameters
     ----------
     fetch : callable
-        From first byte and end to the bytes; tries again by itself, so that what was read before
-        is never read twice.
+        Called with the start and end of a range, returns the bytes. Retries a failed request
+        itself, so that ranges already read are not requested again.
     size : int
-        Bytes of the file.
+        Size of the file in bytes.
     """
 
     def __init__(self, fetch: Callable[[int, int], bytes], size: int) -> None:
@@ -266,7 +267,7 @@ class _Stream(io.RawIOBase):
         self._fetch = fetch
         self._pool = ThreadPoolExecutor(_AHEAD)
         self._ahead: deque[Future[bytes]] = deque()
-        self._start = self._at = 0  # of the block in the file, and within the block
+        self._start = self._at = 0  # position of the block in the file, and in the block
         self._block = b""
 
     def readable(self) -> bool:
@@ -282,7 +283,7 @@ class _Stream(io.RawIOBase):
         return count
 
     def _next(self) -> bool:
-        """Go on to the next block; False at the end."""
+        """Load the next block; False at the end of the file."""
         is_first = not self._block
         while self._spans and len(self._ahead) < (1 if is_first else _AHEAD):
             self._ahead.append(self._pool.submit(self._fetch, *self._spans.popleft()))
@@ -293,7 +294,7 @@ class _Stream(io.RawIOBase):
         return len(self._block) > 0
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        """Go back within the block at hand, and no further."""
+        """Move within the current block; raises for a position outside the block."""
         inside = offset - self._start
         if whence != io.SEEK_SET or not 0 <= inside <= len(self._block):
             raise io.UnsupportedOperation("this file is read front to back")

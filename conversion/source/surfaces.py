@@ -1,4 +1,4 @@
-"""Surface files as numpy: GIFTI masks and FreeSurfer labels."""
+"""Read surface files as numpy arrays: GIFTI masks and FreeSurfer labels."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from laion_zarr.conversion.source.problems import damaged
 
 
 def read_surface_mask(source: Source, path: str) -> np.ndarray:
-    """Read a ``func.gii`` mask -> bool per vertex."""
+    """Read a ``func.gii`` mask; returns one bool per vertex."""
     raw = source.read(path)
     try:
         image = nib.gifti.GiftiImage.from_bytes(raw)
         (data,) = (array.data for array in image.darrays)
-    except Exception as error:  # the XML parser raises its own
+    except Exception as error:  # the XML parser raises its own exception types
         raise damaged(source.full(path), f"something else ({error})", "GIfTI, one array") from (
             error
         )
@@ -23,7 +23,7 @@ def read_surface_mask(source: Source, path: str) -> np.ndarray:
 
 
 def read_label(source: Source, path: str) -> np.ndarray:
-    """Read a FreeSurfer text label -> vertex indices, in file order."""
+    """Read a FreeSurfer text label; returns vertex indices (int32) in file order."""
     lines = source.read(path).decode("utf-8", "replace").splitlines()
     try:
         count = int(lines[1])

@@ -1,4 +1,4 @@
-"""TSV and CSV as pandas: text as it stands, numbers where each value of a column is one."""
+"""Read TSV and CSV files with pandas: columns are text unless all values are numbers or bools."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pandas as pd
 from laion_zarr.conversion.source.files import Source
 from laion_zarr.conversion.source.problems import damaged
 
-MISSING = {"n/a", "NA", "NaN", "nan", ""}  # of numbers
-# Text, even where it looks like numbers.
+MISSING = {"n/a", "NA", "NaN", "nan", ""}  # texts that stand for a missing number
+# Columns that stay text, even if all their values look like numbers.
 _TEXT_COLUMNS = (
     *("label", "session", "image_name", "dataset", "participant", "unique_or_shared", "n_reps"),
     *("noun", "mask_file", "source", "caption", "origin_collection", "participant_id", "ai_model"),
@@ -29,7 +29,7 @@ def read_trials(source: Source, path: str, session: str) -> pd.DataFrame:
 
 
 def read_metadata(source: Source, path: str) -> pd.DataFrame:
-    """Read the stimulus metadata, rows as they come."""
+    """Read the stimulus metadata, rows in file order."""
     table = read_table(source, path, ("image_name",))
     repeated = table["image_name"][table["image_name"].duplicated()]
     if len(repeated):
@@ -38,7 +38,7 @@ def read_metadata(source: Source, path: str) -> pd.DataFrame:
 
 
 def read_table(source: Source, path: str, columns: Sequence[str]) -> pd.DataFrame:
-    """Read a CSV that has at least these columns, rows as they come."""
+    """Read a CSV file that must have at least these columns, rows in file order."""
     table = _table(source, path, ",")
     _check_columns(source, path, table, columns)
     return table
@@ -56,10 +56,10 @@ def _check_columns(source: Source, path: str, table: pd.DataFrame, columns: Sequ
 def _table(source: Source, path: str, separator: str) -> pd.DataFrame:
     raw = source.read(path)
     try:
-        # pandas fills short rows up, and takes what is beyond the header for an index.
+        # pandas would pad short rows, and take columns beyond the header for an index.
         rows = csv.reader(io.StringIO(raw.decode("utf-8"), newline=""), delimiter=separator)
         lengths = [len(row) for row in rows if row]
-        # All text first: 'NA' is a label like any other until a whole column is numbers.
+        # All columns are read as text: 'NA' is a missing value only in a column of numbers.
         table = pd.read_csv(
             io.BytesIO(raw), sep=separator, dtype=str, keep_default_na=False, encoding="utf-8"
         )
@@ -78,7 +78,7 @@ def _table(source: Source, path: str, separator: str) -> pd.DataFrame:
 
 
 def _typed_column(column: pd.Series) -> pd.Series:
-    """A column as numbers or truth values, if each of its values is one (or missing)."""
+    """Convert a text column to bools or numbers if all values are such; missing numbers are NaN."""
     values = column.to_numpy(dtype=object)
     present = ~np.isin(values, list(MISSING))
     if not present.any():

@@ -1,10 +1,10 @@
-"""The only writer of a store: objects, then the manifest that makes them count.
+"""The only code that writes to a store: first the objects, then the manifest that lists them.
 
-Knows how a part is written (`writer`), how a manifest changes (`catalogue`), what lies at the root
-(`root`), and the form of Zarr's metadata (`metadata`).
+`writer` writes a part, `catalogue` changes a manifest, `root` writes the objects at the root of the
+store, and `metadata` makes the ``zarr.json`` of groups and arrays.
 
-Promises that at every moment the manifests name whole parts: a part that replaces a listed one
-waits in the staging group until it is whole, on a disk and in a bucket alike.
+Guarantee: at every moment the manifests list only complete parts. A part that replaces a listed
+part is first written to the staging group, on a disk and in a bucket alike.
 
 Begin with `writer.PartWriter`, then `catalogue.Catalogue.commit`.
 """

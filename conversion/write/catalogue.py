@@ -1,9 +1,9 @@
-"""What a manifest lists, and the only way to change it: parts first, then the manifest.
+"""Read and change the manifest of a group: parts are written first, then the manifest.
 
-A part lies where it belongs as soon as it is written, and nobody reads it before the manifest
-lists it. A part that replaces a listed one waits in the staging group; the manifest then points
-there, until the part has been copied to its place. So at every moment the manifest names whole
-parts, on a disk and in a bucket alike.
+A new part is written directly to its final group; a reader ignores it until the manifest lists it.
+A part that replaces a listed part is written to the staging group; the manifest then points there,
+until the part has been copied to its final group. So at every moment the manifest lists only
+complete parts, on a disk and in a bucket alike.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from laion_zarr.store.schema import MANIFEST, SCHEMA_VERSION, STAGING, groups_of
 
 
 class Catalogue:
-    """What one manifest lists, and the only way to change it.
+    """The parts that one manifest lists; no other code writes this manifest.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ class Catalogue:
     group : str
         ``"sub-01"`` or ``"stimuli"``.
     ignore_manifest : bool
-        Start from an empty list: the manifest is damaged and everything is converted anew.
+        Start with no parts: the manifest is damaged and all parts are converted again.
     """
 
     def __init__(self, store: Store, group: str, *, ignore_manifest: bool = False) -> None:
@@ -55,18 +55,18 @@ class Catalogue:
         }
 
     def arrays_on_disk(self) -> set[str]:
-        """Arrays with anything in the store, listed or not."""
+        """Names of the arrays with chunks in the store, listed in the manifest or not."""
         keys = keys_below(self.store, self.group)
         return {key.split("/", 1)[1].partition("/c/")[0] for key in keys if "/c/" in key}
 
     def place(self, name: str) -> str:
-        """Where to write a part: its place, or the staging group if that is taken."""
+        """Group to write a part to: its final group, or the staging group if that is in use."""
         final = f"{self.group}/{name}"
-        # Without its manifest, nobody knows what lies there: not to be written over yet.
+        # Without the manifest, the final group may hold a part that must not be overwritten yet.
         return f"{STAGING}/{final}" if self._anew or name in self.parts else final
 
     def recover(self) -> None:
-        """Finish what a killed run had committed, and remove what no manifest lists."""
+        """Finish the last commit of a killed run; remove objects not listed in the manifest."""
         if any(part.path.startswith(STAGING) for part in self.parts.values()):
             self._settle()
         listed = {f"{part.path}/{key}" for part in self.parts.values() for key in part.files}
@@ -79,13 +79,13 @@ class Catalogue:
         self.tidy()
 
     def tidy(self) -> None:
-        """Remove empty folders: the same content is then the same tree. Not while workers write."""
+        """Remove empty folders, so that equal content is an equal tree; not while workers write."""
         if isinstance(self.store, LocalStore):
             prune(self.store.root / self.group)
             prune(self.store.root / STAGING)
 
     def commit(self, parts: Mapping[str, Part]) -> None:
-        """Make written parts count, all at once."""
+        """List written parts in the manifest, all at once, and copy them to their final groups."""
         if not parts:
             return
         for part in parts.values():
@@ -97,7 +97,7 @@ class Catalogue:
         self._settle()
 
     def _check_whole(self, part: Part) -> None:
-        """Refuse to list a part that is not there, file by file, in its full size."""
+        """Raise if an object of a part is not in the store, or not in the size that was written."""
         paths = [f"{part.path}/{key}" for key in part.files]
         sizes = sync(_sizes(self.store, paths))
         for path, found, (size, _) in zip(paths, sizes, part.files.values(), strict=True):
@@ -128,7 +128,7 @@ class Catalogue:
         put(self.store, f"{self.group}/{MANIFEST}", dump_manifest(manifest))
 
     def _settle(self) -> None:
-        """Copy committed parts from the staging group to their places."""
+        """Copy committed parts from the staging group to their final groups."""
         staged = {n: part for n, part in self.parts.items() if part.path.startswith(STAGING)}
         if not staged:
             return
@@ -140,19 +140,19 @@ class Catalogue:
                     delete(self.store, key)
             self.parts[name] = Part(final, part.files, part.sources)
         self._write_manifest()
-        for part in staged.values():  # and nothing else there: workers may be writing beside it
+        for part in staged.values():  # only these: workers may be writing other parts there
             delete_below(self.store, part.path)
 
 
 def prune(folder: Path) -> None:
-    """Remove folders that hold nothing."""
+    """Remove a folder and the folders in it, as far as they are empty."""
     for path, _, _ in sorted(os.walk(folder), reverse=True):
-        with suppress(OSError):  # it holds something
+        with suppress(OSError):  # the folder is not empty
             Path(path).rmdir()
 
 
 async def _sizes(store: Store, keys: Sequence[str]) -> list[int]:
-    """Bytes of each object, all asked for at once; -1 for one that is not there."""
+    """Size of each object in bytes, requested concurrently; -1 for an object that is not there."""
 
     async def size(key: str) -> int:
         try:
@@ -164,7 +164,7 @@ async def _sizes(store: Store, keys: Sequence[str]) -> list[int]:
 
 
 def _copy(store: Store, source: str, target: str, keys: Sequence[str]) -> None:
-    """Copy objects from one group to another, within the storage where it can."""
+    """Copy objects to another group: within the bucket, by hard links, or through memory."""
     if isinstance(store, RemoteStore):
 
         async def copy() -> None:
@@ -189,7 +189,7 @@ def _link(source: Path, target: Path) -> None:
     partial = target.with_name(f".{target.name}.partial")
     partial.unlink(missing_ok=True)
     try:
-        os.link(source, partial)  # no second copy on disk
+        os.link(source, partial)  # a hard link: no second copy on disk
     except OSError:
         shutil.copyfile(source, partial)
     partial.replace(target)

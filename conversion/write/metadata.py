@@ -25,7 +25,8 @@ def array_metadata(
 ) -> dict[str, Any]:
     """``zarr.json`` of an array: one chunk, or chunks in shards where it is large.
 
-    Spelled out, since what a Zarr library would write depends on its version and settings.
+    Written out here, because the metadata that a Zarr library writes depend on its version and
+    settings.
     """
     plain, fill_value = _plain_codec(spec.dtype)
     codecs, chunk_shape = [plain, _zstd(spec.level), _CRC32C], tuple(max(1, size) for size in shape)
@@ -52,7 +53,7 @@ def _zstd(level: int) -> dict[str, Any]:
 
 
 def _plain_codec(dtype: str) -> tuple[dict[str, Any], object]:
-    """The codec that makes bytes of values, and the fill value, which no chunk relies on."""
+    """Codec that turns values into bytes, and the fill value (unused: every chunk is written)."""
     if dtype == "string":
         return {"name": "vlen-utf8", "configuration": {}}, ""
     number = np.dtype(dtype)
@@ -63,7 +64,7 @@ def _plain_codec(dtype: str) -> tuple[dict[str, Any], object]:
 def _sharding(
     plain: Mapping[str, Any], chunking: Chunking, dtype: str, row: tuple[int, ...]
 ) -> dict[str, Any]:
-    """The codec of a large array: chunks in shards."""
+    """Sharding codec of a large array, with the codecs of the chunks in a shard."""
     blosc = {
         "typesize": np.dtype(dtype).itemsize,
         "cname": "lz4",
@@ -88,7 +89,7 @@ def _sharding(
 
 
 def consolidated(nodes: Mapping[str, Any]) -> bytes:
-    """The root's ``zarr.json`` with those of all nodes in it, as zarr-python consolidates."""
+    """``zarr.json`` of the root with the metadata of all nodes, as zarr-python consolidates."""
     inline = {"kind": "inline", "must_understand": False}
     metadata = {}
     for name in sorted(nodes, key=lambda name: (name.count("/"), name.casefold(), name)):

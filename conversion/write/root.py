@@ -1,4 +1,4 @@
-"""The root of a store: made, checked, locked, and consolidated at the end of a run."""
+"""Create, check and lock the root of a store, and consolidate its metadata after a run."""
 
 from __future__ import annotations
 
@@ -33,19 +33,20 @@ log = logging.getLogger("laion_zarr")
 
 
 def prepare_root(store: Store, overwrite: bool = False) -> None:
-    """Create the root group, or check that what is there is a store of this schema.
+    """Create the root group, or check that the existing one is a store of this schema.
 
     Parameters
     ----------
     store : zarr.abc.store.Store
         Open for writing.
     overwrite : bool
-        Whether a root of another version is taken for a damaged one, if its manifest says so.
+        Whether to replace a root ``zarr.json`` of another schema version, if the root manifest is
+        of this version: the ``zarr.json`` then counts as damaged.
 
     Raises
     ------
     StoreError
-        If the folder holds anything else: nothing that is not ours is ever removed.
+        If the folder holds files of another kind, which the converter must not remove.
     """
     empty = group_metadata({ROOT_ATTRIBUTE: {"schema_version": SCHEMA_VERSION}})
     root, manifest = fetch(store, ["zarr.json", MANIFEST])
@@ -66,7 +67,7 @@ def prepare_root(store: Store, overwrite: bool = False) -> None:
     except StoreError:
         if not ours:
             raise
-    if isinstance(store, LocalStore):  # an empty folder may lie where a file belongs
+    if isinstance(store, LocalStore):  # an empty folder may have the name of a file to write
         for folder in filter(Path.is_dir, store.root.iterdir()):
             prune(folder)
     if not whole:
@@ -74,7 +75,7 @@ def prepare_root(store: Store, overwrite: bool = False) -> None:
 
 
 def _is_ours(store: Store, manifest: bytes) -> bool:
-    """Whether the root's manifest is whole; a damaged one is written anew at the end."""
+    """Whether the root manifest is valid; the end of the run writes a damaged one again."""
     try:
         parse_manifest(store, MANIFEST, manifest)
     except StoreVersionError:
@@ -92,13 +93,13 @@ def _names_in(store: Store) -> list[str]:
 
 
 def finish_root(store: Store, groups: list[str]) -> None:
-    """Consolidate the metadata of all listed parts, and record the checksum of that."""
+    """Consolidate the metadata of all listed parts at the root; record the result's checksum."""
     nodes: dict[str, tuple[int, int]] = {}
     for group in groups:
         try:
             catalogue = Catalogue(store, group)
         except StoreError:
-            continue  # damaged, and said already; listed, so that it is not taken for strange
+            continue  # damaged, and reported before; stays in `groups`, so it is never a stray
         (manifest,) = fetch(store, [f"{group}/{MANIFEST}"])
         if manifest is None:
             continue
@@ -106,12 +107,12 @@ def finish_root(store: Store, groups: list[str]) -> None:
         nodes |= {f"{group}/{key}": tuple(listed) for key, listed in own.items()}
         for part in catalogue.parts.values():
             if part.path.startswith(STAGING):
-                continue  # no room for it in its place; it is read where it is until there is
+                continue  # not copied to its final group yet, as on a full disk; readers find it
             files = part.files.items()
             nodes |= {f"{part.path}/{k}": v for k, v in files if k.endswith("zarr.json")}
     whole = {}
     for key, data in zip(nodes, fetch(store, list(nodes)), strict=True):
-        with suppress(StoreError):  # a damaged one is left out: its own file is read, and refused
+        with suppress(StoreError):  # damaged: left out, so that a reader checks the node's own file
             node = json.loads(check(store, key, data, nodes[key]))
             whole[key.removesuffix("/zarr.json")] = node
     data = consolidated(whole)
@@ -125,24 +126,24 @@ def finish_root(store: Store, groups: list[str]) -> None:
 
 
 def groups_in(store: Store) -> list[str]:
-    """Names of the groups that have a manifest."""
+    """Names of the groups directly below the root that have a manifest."""
     names = _names_in(store)
     keys = [f"{name}/{MANIFEST}" for name in names]
     return [name for name, data in zip(names, fetch(store, keys), strict=True) if data is not None]
 
 
 def lost_manifests(store: Store) -> list[str]:
-    """Groups that the root lists, and whose manifest is gone."""
+    """Names of the groups that the root lists, but whose manifest is gone."""
     data, root = fetch(store, [MANIFEST, "zarr.json"])
     try:
         listed = parse_manifest(store, MANIFEST, data or b"")["groups"]
-    except StoreError:  # gone or damaged, and written anew at the end
+    except StoreError:  # the root manifest is gone or damaged; the end of the run writes it again
         listed = _consolidated_groups(root or b"")
     return sorted(set(listed) - set(groups_in(store)))
 
 
 def _consolidated_groups(root: bytes) -> list[str]:
-    """Groups that were whole when the root was last written, as far as it says."""
+    """Names of the groups in the root's consolidated metadata, none if these cannot be parsed."""
     try:
         nodes = json.loads(root)["consolidated_metadata"]["metadata"]
         return sorted({name.partition("/")[0] for name in nodes})
@@ -151,7 +152,7 @@ def _consolidated_groups(root: bytes) -> list[str]:
 
 
 def remove_strays(store: Store) -> None:
-    """Remove what a run left that was killed before it had a manifest."""
+    """Remove objects of groups whose first conversion was killed before it wrote a manifest."""
     known = {*groups_in(store), *lost_manifests(store)}
     for name in _names_in(store):
         if name.endswith(".partial"):
@@ -167,10 +168,13 @@ def remove_strays(store: Store) -> None:
 
 @contextmanager
 def locked(store: Store) -> Iterator[int | None]:
-    """Hold a local store against other converters; waits, and says so, if one is at work.
+    """Lock a local store against other converters; if one holds the lock, log a warning and wait.
 
-    The lock is the kernel's, on the folder itself: it leaves no file, and dies with its holder
-    and the workers that inherited it. A bucket has no such thing; there, one converter at a time.
+    Yields the file descriptor of the lock, or None for a store that is not local: such a store is
+    not locked, so only one converter at a time may run on it.
+
+    The lock is held by the kernel (``flock``), on the folder itself: it leaves no lock file, and is
+    released when this process and the workers that inherited the descriptor have closed it or died.
     """
     if not isinstance(store, LocalStore):
         yield None

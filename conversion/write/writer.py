@@ -1,4 +1,4 @@
-"""Objects written to a store, and the parts that they make up."""
+"""Write objects to a store, and record size and checksum of the objects of a part."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ log = logging.getLogger("laion_zarr")
 
 @contextmanager
 def changing(store: Store, key: str) -> Iterator[None]:
-    """Turn what a full disk or a read-only store raises into a `StoreError` that names the key."""
+    """Turn errors of a full disk or a read-only store into a `StoreError` that names the key."""
     try:
         yield
     except Exception as error:
-        if isinstance(store, FsspecStore):  # whatever the libraries below it may raise
+        if isinstance(store, FsspecStore):  # fsspec's libraries raise many types
             raise StoreError(f"{location(store, key)} cannot be written: {explain(error)}.") from (
                 error
             )
@@ -46,7 +46,7 @@ def changing(store: Store, key: str) -> Iterator[None]:
 
 
 def put(store: Store, key: str, data: bytes) -> None:
-    """Write one object; on disk by a temporary file and a rename."""
+    """Write one object; on a disk, to a temporary file that is then renamed."""
     with changing(store, key):
         sync(store.set(key, BUFFERS.buffer.from_bytes(data)))
 
@@ -67,21 +67,21 @@ def keys_below(store: Store, prefix: str) -> list[str]:
     """Keys of all objects of a group."""
 
     async def collect() -> list[str]:
-        # Some stores list by text: "sub-1" must not find "sub-10".
+        # Some stores compare keys as plain text: the prefix "sub-1" must not find "sub-10".
         return [key async for key in store.list_prefix(prefix) if key.startswith(f"{prefix}/")]
 
     return sync(collect())
 
 
 class PartWriter:
-    """Writes one part and keeps the size and checksum of each object.
+    """Writes one part and records the size and checksum of each of its objects.
 
     Parameters
     ----------
     store : zarr.abc.store.Store
         Open for writing.
     path : str
-        Group of the part.
+        Group to write the part to.
     """
 
     def __init__(self, store: Store, path: str) -> None:
@@ -118,7 +118,7 @@ class PartWriter:
         attributes: Mapping[str, Any] | None = None,
         node: str = "",
     ) -> None:
-        """Write a small array as one chunk; an empty one has none."""
+        """Write a small array as one chunk; an empty array has no chunk."""
         metadata = self.metadata(spec, values.shape, attributes, node)
         if values.size:
             name = f"{node}/{spec.name}".lstrip("/")
@@ -126,10 +126,10 @@ class PartWriter:
             self.put(f"{name}/{chunk}", codec.encode_array(metadata, values))
 
     def take_over(self, stored: StoredParts, part: Part, name: str) -> None:
-        """Write an array as it is in a stored part."""
+        """Copy an array from a stored part, byte for byte."""
         for key, data in stored.read(part, part.array_files(name)).items():
             self.put(key, data)
 
     def part(self, sources: Mapping[str, Mapping[str, int]]) -> Part:
-        """The part as the manifest lists it."""
+        """Return the written part, with its source files, as the manifest lists it."""
         return Part(self.path, dict(sorted(self.files.items())), dict(sorted(sources.items())))

@@ -1,15 +1,16 @@
-"""Statistics over trials and images: labels in, labels out, lazy where the input is.
+"""Statistics over trials and images: labelled arrays in and out, lazy where the input is lazy.
 
-Knows repeats of images (`repeats`), noise ceilings and reliability (`reliability`), the
+The modules cover repeats of images (`repeats`), noise ceilings and reliability (`reliability`), the
 dissimilarity of responses (`dissimilarity`), encoding models and their scores (`encoding`,
-`scoring`), and permutation tests (`permutation`). Takes labelled arrays; knows no subject.
+`scoring`), and permutation tests (`permutation`). The functions take labelled arrays and do not
+depend on `Subject`.
 
-Promises that arrays are joined by label. Betas as `Subject.get_betas` returns them are read in the
-order in which they are stored, all trials of some voxels at a time, each chunk once: memory is
-bounded by that, not by the subject. Anything else (a product, a sorted axis, an array in memory) is
-taken as it is.
+Arrays are always joined by label. Betas that `Subject.get_betas` returned are read in storage
+order, all trials of a group of voxels at a time, each chunk once: memory use depends on the size of
+a group, not on the size of the subject's data. Any other array (a product of betas, betas with a
+reordered axis, an array in memory) is processed without regard to storage order.
 
-Begin with `repeats.average_repeats`, then `stream`, which reads betas in storage order.
+Start reading at `repeats.average_repeats`, then `stream`, which reads betas in storage order.
 """
 
 from __future__ import annotations

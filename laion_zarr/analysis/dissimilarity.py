@@ -1,4 +1,4 @@
-"""Representational geometry: how different the responses to images are."""
+"""Representational dissimilarity: how much the responses to different images differ."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ import xarray as xr
 from laion_zarr.arrays.labels import along, of_one_subject, ordered, with_labels
 from laion_zarr.store.schema import ROI, VOXEL
 
-# Of all images and some voxels, but no fewer voxels than images: each block becomes a matrix of
-# image × image, and is to be no smaller than that.
+# Bytes of a block of all images and a range of voxels. A block has at least as many voxels as
+# images, so that it is no smaller than the image × image matrix that is computed from it.
 _BLOCK_BYTES = 32 << 20
-_ROUNDING = 1e-13  # of sums of squares in float64; float32 values that differ at all differ more
+# Largest ratio of variance to sum of squares (float64) at which a response counts as constant:
+# float32 values that differ at all have a larger ratio.
+_ROUNDING = 1e-13
 
 
 def rdm(betas: xr.DataArray, roi_mask: xr.DataArray | None = None) -> xr.DataArray:
@@ -23,31 +25,32 @@ def rdm(betas: xr.DataArray, roi_mask: xr.DataArray | None = None) -> xr.DataArr
     Parameters
     ----------
     betas : xarray.DataArray, (image, voxel) or (trial, voxel)
-        As `Subject.get_image_betas` or `Subject.get_betas` return them.
+        Betas as returned by `Subject.get_image_betas` or `Subject.get_betas`.
     roi_mask : xarray.DataArray, (roi, voxel) bool, optional
-        One matrix for each of its ROIs, of those of their voxels that `betas` has; joined by voxel
-        label. If not provided, one of all voxels of `betas`.
+        ROIs, each of which gets its own matrix, computed from those voxels of the ROI that `betas`
+        has; joined by voxel label. If not provided, one matrix is computed from all voxels of
+        `betas`.
 
     Returns
     -------
     xarray.DataArray, ([roi,] image, image_other) float32
-        1 − Pearson correlation over voxels, 0 to 2; for trials (trial, trial_other). NaN with
-        fewer than three voxels, or where an image's response is the same in all of them. Lazy if
-        `betas` is, ROI by ROI.
+        1 − Pearson correlation over voxels, 0 to 2; the dims are (trial, trial_other) if `betas`
+        is by trial. NaN with fewer than three voxels, and for an image whose response is the same
+        in all voxels. Lazy if `betas` is lazy, with one Dask block per ROI.
 
     Raises
     ------
     ValueError
-        If `betas` has other dims, or voxels that `roi_mask` lacks.
+        If `betas` has other dims, or has voxels that `roi_mask` lacks.
 
     Notes
     -----
-    Voxels that are NaN in any image are left out, so that all pairs are compared on the same:
-    Kriegeskorte et al. (2008), Front. Syst. Neurosci. 2:4. Voxels are read once and summed up;
-    beside a block of them only matrices of image × image (float64) are held.
+    Voxels that are NaN in any image are left out, so that all pairs of images are compared on the
+    same voxels: Kriegeskorte et al. (2008), Front. Syst. Neurosci. 2:4. Each voxel is read once and
+    added to running sums; memory holds one block of voxels and image × image matrices (float64).
 
-    To compare two, take what is above the diagonal, ``np.triu_indices(n, 1)``, and
-    `scipy.stats.spearmanr`; for those of two subjects, of the images that both saw.
+    To compare two matrices, correlate their entries above the diagonal, ``np.triu_indices(n, 1)``,
+    with `scipy.stats.spearmanr`. To compare two subjects, first select the images that both saw.
 
     Examples
     --------
@@ -79,7 +82,7 @@ def rdm(betas: xr.DataArray, roi_mask: xr.DataArray | None = None) -> xr.DataArr
 
 
 def _masks_of(roi_mask: xr.DataArray, betas: xr.DataArray) -> np.ndarray:
-    """The same masks along the voxels of betas, (roi, voxel)."""
+    """ROI masks aligned to the voxels of `betas`, (roi, voxel) bool."""
     masks = ordered(roi_mask, "roi_mask", ROI, VOXEL)
     if masks.dtype != bool or not masks.sizes[ROI]:
         raise ValueError(
@@ -91,7 +94,7 @@ def _masks_of(roi_mask: xr.DataArray, betas: xr.DataArray) -> np.ndarray:
 
 
 def _of_voxels(data: Any) -> Any:
-    """Distances between the rows (image, voxel)."""
+    """Distances between the rows of `data` (image, voxel), as (image, image)."""
     if not isinstance(data, da.Array):
         return _distances(_products(data))
     n = data.shape[0]
@@ -109,7 +112,7 @@ def _of_block(block: np.ndarray) -> np.ndarray:
 
 
 def _products(block: np.ndarray) -> np.ndarray:
-    """Sums over voxels of products of all pairs of images, and of images and one."""
+    """Sums over voxels of the products of all pairs of rows: the images, and a row of ones."""
     known = block[:, ~np.isnan(block).any(axis=0)]
     rows = np.ones((len(known) + 1, known.shape[1]))
     rows[:-1] = known
@@ -117,7 +120,7 @@ def _products(block: np.ndarray) -> np.ndarray:
 
 
 def _distances(products: np.ndarray) -> np.ndarray:
-    """Correlation distances from sums of products, (image, image)."""
+    """Correlation distances (image, image) from the sums of products of `_products`."""
     squares, sums, n = products[:-1, :-1], products[:-1, -1], products[-1, -1]
     if n < 3:
         return np.full(squares.shape, np.nan, dtype=np.float32)

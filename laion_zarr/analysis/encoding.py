@@ -17,8 +17,9 @@ from laion_zarr.errors import needs
 from laion_zarr.store.schema import FEATURE, IMAGE, VOXEL
 
 ALPHAS = tuple(np.logspace(0, 7, 15).tolist())
-# Of betas in float64, of which a fit holds some six: as many voxels as that allows, because each
-# block decomposes the features anew, which takes as long as fitting some hundred voxels.
+# Bytes of a block of betas in float64; a fit holds about six arrays of this size. Blocks are this
+# large because each block decomposes the features again, which takes as long as fitting some
+# hundred voxels.
 _BLOCK_BYTES = 64 << 20
 _FITTED = ("weights", "intercept", "alpha")
 
@@ -31,40 +32,42 @@ def fit_encoding(
     Parameters
     ----------
     features : xarray.DataArray, (image, feature)
-        Of the images to train on, or of more: ``load_stimuli().embeddings["CLIP"]``. Images with
-        NaN are left out. They are read at once.
+        Features of the images to train on, such as ``load_stimuli().embeddings["CLIP"]``; may
+        have further images. Images with NaN are left out. Features are read immediately.
     betas : xarray.DataArray, (image, voxel)
-        Of the images to train on, one row each: `Subject.get_image_betas`. Joined with `features`
-        by image.
+        Betas of the images to train on, one row per image, such as `Subject.get_image_betas`
+        returns. Joined with `features` by image.
     alphas : sequence of float
-        Penalties to choose from, for features in standard deviations.
+        Penalties to choose from, for features in units of their standard deviations.
 
     Returns
     -------
     xarray.Dataset
         ``weights`` (feature, voxel) float32, in units of the betas per standard deviation of the
         feature; ``intercept`` (voxel) float32; ``alpha`` (voxel) float64, the penalty chosen;
-        ``feature_mean``, ``feature_scale`` (feature), of the images trained on. All NaN where a
-        voxel is NaN in any of them. The attributes ``n_images`` and ``n_images_left_out`` say how
-        many of `betas` had features, and how many had none; ``subject``, whose they are. What is by
-        voxel is lazy if `betas` is.
+        ``feature_mean``, ``feature_scale`` (feature), over the images trained on. Weights,
+        intercept and penalty are NaN for a voxel that is NaN in any image trained on, and lazy if
+        `betas` is lazy. Attributes: ``n_images`` and ``n_images_left_out``, the number of images of
+        `betas` with and without features; ``subject``, the subject that the voxels belong to.
 
     Raises
     ------
     ImportError
-        Without scikit-learn, the extra ``analysis``.
+        If scikit-learn (the extra ``analysis``) is not installed.
     ValueError
-        If no image has both, an image comes twice, or a penalty is not positive.
+        If fewer than two images have both features and betas, an image occurs twice, or a penalty
+        is not positive.
 
     Notes
     -----
-    Features are z-scored over the images trained on (one that does not vary counts for nothing);
-    the intercept, which is not penalized, takes up the mean of the betas. The penalty is chosen by
-    each voxel for itself: the least mean squared error of leaving out one image at a time, exact
-    and from one decomposition of the features, by `sklearn.linear_model.RidgeCV`: Rifkin & Lippert
-    (2007), MIT-CSAIL-TR-2007-025. Folds would need as many decompositions, and depend on how
-    images are dealt out to them. A block of voxels is a task of half a gigabyte that keeps several
-    cores busy by itself: one thread per Dask worker does.
+    Features are z-scored over the images trained on (a constant feature has no effect); the
+    intercept is not penalized and absorbs the mean of the betas. The penalty is chosen for each
+    voxel separately, by the least mean squared error of leave-one-image-out cross-validation,
+    which `sklearn.linear_model.RidgeCV` computes exactly from one decomposition of the features:
+    Rifkin & Lippert (2007), MIT-CSAIL-TR-2007-025. Cross-validation with k folds would need k
+    decompositions, and its result would depend on which images are in which fold. A block of voxels
+    is a task that takes half a gigabyte of memory and uses several cores: one thread per Dask
+    worker is enough.
 
     Examples
     --------
@@ -112,7 +115,7 @@ def fit_encoding(
 def _labelled(
     fitted: Any, scaler: _Scaler, features: xr.DataArray, betas: xr.DataArray
 ) -> xr.Dataset:
-    """The model, from what was fitted by voxel."""
+    """Labelled dataset of the model, from the fitted values of each voxel."""
     coords = {key: c for key, c in betas.coords.items() if IMAGE not in c.dims}
     coords |= {key: c for key, c in features.coords.items() if c.dims == (FEATURE,)}
     units = betas.attrs.get("units", "units of the betas")
@@ -132,7 +135,7 @@ def _labelled(
     )
 
 
-# -- blocks
+# -- Dask blocks
 
 
 @dataclass(frozen=True)
@@ -142,7 +145,7 @@ class _Scaler:
     Attributes
     ----------
     mean, scale : numpy.ndarray, (feature,) float64
-        `scale` is 1 where a feature does not vary.
+        `scale` is 1 for a constant feature.
     """
 
     mean: np.ndarray
@@ -161,17 +164,18 @@ def _scaler_of(values: np.ndarray) -> _Scaler:
 
 
 def _fit_blocks(betas: da.Array, features: Any, scaler: _Scaler, alphas: np.ndarray) -> da.Array:
-    """Fit block by block; features are standardized once for all."""
+    """Fit block by block; features are standardized once for all blocks."""
     n_images = max(1, betas.shape[0])
     betas = betas.rechunk((-1, min(betas.shape[1], max(1, _BLOCK_BYTES // (8 * n_images)))))
     features = da.asarray(features).rechunk(-1)
     token = tokenize(betas.name, features.name, scaler, alphas)
-    # As tasks of their own: Dask would merge blockwise layers, and fit anew for each use.
+    # Explicit tasks: Dask would fuse blockwise layers with the layers that use them, and repeat the
+    # fit for each use.
     shared, name = f"standardized-{token}", f"encoding-{token}"
     tasks: dict[Any, Any] = {shared: (_call, scaler, (features.name, 0, 0))}
     for n in range(betas.numblocks[1]):
         tasks[name, n] = (_fit, (betas.name, 0, n), shared, alphas)
-    beneath: Any = [betas, features]  # Dask's type hints say that an Array is no collection
+    beneath: Any = [betas, features]  # Dask's type hints do not list Array as a collection
     graph = HighLevelGraph.from_collections(name, tasks, dependencies=beneath)
     return da.Array(graph, name, (betas.chunks[1],), dtype=_fields(features.shape[1]))
 
@@ -180,11 +184,11 @@ def _call(scaler: _Scaler, features: np.ndarray) -> np.ndarray:
     return scaler(features)
 
 
-# -- numbers
+# -- computations on numpy arrays
 
 
 def _fields(n_features: int) -> np.dtype:
-    """What is fitted to a voxel."""
+    """Structured dtype of the fitted values of a voxel."""
     return np.dtype(
         [("weights", np.float32, (n_features,)), ("intercept", np.float32), ("alpha", np.float64)],
         align=True,
@@ -192,7 +196,7 @@ def _fields(n_features: int) -> np.dtype:
 
 
 def _fit(betas: np.ndarray, features: np.ndarray, alphas: np.ndarray) -> np.ndarray:
-    """Fit each voxel of a block that has no NaN, (voxel,)."""
+    """Fit each voxel of a block, (voxel,); a voxel with NaN gets NaN."""
     from sklearn.linear_model import RidgeCV
 
     found = np.empty(betas.shape[1], dtype=_fields(features.shape[1]))

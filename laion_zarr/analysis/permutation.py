@@ -1,4 +1,4 @@
-"""p-values by permutation."""
+"""p-values by permutation tests."""
 
 from __future__ import annotations
 
@@ -12,40 +12,42 @@ def permutation_pvalue(
     dim: str = "permutation",
     two_sided: bool = False,
 ) -> xr.DataArray:
-    """p-value of a statistic, from what it is when nothing is there to be found.
+    """p-value of a statistic, from its values under permutation (the null distribution).
 
     Parameters
     ----------
     observed : xarray.DataArray, (…)
-        The statistic: a correlation of each voxel, say.
+        The statistic, such as a correlation for each voxel.
     permuted : xarray.DataArray, (permutation, …)
-        The same of permuted data, with the labels of `observed`.
+        The statistic computed from permuted data, with the labels of `observed`.
     dim : str
-        Dim of `permuted` that counts permutations.
+        Name of the dim of `permuted` along which permutations lie.
     two_sided : bool
         Whether to compare absolute values, for a statistic that is symmetric around 0 where there
-        is no effect. Otherwise only large values count.
+        is no effect. If False, only large positive values are evidence for an effect.
 
     Returns
     -------
     xarray.DataArray, (…) float64
-        p = (1 + #{T_perm ≥ T}) ÷ (1 + N), never 0. NaN where `observed` is; permutations that are
-        NaN are not counted. Not corrected for how many p-values there are. Lazy if the input is.
+        p = (1 + #{T_perm ≥ T}) ÷ (1 + N), never 0. NaN where `observed` is NaN; permutations that
+        are NaN are not counted. Not corrected for multiple comparisons. Lazy if the input is lazy.
 
     Raises
     ------
     ValueError
-        If `permuted` has no such dim, or both have not the same labels.
+        If `permuted` does not have the dims of `observed` and `dim`, or its labels differ from
+        those of `observed`.
 
     Notes
     -----
-    Phipson & Smyth (2010), Stat. Appl. Genet. Mol. Biol. 9, article 39. What is permuted must be
-    exchangeable: images, each once, not the trials of an image.
+    Phipson & Smyth (2010), Stat. Appl. Genet. Mol. Biol. 9, article 39. The units that are permuted
+    must be exchangeable: permute images, one value per image, and not single trials, because
+    trials of one image are dependent.
 
     Examples
     --------
-    Predictions of an encoding model against the betas of images in another order. A correlation is
-    the mean product of z-scores, so that each permutation costs one product:
+    Correlate the predictions of an encoding model with betas whose images are permuted. A
+    correlation is the mean product of z-scores, so that each permutation costs one product:
 
     >>> import numpy as np, xarray as xr
     >>> from laion_zarr.analysis import permutation_pvalue

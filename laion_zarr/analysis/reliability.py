@@ -44,25 +44,25 @@ def noise_ceiling(
     betas : xarray.DataArray, (trial, voxel)
         With ``image_name`` (and ``session``, ``run``) along its trials.
     zscore : {"session", "run", None}
-        Trials that are z-scored together before. None: they are z-scores already.
+        Trials that are z-scored together first. None: `betas` are z-scores already.
     trials : array-like of bool, (trial,), optional
-        Trials to count, after all were z-scored: ``sub.metadata["n_reps"] == "4rep"`` gives the
-        release's ``Noiseceiling4rep``. A Series or DataArray is joined by trial. If not provided,
-        all.
+        Trials to use, selected after all trials were z-scored: ``sub.metadata["n_reps"] == "4rep"``
+        gives the release's ``Noiseceiling4rep``. A Series or DataArray is joined by trial label. If
+        not provided, all trials are used.
 
     Returns
     -------
     xarray.DataArray, (voxel,) float32, percent
-        Variance of the mean response to an image that the image explains, for as many repeats as
-        there are; NaN where nothing was repeated. Lazy if `betas` is.
+        Share of the variance of the mean response to an image (mean over its repeats in `betas`)
+        that the image explains; NaN if no image was repeated. Lazy if `betas` is lazy.
 
     Notes
     -----
-    Noise variance: mean over images, with two trials or more, of the variance over repeats (ddof
-    1). Signal variance: 1 − noise variance, at least 0. With ncsnr² = signal ÷ noise, the ceiling
-    is 100 · ncsnr² ÷ (ncsnr² + mean(1/n)), n the repeats of an image: Allen et al. (2022), Nat.
-    Neurosci. 25, 116-126. Betas that are NaN are left out of scores and variances; n counts them,
-    as in the release's maps.
+    Noise variance: variance over repeats (ddof 1), averaged over images with two trials or more.
+    Signal variance: 1 − noise variance, at least 0. With ncsnr² = signal ÷ noise, the ceiling
+    is 100 · ncsnr² ÷ (ncsnr² + mean(1/n)), where n is the number of repeats of an image: Allen et
+    al. (2022), Nat. Neurosci. 25, 116-126. Betas that are NaN are left out of z-scores and
+    variances, but are counted in n, as in the release's maps.
 
     Examples
     --------
@@ -89,7 +89,7 @@ def noise_ceiling(
 
 
 def _along(trials: Any, betas: xr.DataArray) -> np.ndarray:
-    """What is said of trials, by their labels where it has them."""
+    """Values of `trials` in the trial order of `betas`: by label if `trials` has labels."""
     if isinstance(trials, pd.Series):
         trials = xr.DataArray(trials.to_numpy(), {TRIAL: trials.index}, (TRIAL,))
     if isinstance(trials, xr.DataArray) and TRIAL in trials.coords and TRIAL in betas.coords:
@@ -112,19 +112,19 @@ def split_half_reliability(betas: xr.DataArray, zscore: str | None = "session") 
     betas : xarray.DataArray, (trial, voxel)
         With ``image_name`` (and ``session``, ``run``) along its trials.
     zscore : {"session", "run", None}
-        Trials that are z-scored together before. None: they are z-scores already.
+        Trials that are z-scored together first. None: `betas` are z-scores already.
 
     Returns
     -------
     xarray.DataArray, (voxel,) float32
-        Pearson correlation; NaN with fewer than three images, or where nothing varies. Lazy if
-        `betas` is.
+        Pearson correlation; NaN with fewer than three images, or where a half is constant over
+        images. Lazy if `betas` is lazy.
 
     Notes
     -----
-    An image's trials go to both halves in turn, in their order; images with one trial are left
-    out. It is the reliability of *half* of the repeats: that of all is 2r ÷ (1 + r) (Spearman 1910,
-    Brown 1910, both Br. J. Psychol. 3).
+    The trials of an image are assigned to the two halves alternately, in trial order; images with
+    one trial are left out. The correlation r is the reliability of *half* of the repeats; the
+    reliability of all repeats is 2r ÷ (1 + r) (Spearman 1910, Brown 1910, both Br. J. Psychol. 3).
 
     Examples
     --------
@@ -142,18 +142,18 @@ def split_half_reliability(betas: xr.DataArray, zscore: str | None = "session") 
 
 
 def _per_voxel(betas: xr.DataArray, values: Any, attrs: dict[str, str], name: str) -> xr.DataArray:
-    """Label values by voxel."""
+    """Labelled array of one value per voxel."""
     coords = {key: c for key, c in betas.coords.items() if TRIAL not in c.dims}
     return xr.DataArray(values, coords, (VOXEL,), name, attrs | whose(betas))
 
 
-# -- blocks
+# -- Dask blocks
 
 
 def _by_voxel(
     betas: xr.DataArray, codes: np.ndarray, scored: np.ndarray | None, finish: Finish
 ) -> Any:
-    """All trials of each voxel, image by image, and what `finish` makes of them: (voxel,)."""
+    """Values that `finish` computes from all trials of each voxel, (voxel,)."""
     source = source_of(betas.data)
     if source is not None and within_sessions(source, scored):
         stream = Stream(source.betas, of_subject(source, codes, scored), finish)
@@ -162,7 +162,7 @@ def _by_voxel(
     if not isinstance(betas.data, da.Array):
         return work(betas.values)
     data = with_all_rows(betas.data)
-    # One task of its own, and not a copy in each of the others.
+    # One separate task holds `work`, so that no block's task holds a copy of it.
     held = delayed(work, name=f"held-{tokenize(work)}", traverse=False)
     meta = np.empty(0, dtype=np.float32)
     return da.map_blocks(_call, data, drop_axis=0, work=held, dtype="f4", meta=meta)
@@ -170,7 +170,7 @@ def _by_voxel(
 
 @dataclass(frozen=True)
 class _FromMemory:
-    """Finishes blocks (trial, voxel)."""
+    """Z-scores a block (trial, voxel) that is in memory and applies `finish` to it."""
 
     groups: TrialGroups
     finish: Finish
@@ -187,7 +187,7 @@ def _call(values: np.ndarray, work: _FromMemory) -> np.ndarray:
     return work(values)
 
 
-# -- numbers
+# -- computations on numpy arrays
 
 
 def _ceiling(rows: np.ndarray, repeats: Repeats) -> np.ndarray:
@@ -214,20 +214,20 @@ def _ceiling(rows: np.ndarray, repeats: Repeats) -> np.ndarray:
         noise /= n_images
         per_repeat = sum(many / n for n, many in repeated if n > 1) / np.float64(n_repeated)
         signal = np.maximum(0, 1 - noise)
-        # ncsnr² / (ncsnr² + mean(1/n)), both sides times the noise, which may be 0.
+        # ncsnr² / (ncsnr² + mean(1/n)), numerator and denominator times the noise, which may be 0.
         ceiling = 100 * signal / (signal + noise * per_repeat)
     return ceiling.astype(np.float32)
 
 
 def _variances_of_known(squares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Sum of the variances of images with two trials that are not NaN, and their number."""
+    """Sum of the variances of images with two or more trials that are not NaN; their number."""
     n = (~np.isnan(squares)).sum(axis=1)
     variances = np.nansum(squares, axis=1) / np.maximum(n - 1, 1)
     return np.where(n > 1, variances, 0).sum(axis=1), (n > 1).sum(axis=1)
 
 
 def _correlated_halves(rows: np.ndarray, repeats: Repeats) -> np.ndarray:
-    """Correlation over images of the means of two halves, (voxel,)."""
+    """Correlation over images between the means of two halves of the repeats, (voxel,)."""
     found = np.empty(len(rows), dtype=np.float32)
     memory = [Memory(), Memory()]
     for here, parts in repeats.few_at_a_time(rows):
@@ -243,7 +243,7 @@ def _correlated_halves(rows: np.ndarray, repeats: Repeats) -> np.ndarray:
 
 
 def _correlation_of_rows(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Pearson correlation along rows, which are overwritten."""
+    """Pearson correlation of corresponding rows; overwrites both arguments."""
     total = first.sum(axis=1) + second.sum(axis=1)
     if first.shape[1] < 3:
         return np.full(len(first), np.nan)
@@ -252,7 +252,7 @@ def _correlation_of_rows(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     found = np.empty(len(first))
     found[~whole] = correlation(first[~whole].T, second[~whole].T, known.T)
     for half in (first, second):
-        # In float64, so that of what does not vary nothing is left.
+        # Mean in float64, so that a constant row becomes exactly 0.
         half -= half.mean(axis=1, dtype=np.float64, keepdims=True).astype(half.dtype)
     squares = [np.einsum("vi,vi->v", half, half) for half in (first, second)]
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -262,7 +262,7 @@ def _correlation_of_rows(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def correlation(first: np.ndarray, second: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Pearson correlation along the first axis, of what is known; NaN of fewer than three."""
+    """Pearson correlation along the first axis where `known`; NaN with fewer than three values."""
     n = known.sum(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
         a, b = (np.where(known, values, 0).astype(np.float64) for values in (first, second))

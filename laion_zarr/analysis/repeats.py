@@ -20,7 +20,7 @@ from laion_zarr.store.schema import IMAGE, IMAGE_NAME, SLAB_VOXELS, TRIAL
 COUNT = "n_trials"
 _UNITS = "standard deviations"
 _NAME = IMAGE_NAME.name
-# Of all trials and some voxels: what a task holds, beside a sorted copy of it.
+# Bytes of a block of all trials and a range of voxels; a task also holds a sorted copy of it.
 _BLOCK_BYTES = 96 << 20
 _BY = ("session", "run")
 NO_LABEL = ("", "n/a")
@@ -34,19 +34,20 @@ def zscore(betas: xr.DataArray, by: str = "session") -> xr.DataArray:
     betas : xarray.DataArray, (trial, voxel)
         With ``session`` (and ``run``) along its trials.
     by : {"session", "run"}
-        Trials that are scored together.
+        Trials that are z-scored together.
 
     Returns
     -------
     xarray.DataArray, (trial, voxel)
-        Of the same dtype (float64 for whole numbers), in standard deviations (ddof 0): NaN left out
-        of both, and NaN where a voxel does not vary. Lazy if `betas` is, block by block where its
-        blocks hold whole sessions.
+        Z-scores in the dtype of `betas` (float64 for integers), in standard deviations (ddof 0).
+        NaN is left out of mean and standard deviation; a voxel that is constant within a session or
+        run is NaN there. Lazy if `betas` is lazy, in its Dask blocks where these hold whole
+        sessions (or runs).
 
     Raises
     ------
     ValueError
-        If `by` is neither, or the label is not there.
+        If `by` is another value, or `betas` lacks the coordinate that `by` names.
 
     Examples
     --------
@@ -85,20 +86,20 @@ def average_repeats(betas: xr.DataArray) -> xr.DataArray:
     Returns
     -------
     xarray.DataArray, (image, …)
-        Mean over the trials of each image that are not NaN, NaN if all are; of the same dtype,
-        float64 for whole numbers.
-        Images are sorted by name as plain strings, so that averages of several subjects line up.
-        ``n_trials`` counts the trials of each image; labels along trials that are the same for all
-        trials of an image stay. Lazy if `betas` is.
+        Mean over the trials of each image that are not NaN, or NaN if all are NaN; in the dtype of
+        `betas` (float64 for integers). Images are sorted by name as plain strings, so that averages
+        of several subjects have one order. ``n_trials`` counts the trials of each image; a label
+        along trials is kept if it is the same for all trials of each image. Lazy if `betas` is
+        lazy.
 
     Raises
     ------
     ValueError
-        If nothing says what was seen.
+        If `betas` has no ``image_name`` along its trials, or trials have no image name.
 
     See Also
     --------
-    laion_zarr.subject.Subject.get_image_betas : the same of z-scored betas, read once.
+    laion_zarr.subject.Subject.get_image_betas : averages of z-scored betas, read once.
 
     Examples
     --------
@@ -131,11 +132,11 @@ def image_betas(betas: xr.DataArray, by: str | None, keep: np.ndarray) -> xr.Dat
     Parameters
     ----------
     betas : xarray.DataArray, (trial, voxel)
-        As `Subject.get_betas` returns them.
+        Betas as returned by `Subject.get_betas`.
     by : {"session", "run", None}
-        As in `zscore`; None for no scores.
+        As in `zscore`; None: betas are not z-scored.
     keep : numpy.ndarray, (trial,) bool
-        Trials to average, after all were scored.
+        Trials to average. All trials are z-scored, including trials that are not averaged.
 
     Returns
     -------
@@ -161,7 +162,7 @@ def image_betas(betas: xr.DataArray, by: str | None, keep: np.ndarray) -> xr.Dat
 
 
 def images_of(betas: xr.DataArray) -> tuple[str, np.ndarray, np.ndarray]:
-    """The dim along which images were seen, their names sorted, and the number of each trial's."""
+    """Dim of the trials, sorted image names, and for each trial the index of its image name."""
     with_labels(betas, "betas")
     if _NAME not in betas.coords or betas[_NAME].ndim != 1:
         raise ValueError(
@@ -180,7 +181,7 @@ def images_of(betas: xr.DataArray) -> tuple[str, np.ndarray, np.ndarray]:
 
 
 def groups_of(betas: xr.DataArray, by: str) -> np.ndarray:
-    """Number of the session, or run of a session, of each trial."""
+    """Number of the session (or of the run within its session) of each trial, (trial,) int."""
     with_labels(betas, "betas")
     if by not in _BY:
         raise ValueError(f"Z-scores are by one of {', '.join(_BY)}, got {by!r}.")
@@ -199,7 +200,7 @@ def groups_of(betas: xr.DataArray, by: str) -> np.ndarray:
 def _by_image(
     betas: xr.DataArray, images: np.ndarray, codes: np.ndarray, values: Any
 ) -> xr.DataArray:
-    """Label values by image."""
+    """Labelled array of values by image."""
     dim = betas.dims[0]
     coords = {
         **{key: c for key, c in betas.coords.items() if dim not in c.dims},
@@ -212,7 +213,7 @@ def _by_image(
 
 
 def _described(values: xr.DataArray, how: str) -> xr.DataArray:
-    """The same, which says what was done to it."""
+    """Append `how` to the description of `values`, if `values` has one."""
     if "description" not in values.attrs:
         return values
     return values.assign_attrs(description=f"{values.attrs['description']}, {how}")
@@ -221,7 +222,7 @@ def _described(values: xr.DataArray, how: str) -> xr.DataArray:
 def _per_image(
     betas: xr.DataArray, dim: object, codes: np.ndarray, n_images: int
 ) -> dict[object, tuple[str, np.ndarray]]:
-    """Labels of trials that say something of the image."""
+    """Labels along trials that are the same for all trials of each image, as labels by image."""
     first = np.zeros(n_images, dtype=np.intp)
     first[codes[::-1]] = np.arange(len(codes))[::-1]
     found = {}
@@ -234,37 +235,37 @@ def _per_image(
     return found
 
 
-# -- blocks
+# -- Dask blocks
 
 
 def _holds_whole(groups: np.ndarray, blocks: Sequence[int]) -> bool:
-    """Whether no group of trials is in two blocks."""
+    """Whether each group of trials lies within one Dask block."""
     block = np.repeat(np.arange(len(blocks)), blocks)
     return len(set(zip(groups.tolist(), block.tolist(), strict=True))) == len(np.unique(groups))
 
 
 def _even_width(most: int) -> int:
-    """Voxels of a block: so many at most, of which whole blocks make a slab of the store."""
+    """Number of voxels of a block: at most `most`, and a divisor of the voxels of a slab."""
     widths = (SLAB_VOXELS // n for n in range(1, SLAB_VOXELS + 1) if SLAB_VOXELS % n == 0)
     return next(width for width in widths if width <= max(1, most))
 
 
 def with_all_rows(data: da.Array) -> da.Array:
-    """The same in blocks of all rows and as many columns as a task can hold."""
+    """Rechunk to blocks of all rows and as many columns as `_BLOCK_BYTES` allows."""
     columns = max(1, _BLOCK_BYTES // max(1, data.shape[0] * data.dtype.itemsize))
     sizes = {axis: min(columns, data.shape[axis]) for axis in range(1, data.ndim)}
     return data.rechunk({0: -1} | sizes)
 
 
 def within_sessions(source: SelectedBetas, scored: np.ndarray | None) -> bool:
-    """Whether no trials are z-scored together that are stored apart: sessions may be relabelled."""
+    """Whether each group to z-score lies in one stored session: users may relabel sessions."""
     sizes = list(source.betas.n_trials.values())
     stored = np.repeat(np.arange(len(sizes)), sizes)[source.trials]
     return scored is None or len(np.unique([scored, stored], axis=1).T) == len(np.unique(scored))
 
 
 def of_subject(source: SelectedBetas, codes: np.ndarray, scored: np.ndarray | None) -> TrialGroups:
-    """What becomes of each trial of the subject, from what becomes of those selected."""
+    """Expand the groups of the selected trials to all trials of the subject; -1 elsewhere."""
     images, scores = np.full((2, source.betas.shape[0]), -1)
     images[source.trials] = codes
     if scored is None:
@@ -273,7 +274,7 @@ def of_subject(source: SelectedBetas, codes: np.ndarray, scored: np.ndarray | No
     return TrialGroups(images, scores)
 
 
-# -- numbers
+# -- computations on numpy arrays
 
 
 def _scored(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
@@ -284,7 +285,7 @@ def _scored(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
 
 
 def _mean_by_code(values: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    """Mean of the rows of each code, without NaN; every code occurs."""
+    """Mean over the rows of each code, NaN left out; every code must occur."""
     order = np.argsort(codes, kind="stable")
     starts = np.flatnonzero(np.diff(codes[order], prepend=-1))
     rows = values[order]

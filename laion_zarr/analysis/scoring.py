@@ -1,4 +1,4 @@
-"""What encoding models predict, and how well."""
+"""Predictions of encoding models, and their scores."""
 
 from __future__ import annotations
 
@@ -18,20 +18,21 @@ def predict(model: xr.Dataset, features: xr.DataArray) -> xr.DataArray:
     Parameters
     ----------
     model : xarray.Dataset
-        Of `fit_encoding`.
+        Model as returned by `fit_encoding`.
     features : xarray.DataArray, (image, feature)
-        Of any images. By the labels of its features if both have some; otherwise in their order.
+        Features of any images. Joined with the features of `model` by label if both have labels,
+        otherwise by position.
 
     Returns
     -------
     xarray.DataArray, (image, voxel) float32
-        In units of the betas; NaN for images without features. Features are standardized by the
-        mean and scale of the images trained on. Lazy if either is.
+        In units of the betas; NaN for images whose features are NaN. Features are standardized by
+        the mean and scale of the images trained on. Lazy if `model` or `features` is lazy.
 
     Raises
     ------
     ValueError
-        If these are not the model's features.
+        If `features` does not have the features that the model was trained on.
 
     Examples
     --------
@@ -58,37 +59,39 @@ def score(
     Parameters
     ----------
     model : xarray.Dataset
-        Of `fit_encoding`.
+        Model as returned by `fit_encoding`.
     features : xarray.DataArray, (image, feature)
-        Of the images to test on, or of more.
+        Features of the images to test on; may have further images.
     betas : xarray.DataArray, (image, voxel)
-        Of the images to test on: none that the model was trained on. Joined by image and voxel.
+        Betas of the images to test on, which must not include images that the model was trained on.
+        Joined with `features` by image and with `model` by voxel.
     noise_ceiling : xarray.DataArray, (voxel,), percent, optional
-        Of betas averaged over as many repeats as those of the images tested on.
+        Noise ceiling of betas averaged over as many repeats as the test images have.
 
     Returns
     -------
     xarray.Dataset
         ``correlation`` (voxel) float32: Pearson's, over images, between predicted and measured
-        betas; NaN with fewer than three images or where nothing varies. With a ceiling
-        ``explained`` (voxel) float32: its square ÷ (ceiling ÷ 100), NaN where the ceiling is 0 or
-        NaN. Lazy if the model, `features` or `betas` are.
+        betas; NaN with fewer than three images or where predicted or measured betas are constant.
+        With a ceiling also ``explained`` (voxel) float32: squared correlation ÷ (ceiling ÷ 100),
+        NaN where the ceiling is 0 or NaN. Lazy if `model`, `features` or `betas` is lazy.
 
     Raises
     ------
     ValueError
-        If nothing is shared, an image comes twice, the ceiling lacks voxels, or not all is of one
-        subject.
+        If the arguments have no image or no voxel in common, an image occurs twice, the ceiling
+        lacks voxels, or the arguments belong to different subjects.
 
     Notes
     -----
     ``explained`` is the share of the explainable variance that is explained, up to a scale and an
     offset: Schoppe et al. (2016), Front. Comput. Neurosci. 10:10; the ceiling as in Allen et al.
-    (2022), Nat. Neurosci. 25, 116-126. The square hides the sign: a correlation below 0 explains
-    nothing. It is above 1 where chance has it so, the more the smaller the ceiling and the fewer
-    the images: leave out voxels of a low ceiling rather than clip.
+    (2022), Nat. Neurosci. 25, 116-126. Squaring hides the sign: where the correlation is negative,
+    the model explains nothing although ``explained`` is positive. By chance ``explained`` can
+    exceed 1, more so with a low ceiling and few images: leave out voxels with a low ceiling instead
+    of clipping the values.
 
-    For p-values permute images of `predict`; see `permutation_pvalue`.
+    For p-values, permute the images of the predictions (`predict`); see `permutation_pvalue`.
 
     Examples
     --------
@@ -106,14 +109,14 @@ def score(
     of_one_subject(model.attrs, measured.attrs)
     given, measured = shared(given, measured, IMAGE)
     model, measured = shared(model, measured, VOXEL)
-    predicted = _weighted(model, given)  # without the intercept, which costs digits
+    predicted = _weighted(model, given)  # adding the intercept would only lose float32 precision
     ceiling: Any = np.nan
     if noise_ceiling is not None:
         ceiling = ordered(noise_ceiling, "noise_ceiling", VOXEL)
         of_one_subject(ceiling.attrs, measured.attrs)
         ceiling = along(ceiling, measured, VOXEL, "noise_ceiling")
-    # Both from one call: Dask can lose a variable of which another of the same Dataset is made,
-    # https://github.com/pydata/xarray/issues/11329.
+    # One call computes both variables: if one variable of a Dataset is computed from another, Dask
+    # can lose the latter, https://github.com/pydata/xarray/issues/11329.
     correlated, explained = xr.apply_ufunc(
         _scores,
         _whole_images(predicted),
@@ -134,7 +137,7 @@ def score(
 
 
 def _features_of(model: xr.Dataset, features: xr.DataArray) -> xr.DataArray:
-    """Features in the order of the model's."""
+    """Features in the order of the model's features; raises ValueError for other features."""
     own = model.indexes.get(FEATURE)
     if own is not None and FEATURE in features.indexes:
         places = features.indexes[FEATURE].get_indexer(own)
@@ -149,21 +152,21 @@ def _features_of(model: xr.Dataset, features: xr.DataArray) -> xr.DataArray:
 
 
 def _weighted(model: xr.Dataset, features: xr.DataArray) -> xr.DataArray:
-    """Sum of weighted features, (image, voxel): predictions but for the intercept."""
+    """Weighted sum of the features, (image, voxel): predictions without the intercept."""
     given = _features_of(model, features)
     scaled = ((given - model["feature_mean"]) / model["feature_scale"]).astype(np.float32)
     return xr.dot(scaled, model["weights"], dim=FEATURE).transpose(IMAGE, VOXEL)
 
 
 def _whole_images(values: xr.DataArray) -> xr.DataArray:
-    """The same with all images in one block, if there are blocks."""
+    """Rechunk to one Dask block along images; an array in memory is returned as it is."""
     return values.chunk({IMAGE: -1}) if values.chunks else values
 
 
 def _scores(
     predicted: np.ndarray, measured: np.ndarray, ceiling: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Correlation along the last axis, and what it explains of the ceiling in percent."""
+    """Correlation along the last axis, and its square ÷ (ceiling ÷ 100), NaN where ceiling ≤ 0."""
     known = ~np.isnan(predicted) & ~np.isnan(measured)
     found = correlation(predicted.T, measured.T, known.T)
     with np.errstate(invalid="ignore"):

@@ -1,4 +1,4 @@
-"""Repeats of each image, brought together session by session while the betas are read once."""
+"""Collect the repeats of each image from all sessions while each chunk of betas is read once."""
 
 from __future__ import annotations
 
@@ -16,28 +16,31 @@ from laion_zarr.arrays.lazy import LazyBetas, as_run, digest, transposed
 from laion_zarr.store.objects import Memory
 from laion_zarr.store.schema import CHUNK_VOXELS
 
-# Of all trials of voxels that are read together, with one request for each session: four chunks of
-# 30 sessions. Twice of it is no faster and is memory, half of it is twice the requests.
+# Bytes of betas that are read together: all trials of a group of voxels, one request per session.
+# For 30 sessions a group is four chunks. Twice as many bytes are no faster and take more memory;
+# half as many need twice as many requests.
 READ_BYTES = 64 << 20
-# Of few sessions, so that there is work for several.
+# Most voxels of a group. Without this limit a subject with few sessions would give too few groups,
+# each of which is a Dask task, to keep several threads busy.
 _MOST_VOXELS = 32 * CHUNK_VOXELS
-# So many voxels' trials fit the cache: what is worked out of them stays there.
+# Voxels processed at a time: all their trials, and the values computed from them, fit in the CPU
+# cache.
 _VOXELS_IN_CACHE = 16
 
 
 def standardize(rows: np.ndarray, groups: np.ndarray) -> np.ndarray:
     """Z-score rows (voxel, trial) within groups of trials, in place: NaN left out, ddof 0.
 
-    What does not vary has no z-score: NaN. Trials of group -1 stay as they are.
+    A voxel that is constant within a group becomes NaN there. Trials of group -1 are not changed.
     """
     for group in np.unique(groups[groups >= 0]):
         here = np.flatnonzero(groups == group)
-        run = here[-1] + 1 - here[0] == len(here)  # as a rule: then nothing is copied
+        run = here[-1] + 1 - here[0] == len(here)  # contiguous, the usual case: no copy
         part = rows[:, slice(here[0], here[-1] + 1) if run else here]
         total = part.sum(axis=1, dtype=np.float64)
         lost = ~np.isfinite(total)
         scored = _scored_with_nan(part[lost])
-        # As exact as the betas: a mean is rounded as they are.
+        # The mean is rounded to the dtype of the betas: it needs no more precision than they have.
         part -= (total / len(here)).astype(part.dtype)[:, None]
         variance = np.einsum("vt,vt->v", part, part) / len(here)
         part *= _inverse(variance, total / len(here))[:, None]
@@ -57,22 +60,22 @@ def _scored_with_nan(part: np.ndarray) -> np.ndarray:
 
 
 def _inverse(variance: np.ndarray, mean: np.ndarray) -> np.ndarray:
-    """One over the standard deviation, NaN where there is none beyond what rounding leaves."""
+    """1 ÷ standard deviation; NaN where the variance is no larger than the rounding error."""
     rounding = 8 * np.finfo(variance.dtype).eps * np.abs(mean)
     return 1 / np.sqrt(np.where(variance <= rounding**2, np.nan, variance))
 
 
 @dataclass(frozen=True)
 class TrialGroups:
-    """What becomes of each trial.
+    """Image and z-scoring group of each trial.
 
     Attributes
     ----------
     images : numpy.ndarray, (trial,) int
-        Which image it shows, in the order of the result; -1 for a trial that does not count.
+        Index of the trial's image in the result; -1 for a trial that is left out.
     scored : numpy.ndarray, (trial,) int, optional
-        Trials that are z-scored together, never of two sessions; -1 for one that is in no score.
-        If not provided, betas stay as they are.
+        Number of the group of trials that are z-scored together; a group lies within one session.
+        -1 for a trial that is not z-scored. If not provided, betas are not z-scored.
     """
 
     images: np.ndarray
@@ -80,7 +83,7 @@ class TrialGroups:
 
     @cached_property
     def repeats(self) -> Repeats:
-        """Their order by image."""
+        """Trials by image."""
         return Repeats.of(self.images)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -92,14 +95,14 @@ class TrialGroups:
 
 @dataclass(frozen=True)
 class Repeats:
-    """Trials by image, side by side for images with equally many trials.
+    """Trials by image; images with the same number of trials share one array.
 
     Attributes
     ----------
     images : list of numpy.ndarray, (image,) int
-        Images with equally many trials, ascending; a member for each such number.
+        Images with the same number of trials, ascending; one array per number of trials.
     trials : list of numpy.ndarray, (repeat, image) int
-        Their trials, in order.
+        Trials of the images in the array of `images` at the same position, in trial order.
     """
 
     images: list[np.ndarray]
@@ -107,12 +110,12 @@ class Repeats:
 
     @property
     def n_images(self) -> int:
-        """Images of the result."""
+        """Number of images of the result."""
         return sum(map(len, self.images))
 
     @classmethod
     def of(cls, images: np.ndarray) -> Repeats:
-        """Order trials by the image that each shows, -1 for none."""
+        """Group trials by image; `images` gives the image of each trial, -1 for none."""
         counted = np.flatnonzero(images >= 0)
         by_image = counted[np.argsort(images[counted], kind="stable")]
         trials_of = np.bincount(images[counted])
@@ -128,11 +131,13 @@ class Repeats:
     def few_at_a_time(
         self, rows: np.ndarray
     ) -> Iterator[tuple[slice, list[tuple[np.ndarray, np.ndarray]]]]:
-        """Rows (voxel, trial) in this order, as many as fit the cache; good until the next ones.
+        """Rows (voxel, trial) regrouped by image, a few voxels at a time to fit the CPU cache.
 
-        Yields which rows, and for each number of trials the images and (voxel, repeat, image).
+        Yields the slice of the rows, and for each number of trials the images and their betas
+        (voxel, repeat, image). The next iteration overwrites these betas.
         """
-        # Of its own each: in a slice of three dimensions numpy does not work in place, but copies.
+        # One buffer per array: in a slice of a 3-D array numpy would copy instead of working in
+        # place.
         memory = [Memory() for _ in self.images]
         for lo in range(0, len(rows), _VOXELS_IN_CACHE):
             some = rows[lo : lo + _VOXELS_IN_CACHE]
@@ -144,22 +149,22 @@ class Repeats:
             yield slice(lo, lo + len(some)), parts
 
 
-# Betas (voxel, trial), and their order by image -> something of each voxel, along the first axis.
+# Takes betas (voxel, trial) and their trials by image; returns an array with voxels along axis 0.
 Finish = Callable[[np.ndarray, Repeats], np.ndarray]
 
 
 @dataclass(frozen=True)
 class Stream:
-    """What is worked out of all trials of some voxels, while each chunk is read once.
+    """Computation over all trials of a group of voxels; each chunk of betas is read once.
 
     Attributes
     ----------
     betas : LazyBetas
         All betas of a subject.
     groups : TrialGroups
-        What becomes of each of its trials.
+        Image and z-scoring group of each trial of the subject.
     finish : callable
-        What is worked out of them.
+        Computes the result from the betas (voxel, trial) and their trials by image (`Repeats`).
     """
 
     betas: LazyBetas
@@ -167,21 +172,22 @@ class Stream:
     finish: Finish
 
     def __call__(self, voxels: np.ndarray) -> np.ndarray:
-        """Read and finish some voxels, positions in the stored union."""
+        """Compute the result for voxels, given as positions in the stored union of voxels."""
         rows = np.empty((len(voxels), self.betas.shape[0]), self.betas.dtype)
         for trials, read, where in self.betas.by_session(voxels, self.groups.images >= 0):
             if self.groups.scored is not None:
                 standardize(read, self.groups.scored[trials])
             rows[as_run(where), trials] = read
-        # Trials of sessions of which none counts are whatever was there, and left out here.
+        # Sessions whose trials are all left out were not read: their columns are uninitialized, and
+        # `repeats` does not use them.
         return self.finish(rows, self.groups.repeats)
 
     def tasks(self, voxels: np.ndarray, name: str) -> tuple[dict[Any, Any], list[np.ndarray]]:
-        """A task for those read together, ``(f"part-{name}", n)``; and their places, ascending."""
+        """Tasks ``(f"part-{name}", n)``, one per group of voxels; sorted positions in `voxels`."""
         fit = READ_BYTES // max(1, 4 * self.betas.shape[0])
         most = min(max(CHUNK_VOXELS, fit), _MOST_VOXELS)
         places = [np.sort(where) for where in self.betas.by_storage(voxels, most)]
-        tasks: dict[Any, Any] = {f"held-{name}": self}  # sent once, and not with each task
+        tasks: dict[Any, Any] = {f"held-{name}": self}  # sent to a worker once, not with each task
         for n, where in enumerate(places):
             tasks[f"part-{name}", n] = (_call, f"held-{name}", voxels[where])
         return tasks, places
@@ -191,7 +197,7 @@ class Stream:
 
 
 def values_of(stream: Stream, voxels: np.ndarray) -> da.Array:
-    """One value of each voxel, (voxel,) float32, in one Dask block."""
+    """Dask array of one value per voxel, (voxel,) float32, in one block."""
     name = f"by-voxel-{tokenize(stream, digest(voxels))}"
     tasks, places = stream.tasks(voxels, name)
     parts = [(f"part-{name}", n) for n in range(len(places))]
@@ -202,14 +208,15 @@ def values_of(stream: Stream, voxels: np.ndarray) -> da.Array:
 
 
 def columns_of(stream: Stream, voxels: np.ndarray, n_rows: int, width: int) -> da.Array:
-    """Several values of each voxel, (row, voxel) float32, in Dask blocks of an even width.
+    """Dask array of several values per voxel, (row, voxel) float32, in blocks of `width` voxels.
 
-    Zarr wants its chunks even, and C order is not that of the store: of what is read together each
-    block gets its piece, and is done with it when it is filled.
+    Zarr requires chunks of equal size, and C order differs from storage order: the voxels that are
+    read together belong to several blocks. Each group is cut into one piece per block, and a block
+    is assembled from its pieces.
     """
     name = f"by-column-{tokenize(stream, digest(voxels), width)}"
     tasks, places = stream.tasks(voxels, name)
-    starts = range(0, max(1, len(voxels)), width)  # a block of none, too
+    starts = range(0, max(1, len(voxels)), width)  # one empty block if there are no voxels
     pieces: list[list[Any]] = [[] for _ in starts]
     columns: list[list[np.ndarray]] = [[] for _ in starts]
     for n, where in enumerate(places):
@@ -232,7 +239,7 @@ def _call(stream: Stream, voxels: np.ndarray) -> np.ndarray:
 
 
 def _in_order(parts: list[np.ndarray], order: np.ndarray) -> np.ndarray:
-    """Parts one after the other, each value in its place."""
+    """Concatenate the parts; value n goes to position `order[n]`."""
     found = np.empty(len(order), dtype=np.float32)
     if parts:
         found[order] = np.concatenate(parts)
@@ -240,14 +247,14 @@ def _in_order(parts: list[np.ndarray], order: np.ndarray) -> np.ndarray:
 
 
 def _piece(rows: np.ndarray, lo: int, hi: int) -> np.ndarray:
-    """Some rows; a copy, so that the others need not be kept."""
+    """Rows `lo` to `hi`, copied so that the whole array can be freed."""
     return rows if hi - lo == len(rows) else rows[lo:hi].copy()
 
 
 def _filled(
     pieces: list[np.ndarray], columns: list[np.ndarray], shape: tuple[int, int]
 ) -> np.ndarray:
-    """Rows of some voxels each, as columns of a block."""
+    """Block (row, voxel) whose columns are the rows of the pieces (voxel, row)."""
     found = np.empty(shape, dtype=np.float32)
     for rows, where in zip(pieces, columns, strict=True):
         found[:, as_run(where)] = transposed(rows)
@@ -266,7 +273,7 @@ def means(rows: np.ndarray, repeats: Repeats) -> np.ndarray:
 
 
 def mean_of_known(part: np.ndarray, out: np.ndarray) -> np.ndarray:
-    """Mean over the repeats (voxel, repeat, image) that are not NaN; NaN if all are."""
+    """Mean over the repeats of (voxel, repeat, image) that are not NaN; NaN if all are NaN."""
     np.add.reduce(part, axis=1, out=out)
     out /= part.shape[1]
     lost = np.isnan(out.sum(axis=1))

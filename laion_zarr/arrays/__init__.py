@@ -1,13 +1,13 @@
-"""From the store's parts to labelled, lazy xarray objects, and from labels to what is read.
+"""Labelled, lazy xarray objects over the parts of the store, and selection by labels.
 
-Knows the axes that users see: trials in session and volume order, voxels in ascending C order of
-the functional grid. Turns labels into positions (`query`, `select`), positions into Dask tasks
-(`dask_blocks`), and positions on the users' voxel axis into rows in storage order (`lazy`, the only
-place that undoes the storage order). `labels` aligns arrays by their labels, `dataset` puts one
-subject's `xarray.Dataset` together.
+Defines the axes that users see: trials in order of sessions and volumes, voxels in ascending C
+order of the functional grid. Converts labels to positions (`query`, `select`), positions to Dask
+tasks (`dask_blocks`), and positions on the users' voxel axis to rows in storage order (`lazy`, the
+only module that undoes the storage order). `labels` aligns arrays by their labels, `dataset`
+assembles the `xarray.Dataset` of one subject, `trial_rows` keeps selected betas for training.
 
-Promises that labels alone decide what is selected, that opening reads labels only, and that only
-chunks which hold the selected voxels are read.
+Guarantees: labels alone decide which values are selected, opening a subject reads no betas, and
+computing a selection reads only chunks that hold selected voxels.
 
-Begin with `query.Query`, the selection of one subject, then `lazy.LazyBetas`, which reads it.
+Begin with `query.Query`, the selection of one subject, then `lazy.LazyBetas`, which reads betas.
 """

@@ -1,7 +1,7 @@
-"""Selected betas as Dask arrays that know where they come from.
+"""Dask arrays of selected betas, from which the selection can be recovered.
 
-What is computed voxel by voxel can then read voxels in the order in which they are stored, each
-chunk once and all trials of it at a time, whatever the blocks of the array are.
+A computation per voxel can then read voxels in storage order, each chunk once and with all of its
+trials, independently of the blocks of the Dask array.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from laion_zarr.arrays.lazy import LazyBetas
 
 
 class SelectedBetas:
-    """Some trials and voxels of a subject's betas, as Dask reads arrays: block by block.
+    """Array-like selection of trials and voxels of a subject's betas, for `dask.array.from_array`.
 
     Parameters
     ----------
     betas : LazyBetas
         All betas of the subject.
     trials, voxels : numpy.ndarray of int
-        Positions along its axes.
+        Positions along the axes of `betas`.
     """
 
     ndim = 2
@@ -38,20 +38,20 @@ class SelectedBetas:
         return self.betas.outer((self.trials[key[0]], self.voxels[key[1]]))
 
     def chunked(self, blocks: tuple[Any, ...], name: str) -> da.Array:
-        """The same in Dask blocks."""
+        """Dask array of the selection, with these blocks and this name."""
         meta = np.empty((0, 0), dtype=self.dtype)
         return da.from_array(self, blocks, name, asarray=False, fancy=False, meta=meta)
 
 
 def source_of(data: Any) -> SelectedBetas | None:
-    """The selection that a Dask array is, as it was read; None of anything else."""
+    """Selection that a Dask array reads; None if computed from betas or if trials do not ascend."""
     if not isinstance(data, da.Array):
         return None
-    # Where `from_array` keeps what it reads; anything computed from it has another name.
+    # `from_array` keeps its source in a layer of this name; computed arrays have other names.
     key = f"original-{data.name}"
     kept = data.dask.layers.get(key, {}).get(key)
     source = getattr(kept, "value", kept)
     if not isinstance(source, SelectedBetas):
         return None
-    # A trial that is named twice counts twice.
+    # Repeated or unsorted trials give None: a trial that was selected twice must count twice.
     return source if (np.diff(source.trials) > 0).all() else None

@@ -17,7 +17,7 @@ from laion_zarr.store.schema import NC, ROI, SESSION, TRIAL, TRIALS_PART, VOXEL,
 
 
 def voxel_positions(voxels: np.ndarray, shape: tuple[int, ...], affine: np.ndarray) -> xr.Dataset:
-    """Grid indices and mm of flat C indices, as coordinates along ``voxel``."""
+    """Grid indices and positions in mm of flat C-order indices, as coordinates along ``voxel``."""
     ijk = np.stack(np.unravel_index(voxels, shape), axis=1)
     xyz = ijk @ affine[:3, :3].T + affine[:3, 3]
     specs = schema.VOXEL_ARRAYS
@@ -31,7 +31,7 @@ def voxel_positions(voxels: np.ndarray, shape: tuple[int, ...], affine: np.ndarr
 
 
 def _voxel_side(handle: SubjectHandle) -> xr.Dataset:
-    """Everything along ``voxel``, in canonical order."""
+    """Dataset of the stored arrays along ``voxel``, in ascending order of voxels."""
     names = [VOXEL, "in_anatomical", "in_rsquare", ROI, "category", "roi_mask", NC, "noise_ceiling"]
     found = handle.stored.load(VOXELS_PART, names)
     (attributes,) = handle.stored.attributes(VOXELS_PART)
@@ -56,7 +56,7 @@ def _voxel_side(handle: SubjectHandle) -> xr.Dataset:
 
 
 def _trial_side(handle: SubjectHandle) -> xr.Dataset:
-    """Everything along ``trial``; no trials where no session is stored."""
+    """Dataset of the stored arrays along ``trial``, of length 0 if no session is stored."""
     specs = schema.TRIAL_ARRAYS
     if handle.stored.sessions:
         found = handle.stored.load(TRIALS_PART)
@@ -76,12 +76,12 @@ def _sources(handle: SubjectHandle) -> list[str]:
 
 
 def build_dataset(handle: SubjectHandle) -> xr.Dataset:
-    """Assemble the whole subject; reads labels only.
+    """Assemble the dataset of a subject; reads labels, ROI masks and noise ceilings, no betas.
 
     Returns
     -------
     xarray.Dataset
-        With xarray's own lazy indexing: not Dask-backed.
+        Betas and maps of sessions have xarray's own lazy indexing and are not Dask-backed.
     """
     sessions, own = handle.stored.sessions, {schema.SUBJECT: handle.subject}
     dataset = _trial_side(handle).merge(_voxel_side(handle), combine_attrs="no_conflicts")
@@ -110,37 +110,37 @@ def build_dataset(handle: SubjectHandle) -> xr.Dataset:
 
 
 def lazy_betas(handle: SubjectHandle, labels: xr.Dataset) -> LazyBetas:
-    """All betas of a subject, along the trials and voxels of its labels."""
+    """All betas of a subject, lazy; `labels` gives the trials per session and the voxels."""
     counts = labels["session"].to_series().value_counts()
     n_trials = {session: int(counts[session]) for session in handle.stored.sessions}
     return LazyBetas(handle, n_trials, labels.sizes[VOXEL])
 
 
 def owned(dataset: xr.Dataset) -> xr.Dataset:
-    """A selection whose labels and masks are the caller's own, to write into."""
-    # Names are copied as references: `str` cannot be written into, and a deep copy of 30,000 takes
-    # longer than all the rest of a selection.
+    """Copy the labels and masks of a selection, so that the caller may modify them."""
+    # Strings are copied as references: `str` is immutable, and a deep copy of 30,000 strings takes
+    # longer than all other steps of a selection.
     lazy = {schema.BETAS.name, *schema.MAP_ARRAYS}
     ours = set(dataset.variables) - lazy - set(dataset.indexes)
     copies = {}
     for name in ours:
         was = dataset.variables[name]
-        # The fast path: these are arrays, and need no guess at what their objects are.
+        # fastpath: the values are arrays, and xarray need not inspect the objects in them.
         copies[name] = xr.Variable(was.dims, was.values.copy(), dict(was.attrs), fastpath=True)
     return dataset.assign(copies)
 
 
 def chunked(dataset: xr.Dataset, selected: SelectedBetas, chunks: dict[str, Any]) -> xr.Dataset:
-    """Make the betas of a selection Dask-backed, in blocks that read just what they need.
+    """Make the betas of a selection Dask-backed; a block reads only chunks with its voxels.
 
     Parameters
     ----------
     dataset : xarray.Dataset
-        A selection of `build_dataset`.
+        Selection from the result of `build_dataset`.
     selected : SelectedBetas
-        The betas that belong to it.
+        Betas at the trials and voxels of `dataset`.
     chunks : dict
-        Block sizes by dim; what is not named follows sessions and slabs.
+        Block sizes by dim; the default is one block per session (trial) and per slab (voxel).
     """
     from dask.base import tokenize
 

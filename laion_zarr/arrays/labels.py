@@ -1,4 +1,4 @@
-"""Arrays side by side: by label, never by place."""
+"""Alignment of arrays by their labels, never by position."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from laion_zarr.store.schema import IMAGE, SUBJECT, TRIAL
 
 
 def with_labels(values: Any, what: str) -> xr.DataArray:
-    """The same, which must have labels."""
+    """Return `values` if they are an xarray.DataArray; raises TypeError otherwise."""
     if not isinstance(values, xr.DataArray):
         raise TypeError(
             f"{what} must be an xarray.DataArray, whose labels say what belongs together; got "
@@ -22,7 +22,7 @@ def with_labels(values: Any, what: str) -> xr.DataArray:
 
 
 def ordered(values: xr.DataArray, what: str, *dims: str) -> xr.DataArray:
-    """The same with its dims in this order, which must be all that it has."""
+    """Transpose `values` to `dims`; raises ValueError if these are not exactly their dims."""
     if set(with_labels(values, what).dims) != set(dims):
         instead = " Subject.get_image_betas gives them by image." if dims[0] == IMAGE else ""
         instead = instead if TRIAL in values.dims else ""
@@ -31,12 +31,12 @@ def ordered(values: xr.DataArray, what: str, *dims: str) -> xr.DataArray:
 
 
 def whose(values: xr.DataArray) -> dict[str, str]:
-    """The attribute that says whose voxels these are, if there is one."""
+    """Attribute that names the subject that the voxels belong to; empty if there is none."""
     return {SUBJECT: values.attrs[SUBJECT]} if SUBJECT in values.attrs else {}
 
 
 def of_one_subject(first: dict[Any, Any], second: dict[Any, Any]) -> None:
-    """Refuse to join voxels of two people, by the attributes of both as far as these say it."""
+    """Raise ValueError if the attributes of two arrays name different subjects."""
     subjects = [attributes.get(SUBJECT) for attributes in (first, second)]
     if None not in subjects and subjects[0] != subjects[1]:
         raise ValueError(
@@ -47,7 +47,7 @@ def of_one_subject(first: dict[Any, Any], second: dict[Any, Any]) -> None:
 
 
 def shared(first: Any, second: xr.DataArray, dim: str) -> tuple[Any, xr.DataArray]:
-    """Both along the labels that both have, in the order of the second."""
+    """Select from both arrays the labels that they share along `dim`, in the order of `second`."""
     given, wanted = _labels(first, dim), _labels(second, dim)
     places = given.get_indexer(wanted)
     there = places >= 0
@@ -61,7 +61,7 @@ def shared(first: Any, second: xr.DataArray, dim: str) -> tuple[Any, xr.DataArra
 
 
 def along(values: xr.DataArray, like: xr.DataArray, dim: str, what: str) -> xr.DataArray:
-    """Values at the labels of betas, all of which they must have."""
+    """Select `values` at the labels of `like` (betas); raises ValueError if a label is missing."""
     given, wanted = _labels(values, dim), _labels(like, dim)
     places = given.get_indexer(wanted)
     if lacking := np.count_nonzero(places < 0):

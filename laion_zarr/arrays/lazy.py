@@ -1,4 +1,4 @@
-"""Arrays that read only what is selected: xarray's lazy indexing over the store."""
+"""Lazy arrays over the store, for xarray's indexing, which read only the selected values."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from laion_zarr.store.chunks import ChunkedArray, gather_each
 from laion_zarr.store.handle import Handle
 from laion_zarr.store.schema import BETAS, CHUNK_VOXELS, VOXELS_PART, maps_part
 
-# Side of the tiles of a transposition: 1024 cache lines read, 1024 floats written at a time.
+# Size of the tiles of a transposition: 1024 cache lines are read, 1024 floats written at a time.
 _TILE = 1024
 
 
 def digest(values: np.ndarray) -> str:
-    """What tells an array from others, for Dask's tokens: ten times as fast as Dask's own."""
+    """Hash of an array for Dask's tokens, computed ten times as fast as Dask's own hash."""
     return hashlib.blake2b(np.ascontiguousarray(values).data, digest_size=16).hexdigest()
 
 
 def as_run(index: np.ndarray) -> slice | np.ndarray:
-    """Positions as a slice where they are one run, ascending: nothing is copied to gather them."""
+    """Convert consecutive, ascending positions to a slice, which indexes without a copy."""
     run = (np.diff(index) == 1).all()
     return slice(int(index[0]), int(index[-1]) + 1) if len(index) and run else index
 
 
 class SubjectHandle(Handle):
-    """A subject's open store."""
+    """Open group of one subject, which caches the storage order and the arrays of betas."""
 
     def _forget(self) -> None:
         self._order: np.ndarray | None = None
@@ -44,23 +44,23 @@ class SubjectHandle(Handle):
         return self.group
 
     def storage_order(self) -> np.ndarray:
-        """Storage position of each voxel of the canonical axis, (voxel,)."""
+        """Position in storage order of each voxel of the ascending (canonical) axis, (voxel,)."""
         if self._order is None:
             self.set_storage_order(self.stored.load(VOXELS_PART, ["voxel"])["voxel"])
         assert self._order is not None
         return self._order
 
     def set_storage_order(self, stored_voxels: np.ndarray) -> None:
-        """Take the voxel labels in storage order, where they are read already."""
+        """Set the storage order from voxel labels in storage order, if these are already loaded."""
         self._order = np.argsort(stored_voxels)
 
     def betas(self, session: str) -> ChunkedArray:
-        """The betas of one session; its chunk table is read once."""
+        """Stored betas of one session; the array is cached, so its chunk table is read once."""
         return self._betas.setdefault(session, ChunkedArray(self.stored, session, BETAS))
 
 
 class LazyArray(BackendArray, ABC):
-    """What all kinds share: outer indexing by integer arrays, no boolean or strided surprises."""
+    """Base class of lazy arrays: every key of xarray is reduced to integer positions per axis."""
 
     dtype: np.dtype = np.dtype("float32")
 
@@ -74,14 +74,14 @@ class LazyArray(BackendArray, ABC):
         )
 
     def outer(self, key: tuple[Any, ...]) -> np.ndarray:
-        """Values at the positions of each axis; an integer drops its axis."""
+        """Values at the positions along each axis (outer indexing); an integer drops its axis."""
         positions = [np.arange(n)[k] for n, k in zip(self.shape, key, strict=True)]
         values = self._read(*map(np.atleast_1d, positions))
         return values[tuple(0 if np.ndim(index) == 0 else slice(None) for index in positions)]
 
     @abstractmethod
     def _read(self, *positions: np.ndarray) -> np.ndarray:
-        """Values at positions along each axis."""
+        """Read the values at the given positions of each axis, as an array with all axes."""
 
     def __deepcopy__(self, memo: dict[int, Any]) -> LazyArray:
         return self  # nothing to write into; a copy would open the store again
@@ -96,11 +96,11 @@ class LazyBetas(LazyArray):
     Parameters
     ----------
     handle : SubjectHandle
-        The open subject.
+        Open group of the subject.
     n_trials : dict of str to int
-        Trials of each session, in order.
+        Number of trials of each session, in order of sessions.
     n_voxels : int
-        Voxels of the stored union.
+        Number of stored voxels (union of the brain masks).
     """
 
     handle: SubjectHandle
@@ -111,7 +111,7 @@ class LazyBetas(LazyArray):
 
     def _read(self, *positions: np.ndarray) -> np.ndarray:
         rows, cols = positions
-        # Voxel-major first, as on disk: what is copied out of a chunk is then whole rows.
+        # (voxel, trial), as on disk, so that whole rows are copied out of a chunk.
         found = np.empty((len(cols), len(rows)), dtype=self.dtype)
         stored = self.handle.storage_order()[cols]
         by_storage = np.argsort(stored, kind="stable")
@@ -132,7 +132,7 @@ class LazyBetas(LazyArray):
         targets: np.ndarray,
         found: np.ndarray,
     ) -> None:
-        """Fill `found` (voxel, trial) with one session: row `targets[n]` from row `stored[n]`."""
+        """Copy one session to `found` (voxel, trial): row `stored[n]` to row `targets[n]`."""
         whole = pick.all_of(found.shape[1])
         betas = self.handle.betas(session)
         for chunk, inside, where in betas.gather(stored, (pick.n_trials,)):
@@ -144,23 +144,23 @@ class LazyBetas(LazyArray):
     def by_session(
         self, voxels: np.ndarray, counted: np.ndarray
     ) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
-        """Read some voxels session by session, chunk by chunk.
+        """Read all trials of the given voxels, session by session and chunk by chunk.
 
         Parameters
         ----------
         voxels : numpy.ndarray, (voxel,) int
-            Positions in the stored union, in any order.
+            Positions along the voxel axis, in any order.
         counted : numpy.ndarray, (trial,) bool
-            Sessions without any such trial are not read.
+            Trials that are needed; a session without any of them is not read.
 
         Yields
         ------
         trials : slice
-            Of the session.
+            Trials of the session, on the trial axis of the subject.
         rows : numpy.ndarray, (voxel, trial)
-            The caller's to write into, until the next ones.
+            Betas of one chunk; the caller may modify them, until the next chunk is yielded.
         where : numpy.ndarray of int
-            Their places in `voxels`.
+            Positions of the rows in `voxels`.
         """
         arrays, spans, first = [], [], 0
         for session, n_trials in self.n_trials.items():
@@ -174,7 +174,10 @@ class LazyBetas(LazyArray):
             yield spans[number], chunk[as_run(inside)], where
 
     def by_storage(self, voxels: np.ndarray, most: int) -> Iterator[np.ndarray]:
-        """Places in `voxels`, so many at most, of those that lie together; no chunk is cut."""
+        """Yield positions in `voxels` in storage order, at most `most` at a time.
+
+        The voxels of a chunk are yielded together, unless they are more than `most`.
+        """
         stored = self.handle.storage_order()[voxels]
         order = np.argsort(stored, kind="stable")
         chunks = stored[order] // CHUNK_VOXELS
@@ -189,21 +192,21 @@ class LazyBetas(LazyArray):
 
 @dataclass(frozen=True)
 class _Trials:
-    """Which trials of a session go to which columns of a block."""
+    """Selected trials of one session, and the columns of a block that they fill."""
 
     n_trials: int
     trials: np.ndarray
     out: np.ndarray
 
     def all_of(self, n_columns: int) -> bool:
-        """Whether a block is just this session, whole and in order."""
+        """Whether the block consists of all trials of this session, in order."""
         if len(self.trials) != self.n_trials or n_columns != self.n_trials:
             return False
         return bool((self.trials == self.out).all())
 
 
 def transposed(values: np.ndarray) -> np.ndarray:
-    """C-contiguous transpose, tile by tile: numpy's own copy misses the cache at every value."""
+    """C-contiguous transpose, copied in tiles: numpy's own copy has a cache miss at every value."""
     if min(values.shape) <= _TILE // 16:
         return np.ascontiguousarray(values.T)
     out = np.empty(values.shape[::-1], dtype=values.dtype)
@@ -215,18 +218,18 @@ def transposed(values: np.ndarray) -> np.ndarray:
 
 
 class LazyMap(LazyArray):
-    """One kind of 3-D map of all sessions, (session_id, voxel) float32; NaN where absent.
+    """Map of one kind, such as R², of all sessions, (session_id, voxel) float32; NaN if missing.
 
     Parameters
     ----------
     handle : SubjectHandle
-        The open subject.
+        Open group of the subject.
     name : str
         Name of the map.
     sessions : list of str
-        Rows.
+        Ids of the sessions, one per row.
     n_voxels : int
-        Voxels of the stored union.
+        Number of stored voxels (union of the brain masks).
     """
 
     handle: SubjectHandle
@@ -249,7 +252,7 @@ class LazyMap(LazyArray):
         return out
 
     def _of_session(self, session: str) -> np.ndarray | None:
-        # Read when first looked at, then kept: maps that nobody asks for cost nothing.
+        # Read at the first access, then cached: a map that is never accessed is never read.
         if session not in self._kept:
             part = maps_part(session)
             there = part in self.handle.stored.parts

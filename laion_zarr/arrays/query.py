@@ -1,4 +1,4 @@
-"""What a user asks of one subject -> positions, then a lazy selection."""
+"""Conditions on the trials and voxels of one subject -> positions -> a lazy selection."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from laion_zarr.store.schema import ALL_SESSIONS_NC, NC, SESSION, TRIAL, VOXEL, 
 
 
 class Query:
-    """Selections of one subject, made before anything is read.
+    """Selection of trials and voxels of one subject, which reads no betas.
 
     Parameters
     ----------
     handle : SubjectHandle
-        The open subject.
+        Open group of the subject.
     """
 
     def __init__(self, handle: SubjectHandle) -> None:
@@ -32,10 +32,10 @@ class Query:
         self.betas = lazy_betas(handle, self.lazy)
 
     def __reduce__(self) -> tuple[type[Query], tuple[SubjectHandle]]:
-        return Query, (self._handle,)  # labels are read again where this is sent to
+        return Query, (self._handle,)  # the receiving process reads the labels again
 
     def session_ids(self, session: str | Iterable[str]) -> list[str]:
-        """Full ids of sessions, each of them in the store."""
+        """Full ids (``"ses-01"``) of sessions; raises NotConvertedError if one is not stored."""
         subject, there = self._handle.subject, self._handle.stored.sessions
         ids = [session_id(item) for item in select.as_list(session)]
         for ses in ids:
@@ -49,7 +49,7 @@ class Query:
     def trials(
         self, ids: list[str] | None, image_name: Any, stimuli: str | None, trial: Any
     ) -> np.ndarray:
-        """Positions of the trials that meet all conditions."""
+        """Positions, on the trial axis, of the trials that meet all conditions."""
         if not self._handle.stored.sessions:
             raise NotConvertedError(
                 f"{self._handle.subject} has no session in the store yet. Download one, then run "
@@ -76,7 +76,7 @@ class Query:
         nc_threshold: float | None,
         ids: list[str] | None,
     ) -> np.ndarray:
-        """Positions in the stored union of the voxels that meet all conditions."""
+        """Positions, on the axis of all stored voxels, of the voxels that meet all conditions."""
         if roi is not None and mask is not None:
             raise ValueError("roi and mask exclude each other: pass one of them.")
         keep = []
@@ -99,11 +99,11 @@ class Query:
         return select.restrict(keep, self.lazy.sizes[VOXEL])
 
     def axis(self, union: np.ndarray) -> xr.Dataset:
-        """Voxel labels at positions of the stored union."""
+        """Dataset of the voxel labels at positions along the axis of all stored voxels."""
         return owned(self.lazy[[VOXEL]].isel({VOXEL: select.compact(union)}))
 
     def trial_axis(self, trials: np.ndarray) -> xr.Dataset:
-        """Trial labels at positions."""
+        """Dataset of the trial labels at positions along the trial axis."""
         return owned(self.lazy[[TRIAL]].isel({TRIAL: select.compact(trials)}))
 
     def select(
@@ -114,9 +114,10 @@ class Query:
         chunks: dict[str, Any] | None = None,
         sessions: list[str] | None = None,
     ) -> xr.Dataset:
-        """Select positions, and voxel labels among them; then make Dask blocks.
+        """Select trials and voxels by position, with Dask-backed betas.
 
-        `sessions` are those whose maps stay; None for all.
+        `voxel` selects labels among the voxels at these positions. `sessions` are the sessions
+        whose maps are kept; None keeps the maps of all sessions.
         """
         if voxel is not None:
             wanted = select.positions(self.lazy, VOXEL, voxel)
@@ -130,7 +131,7 @@ class Query:
         return chunked(owned(picked), SelectedBetas(self.betas, trials, voxels), blocks)
 
     def ceiling(self, session: str | None, desc: object) -> xr.DataArray:
-        """A noise-ceiling map over the stored union."""
+        """Noise ceiling of all stored voxels: of one session, or the cross-session map `desc`."""
         if session is not None:
             part = self._handle.stored.parts.get(maps_part(session))
             if part is None or "session_noise_ceiling" not in part.arrays():

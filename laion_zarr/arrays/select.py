@@ -1,4 +1,4 @@
-"""Selection by label: names in, positions out. Pure; reads nothing."""
+"""Selection by label: labels -> positions or masks. Reads nothing from the store."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from laion_zarr.store.schema import (
     VOXEL,
 )
 
-# Beyond this many alternations between sessions, blocks by session would be crumbs.
+# If trials alternate between sessions more often than this, blocks by session would be too small.
 _MAX_RUNS_PER_SESSION = 4
 _TRIALS_PER_BLOCK = 1024
-_VOXELS_IN_ONE_BLOCK = 4 * SLAB_VOXELS  # 289 MB of a session
+_VOXELS_IN_ONE_BLOCK = 4 * SLAB_VOXELS  # 289 MB per session
 
 
 def as_list(value: object) -> list:
@@ -40,14 +40,14 @@ def as_list(value: object) -> list:
 
 
 def mask_coordinate(mask_source: str) -> str:
-    """``"anatomical"`` -> ``"in_anatomical"``."""
+    """Name of the coordinate of a brain mask: ``"anatomical"`` -> ``"in_anatomical"``."""
     if mask_source not in MASKS:
         raise ValueError(f"mask_source must be one of {list(MASKS)}, got {mask_source!r}.")
     return f"in_{mask_source}"
 
 
 def in_mask(dataset: xr.Dataset, mask_source: str) -> np.ndarray:
-    """Which voxels of the stored union one brain mask holds, (voxel,) bool."""
+    """Brain mask over all stored voxels, (voxel,) bool."""
     name = mask_coordinate(mask_source)
     if name not in dataset.coords:
         other = next(mask for mask in MASKS if mask != mask_source)
@@ -65,19 +65,19 @@ def in_mask(dataset: xr.Dataset, mask_source: str) -> np.ndarray:
 
 
 def resolve_rois(roi_table: xr.DataArray, query: object) -> list[str]:
-    """ROI grammar: an ROI, a category, ``"all"``, or a list mixing them -> ROI names.
+    """Names of the ROIs that a query selects: an ROI, a category, ``"all"``, or a list of these.
 
     Parameters
     ----------
     roi_table : xarray.DataArray, (roi,)
-        Anything along ``roi`` with its ``category`` coordinate.
+        Any array along ``roi`` with a ``category`` coordinate.
     query : str or list of str
-        What the user asked for.
+        Query of the user.
 
     Raises
     ------
     ValueError
-        If an entry is neither; lists what is there.
+        If an entry is neither an ROI nor a category; the message lists the stored ones.
     """
     names = roi_table[ROI].values.tolist()
     categories = roi_table["category"].values.tolist()
@@ -104,7 +104,7 @@ def resolve_rois(roi_table: xr.DataArray, query: object) -> list[str]:
 
 
 def in_rois(dataset: xr.Dataset, query: object) -> np.ndarray:
-    """Union of the ROIs asked for, (voxel,) bool."""
+    """Mask of the union of the ROIs that a query selects, (voxel,) bool."""
     if "roi_mask" not in dataset:
         raise NotConvertedError(
             f"The store holds no ROIs of {dataset.attrs.get('subject')}. Download them "
@@ -116,7 +116,7 @@ def in_rois(dataset: xr.Dataset, query: object) -> np.ndarray:
 
 
 def above_threshold(ceiling: xr.DataArray, nc_threshold: float) -> np.ndarray:
-    """Voxels whose noise ceiling is at least the threshold (percent); NaN never is."""
+    """Mask of voxels whose noise ceiling is at least the threshold (percent); False at NaN."""
     if not isinstance(nc_threshold, Real):
         raise ValueError(f"nc_threshold must be a number, in percent, got {nc_threshold!r}.")
     if 0 < nc_threshold < 1:
@@ -129,14 +129,14 @@ def above_threshold(ceiling: xr.DataArray, nc_threshold: float) -> np.ndarray:
 
 
 def by_stimuli(dataset: xr.Dataset, stimuli: str) -> np.ndarray:
-    """Trials of shared or of unique images, (trial,) bool."""
+    """Mask of trials with shared images, or with unique images, (trial,) bool."""
     if stimuli not in ("shared", "unique"):
         raise ValueError(f"stimuli must be 'shared', 'unique' or None, got {stimuli!r}.")
     return dataset["unique_or_shared"].values == stimuli
 
 
 def among(dataset: xr.Dataset, name: str, wanted: object, what: str) -> np.ndarray:
-    """Trials whose coordinate is one of the labels, (trial,) bool; every label must occur."""
+    """Mask of trials with one of the wanted labels, (trial,) bool; every label must occur."""
     labels = as_list(wanted)
     values = dataset[name].values
     there = set(values.tolist())
@@ -169,7 +169,7 @@ def positions(dataset: xr.Dataset, dim: str, labels: object) -> np.ndarray:
 
 
 def compact(keep: np.ndarray) -> slice | np.ndarray:
-    """Positions as a slice where they are one run: small to send, and nothing to gather."""
+    """Convert consecutive positions to a slice, which pickles small and indexes without a copy."""
     if keep.size and keep[-1] - keep[0] + 1 == keep.size and (np.diff(keep) == 1).all():
         return slice(int(keep[0]), int(keep[-1]) + 1)
     return keep
@@ -181,7 +181,7 @@ def _run_lengths(values: np.ndarray) -> tuple[int, ...]:
 
 
 def trial_blocks(sessions: np.ndarray) -> tuple[int, ...]:
-    """Dask block sizes along trials: one block per session, as the shards lie."""
+    """Dask block sizes along trials: one per session, or of fixed size if sessions alternate."""
     if not len(sessions):
         return (0,)
     runs = _run_lengths(sessions)
@@ -192,9 +192,10 @@ def trial_blocks(sessions: np.ndarray) -> tuple[int, ...]:
 
 
 def voxel_blocks(positions_in_union: np.ndarray) -> tuple[int, ...]:
-    """Dask block sizes along voxels: one block per slab, or one for a small selection.
+    """Dask block sizes along voxels: one block per slab, or one block for a small selection.
 
-    Regions are stored as a whole: in blocks by slab, each would read most of their chunks.
+    The voxels of an ROI are contiguous in the store but scattered along the voxel axis: in blocks
+    by slab, each block would read most chunks of the ROI.
     """
     scattered = isinstance(compact(positions_in_union), np.ndarray)
     if len(positions_in_union) <= (_VOXELS_IN_ONE_BLOCK if scattered else SLAB_VOXELS):
@@ -207,7 +208,7 @@ def voxel_blocks(positions_in_union: np.ndarray) -> tuple[int, ...]:
 
 
 def check_chunks(chunks: object, sizes: Mapping[Hashable, int]) -> dict[str, object]:
-    """Block sizes by dim, as the user gave them."""
+    """Check Dask block sizes by dim, as passed by the user; empty if there are none."""
     if chunks is None:
         return {}
     fits = isinstance(chunks, dict) and set(chunks) <= {TRIAL, VOXEL}
@@ -220,7 +221,7 @@ def check_chunks(chunks: object, sizes: Mapping[Hashable, int]) -> dict[str, obj
 
 
 def _is_block(size: object, length: int) -> bool:
-    """Whether Dask takes it: a size, -1 for all in one, or sizes that add up."""
+    """Whether Dask accepts a block size: an int, -1 for one block, or sizes with sum `length`."""
     if isinstance(size, tuple):
         return all(isinstance(n, int) and n > 0 for n in size) and sum(size) == length
     if isinstance(size, bool) or not isinstance(size, int | np.integer):
@@ -229,7 +230,7 @@ def _is_block(size: object, length: int) -> bool:
 
 
 def labelled(values: Any) -> Any:
-    """A pandas Series by voxel as a DataArray, since its labels count; all else as it is."""
+    """Convert a pandas Series indexed by voxel to a DataArray; return other values as is."""
     if isinstance(values, pd.Series) and values.index.name == VOXEL:
         return xr.DataArray(values.to_numpy(), {VOXEL: values.index.to_numpy()}, (VOXEL,))
     return values
@@ -239,7 +240,7 @@ def voxel_mask(mask: object, axis: xr.Dataset) -> np.ndarray:
     """A user's boolean mask -> (voxel,) bool over the axis.
 
     A numpy mask is positional; a DataArray or Series is aligned by its ``voxel`` labels, and voxels
-    that it does not name are out.
+    of the axis without a label in the mask are False.
     """
     voxels, mask = axis[VOXEL].values, labelled(mask)
     values = np.asarray(mask)
@@ -266,7 +267,7 @@ def voxel_mask(mask: object, axis: xr.Dataset) -> np.ndarray:
 
 
 def restrict(keep: Sequence[np.ndarray], size: int) -> np.ndarray:
-    """Positions where all boolean masks hold."""
+    """Positions where all boolean masks are True; all positions if there are no masks."""
     if not keep:
         return np.arange(size)
     return np.flatnonzero(np.logical_and.reduce(keep))

@@ -1,7 +1,8 @@
-"""The betas of a selection, trial by trial: in memory, or above a size in a scratch file.
+"""Betas of a selection by trial: in memory, or in a scratch file for a large selection.
 
-The store keeps all trials of a voxel together, so that one trial of it is as dear as all of them.
-Training asks for some trials, in any order, over and over: what it asks of is read once.
+The store keeps all trials of a voxel together, so reading one trial is as expensive as reading all
+trials. Training reads trials in any order, many times; the selection is therefore read from the
+store once, before training.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# Above so many bytes they stream from a file.
+# Bytes: a larger selection is kept in a scratch file instead of in memory.
 MOST_IN_MEMORY = 2 << 30
 
 
 class _Target:
-    """Where Dask puts blocks; not an array to Dask, which would hash all that it holds."""
+    """Target of `dask.array.store`; hides the array, whose values Dask would hash otherwise."""
 
     def __init__(self, rows: Any) -> None:
         self._rows = rows
@@ -37,24 +38,24 @@ class _Target:
 
 
 def _copy(betas: da.Array, rows: Any) -> None:
-    """Read block by block, so that little is held beside the result."""
-    # Threads, whatever the scheduler in use: in another process the blocks would be lost.
+    """Compute betas block by block into `rows`, with little memory beyond the result."""
+    # Always threads: a scheduler with processes would fill copies of the target in these.
     target: Any = _Target(rows)
     da.store(betas, target, lock=False, scheduler="threads")
 
 
 def in_memory(betas: da.Array) -> NDArray[np.float32]:
-    """All rows, (trial, voxel)."""
+    """Read all betas into memory, (trial, voxel)."""
     rows = np.empty(betas.shape, betas.dtype)
     _copy(betas, rows)
     return rows
 
 
 class ScratchRows:
-    """Rows in a scratch file in the temporary folder (``TMPDIR``), which goes when this does.
+    """Betas in a scratch file in the temporary folder (``TMPDIR``), deleted with this object.
 
-    Where this is sent to, the same file is read; where that is not to be found, on another
-    computer or later, it is written anew from the store.
+    A process that unpickles the object reads the same file; if the file does not exist, on another
+    computer or at a later time, the process writes a new file from the store.
 
     Parameters
     ----------
@@ -64,7 +65,7 @@ class ScratchRows:
     Raises
     ------
     OSError
-        If the file does not fit the disk.
+        If the disk has too little space for the file.
     """
 
     def __init__(self, betas: da.Array) -> None:
@@ -88,20 +89,20 @@ class ScratchRows:
         _copy(self._betas, self)
 
     def __setitem__(self, key: tuple[slice, slice], values: np.ndarray) -> None:
-        """Write a block."""
+        """Write a block of betas to the file."""
         rows, columns = key
         for row, own in enumerate(np.ascontiguousarray(values), rows.start):
             at = row * self._row_nbytes + columns.start * own.itemsize
             left = memoryview(own).cast("B")
-            while left:  # a disk that is nearly full takes less
+            while left:  # on a nearly full disk, pwrite writes fewer bytes
                 n = os.pwrite(self._file, left, at)
                 at, left = at + n, left[n:]
 
     def __getitem__(self, rows: list[int]) -> NDArray[np.float32]:
-        """Read rows, (row, voxel)."""
+        """Read the betas of trials by their positions, (row, voxel)."""
         found = np.empty((len(rows), self._betas.shape[1]), self._betas.dtype)
         for row, own in zip(rows, found, strict=True):
-            # Not a memory map: pages of that count as this process's memory, more with each batch.
+            # Not a memory map: its pages would count as memory of this process, more per batch.
             data = os.pread(self._file, self._row_nbytes, row * self._row_nbytes)
             own[:] = np.frombuffer(data, own.dtype)
         return found
@@ -120,6 +121,6 @@ class ScratchRows:
 
 
 def _remove(path: Path, owner: int) -> None:
-    """Remove the file, unless this is a fork of the process that made it."""
+    """Remove the file, unless this process is a fork of the process that created the file."""
     if os.getpid() == owner:
         path.unlink(missing_ok=True)

@@ -1,12 +1,12 @@
-"""Train and test: which image is on which side of a split, and masks along trials and images.
+"""Train/test splits: image names of the training and test sets, masks along trials and images.
 
-Knows which splits there are and how those are made that follow from the images' names (`rules`,
-pure), the splits that one store holds (`stored`), and what users call (`splits`).
+`rules` has the names of all splits and derives the splits that follow from image names alone (pure
+functions); `stored` reads the splits of one store; `splits` has the functions that users call.
 
-Promises that a split is exactly the published one or is refused, and that trials are joined by
-image name.
+A split is either exactly the published split or an error is raised. Trials are joined by image
+name.
 
-Begin with `splits.get_split_masks`; `rules.derive` makes what needs no file.
+Start reading at `splits.get_split_masks`; `rules.derive` makes the splits that need no split file.
 """
 
 from laion_zarr.splits.rules import Split, SplitVariant

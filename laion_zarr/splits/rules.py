@@ -1,4 +1,4 @@
-"""Which splits there are, and how those are made that follow from the images' names. Pure."""
+"""Names of all splits, and derivation of splits from image names alone; pure functions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ POOLS = (SHARED, *SUBJECTS)
 FAMILIES = ("random", "cluster_k5", "tau", "ood")
 NAMES = (*(f"{family}_{k}" for family in FAMILIES[:2] for k in range(5)), *FAMILIES[2:])
 _DERIVED = (*(name for name in NAMES if name.startswith("random_")), "ood")
-# What the release has: from fewer images, a split by chance would be another one.
+# Numbers of images of the release: from fewer images, a random split would be a different split.
 _N_SHARED, _N_OOD, _N_UNIQUE = 1121, 371, 4712
 N_IMAGES = _N_SHARED + _N_OOD + _N_UNIQUE * len(SUBJECTS)
 _TEST_PART = 0.2
@@ -30,7 +30,7 @@ class SplitVariant:
     Attributes
     ----------
     variant_id : int
-        Which of the split's divisions; 0 as a rule.
+        Number of the division within its split; usually 0.
     train_ids, test_ids : list of str
         Image names, sorted as plain strings.
     """
@@ -40,7 +40,7 @@ class SplitVariant:
     test_ids: list[str]
 
     def all_ids(self) -> list[str]:
-        """Train, then test."""
+        """Image names of the training set, then of the test set."""
         return self.train_ids + self.test_ids
 
 
@@ -51,17 +51,17 @@ class Split:
     Attributes
     ----------
     name : str
-        Such as ``"tau"``.
+        Name of the split, such as ``"tau"``.
     pool : str
         ``"shared"`` or a subject id.
     splitter : str
-        How it was made, as its file says.
+        Method that made the split, as named in the published split file.
     params : dict
-        The same, in numbers.
+        Parameters of that method, from the split file.
     n_train, n_test : int
-        Images on either side.
+        Number of images in the training and test sets.
     variants : list of SplitVariant
-        Its divisions; one, as a rule.
+        Divisions of the pool's images; usually one.
     """
 
     name: str
@@ -74,19 +74,19 @@ class Split:
 
     @property
     def split_family(self) -> str:
-        """``"random"``, ``"cluster_k5"``, ``"tau"`` or ``"ood"``."""
+        """Family of the split: ``"random"``, ``"cluster_k5"``, ``"tau"`` or ``"ood"``."""
         return next(family for family in FAMILIES if self.name.startswith(family))
 
 
 def check_name(name: object) -> str:
-    """A split's name, or the error that lists them."""
+    """Return the name of a split; the error for an unknown name lists all splits."""
     if name not in NAMES:
         raise ValueError(f"Unknown split {name!r}. Splits: {', '.join(NAMES)}.")
     return str(name)
 
 
 def check_pool(pool: object) -> str:
-    """``"shared"``, ``"sub-01"`` or ``"01"`` -> the pool's id, or the error that lists them."""
+    """``"shared"``, ``"sub-01"`` or ``"01"`` -> id of the pool; the error lists all pools."""
     try:
         found = pool if pool == SHARED else subject_id(pool)
     except SubjectNotFoundError:
@@ -97,7 +97,7 @@ def check_pool(pool: object) -> str:
 
 
 def check_ood_types(ood_types: str | Iterable[str] | None, name: str) -> set[str] | None:
-    """Types to keep, or the error that lists them; only for the split ``"ood"``."""
+    """OOD types to keep; refuses unknown types, and types for a split other than ``"ood"``."""
     if ood_types is None:
         return None
     if name != "ood":
@@ -109,12 +109,12 @@ def check_ood_types(ood_types: str | Iterable[str] | None, name: str) -> set[str
 
 
 def can_derive(name: str) -> bool:
-    """Whether a split follows from the names of the images alone."""
+    """Whether a split can be derived from the names of the images alone."""
     return name in _DERIVED
 
 
 def pool_ids(metadata: pd.DataFrame, pool: str) -> tuple[list[str], list[str]]:
-    """Images of a pool, and those out of distribution, each sorted as plain strings.
+    """In-distribution images of a pool, and all OOD images, each sorted as plain strings.
 
     Parameters
     ----------
@@ -135,7 +135,7 @@ def pool_ids(metadata: pd.DataFrame, pool: str) -> tuple[list[str], list[str]]:
 
 
 def is_complete(metadata: pd.DataFrame) -> bool:
-    """Whether these are all images of the release, and the participants known."""
+    """Whether the metadata list all images of the release, with their participants."""
     if len(metadata) != N_IMAGES or "participant" not in metadata:
         return False
     if not metadata["image_name"].is_unique:
@@ -146,7 +146,7 @@ def is_complete(metadata: pd.DataFrame) -> bool:
 
 
 def random_ids(ids: Sequence[str], seed: int) -> tuple[list[str], list[str]]:
-    """Train and test ids of ``random_<seed>``: a fifth of the sorted pool, drawn without return."""
+    """Train and test ids of ``random_<seed>``: a fifth is drawn without replacement as test set."""
     n_test = round(_TEST_PART * len(ids))
     drawn = np.random.default_rng(seed).choice(len(ids), n_test, replace=False)
     test = sorted(drawn.tolist())
@@ -155,7 +155,7 @@ def random_ids(ids: Sequence[str], seed: int) -> tuple[list[str], list[str]]:
 
 
 def derive(name: str, pool: str, ids: Sequence[str], ood: Sequence[str]) -> Split:
-    """A split that follows from the names, exactly as published."""
+    """Derive a split from image names, exactly as published."""
     if name == "ood":
         train, test, splitter = list(ids), list(ood), "ood_holdout"
         params: dict[str, Any] = {"method": "ood_dataset_holdout", "ood_types": list(OOD_TYPES)}

@@ -1,7 +1,7 @@
-"""What users ask of splits: names, ids on either side, masks along trials and images.
+"""Public functions for splits: names, train and test ids, masks along trials and images.
 
-The store holds published splits (``laion-zarr splits add``). Those that follow from the images'
-names, ``random_*`` and ``ood``, need no more than the metadata of all images.
+The store holds published splits, imported with ``laion-zarr splits add``. The splits ``random_*``
+and ``ood`` follow from the images' names and need only the metadata of all images.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from laion_zarr.store.schema import (
     IMAGE_NAME,
 )
 
-_LABELS = (IMAGE_NAME.name, IMAGE, "label")  # where trials or images say what was seen
+_LABELS = (IMAGE_NAME.name, IMAGE, "label")  # columns or coordinates that hold image names
 Labelled = TypeVar("Labelled", xr.DataArray, xr.Dataset)
 
 
 def list_pools() -> list[str]:
-    """Sets of images that are divided: ``"shared"``, and what each subject saw.
+    """Pools, the sets of images that splits divide: ``"shared"``, and each subject's images.
 
     Returns
     -------
@@ -38,20 +38,21 @@ def list_pools() -> list[str]:
 
 
 def list_splits() -> list[str]:
-    """Names of the splits, the same in every pool.
+    """Names of the splits; every pool has all of them.
 
     Returns
     -------
     list of str
-        ``random_0`` … ``random_4`` (a random fifth is the test), ``cluster_k5_0`` …
-        ``cluster_k5_4`` (one of five clusters is), ``tau`` (within distribution, by distance to
-        the nearest training image), ``ood`` (the images out of distribution are).
+        ``random_0`` … ``random_4`` (the test set is a random fifth), ``cluster_k5_0`` …
+        ``cluster_k5_4`` (the test set is one of five clusters), ``tau`` (within distribution, by
+        distance to the nearest training image), ``ood`` (the test set is the out-of-distribution
+        images).
     """
     return list(rules.NAMES)
 
 
 def list_ood_types() -> list[str]:
-    """Kinds of images out of distribution.
+    """Types of out-of-distribution (OOD) images.
 
     Returns
     -------
@@ -66,7 +67,7 @@ def load_split(
     store: StoreLike | None = None,
     storage_options: dict[str, Any] | None = None,
 ) -> Split:
-    """One split of one pool.
+    """Load one split of one pool.
 
     Parameters
     ----------
@@ -86,9 +87,9 @@ def load_split(
     Raises
     ------
     ValueError
-        If there is no such split or pool; lists them.
+        If there is no such split or pool; the message lists all of them.
     NotConvertedError
-        If the store neither holds the split nor can tell it.
+        If the store does not hold the split and it cannot be derived from the stored metadata.
 
     Examples
     --------
@@ -103,7 +104,7 @@ def load_split(
 def load_all_splits(
     pool: str, store: StoreLike | None = None, storage_options: dict[str, Any] | None = None
 ) -> dict[str, Split]:
-    """Every split of one pool.
+    """Load all splits of one pool.
 
     Parameters
     ----------
@@ -115,12 +116,12 @@ def load_all_splits(
     Returns
     -------
     dict of str to Split
-        By name, in the order of `list_splits`.
+        Splits by name, in the order of `list_splits`.
 
     Raises
     ------
     NotConvertedError
-        If one of them is not to be had.
+        If a split is neither in the store nor can be derived from the stored metadata.
     """
     pool, stored = rules.check_pool(pool), StoredSplits(store, storage_options)
     return {name: stored.load(name, pool) for name in rules.NAMES}
@@ -134,16 +135,16 @@ def get_train_test_ids(
     store: StoreLike | None = None,
     storage_options: dict[str, Any] | None = None,
 ) -> tuple[list[str], list[str]]:
-    """Image names on either side of a split.
+    """Image names of the training and test sets of a split.
 
     Parameters
     ----------
     name, pool : str
         As in `load_split`.
     variant_id : int
-        Which of the split's divisions; 0 as a rule.
+        Number of the division within the split; usually 0.
     ood_types : str or list of str, optional
-        For ``"ood"`` alone: only test images of these kinds (`list_ood_types`).
+        Only for the split ``"ood"``: keep only test images of these types (`list_ood_types`).
     store, storage_options
         As in `load_split`.
 
@@ -182,25 +183,26 @@ def get_split_masks(
     store: StoreLike | None = None,
     storage_options: dict[str, Any] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Which trials, or images, are on which side of a split.
+    """Boolean masks of the trials (or images) in the training and test sets of a split.
 
     Parameters
     ----------
     trials : pandas.DataFrame, pandas.Series, array-like of str, xarray.DataArray or xarray.Dataset
-        What was seen: a table with ``label`` or ``image_name``, the names themselves, or anything
-        of xarray that has them as a coordinate, such as betas or embeddings.
+        Image of each trial: a table with a column ``label`` or ``image_name``, the image names
+        themselves, or an xarray object with image names as a coordinate, such as betas or
+        embeddings.
     name, pool, variant_id, ood_types, store, storage_options
         As in `get_train_test_ids`.
 
     Returns
     -------
     train, test : numpy.ndarray, (trial,) bool
-        An image that the split does not hold is in neither.
+        Both are False for an image that is not in the split.
 
     Raises
     ------
     ValueError
-        If `trials` says nowhere what was seen.
+        If `trials` holds no image names.
 
     Examples
     --------
@@ -225,20 +227,20 @@ def assign_split(
     store: StoreLike | None = None,
     storage_options: dict[str, Any] | None = None,
 ) -> Labelled:
-    """Add a coordinate ``split``: on which side each trial, or image, is.
+    """Add a coordinate ``split``: whether each trial (or image) is in the training or test set.
 
     Parameters
     ----------
     obj : xarray.DataArray or xarray.Dataset
-        With image names as a coordinate; nothing lazy is read.
+        Object with image names as a coordinate; lazy data are not computed.
     name, pool, variant_id, ood_types, store, storage_options
         As in `get_train_test_ids`.
 
     Returns
     -------
     xarray.DataArray or xarray.Dataset
-        The same with ``split``, str: ``"train"``, ``"test"``, or ``""`` for what the split does
-        not hold.
+        `obj` with the coordinate ``split``, str: ``"train"``, ``"test"``, or ``""`` for an image
+        that is not in the split.
 
     Examples
     --------
@@ -259,7 +261,7 @@ def assign_split(
 
 
 def _labels(trials: Any) -> np.ndarray:
-    """Image names that trials carry, (trial,) object."""
+    """Image name of each trial, (trial,) object."""
     if isinstance(trials, pd.DataFrame):
         column = next((name for name in _LABELS if name in trials.columns), None)
         if column is None:
@@ -276,7 +278,7 @@ def _labels(trials: Any) -> np.ndarray:
 
 
 def _coordinate(obj: xr.DataArray | xr.Dataset) -> str:
-    """Name of the coordinate that says what was seen."""
+    """Name of the coordinate that holds image names."""
     for name in _LABELS:
         if name in obj.coords and obj[name].ndim == 1 and obj[name].dtype.kind in "OUT":
             return name

@@ -29,7 +29,7 @@ _TRAIN, _TEST = 1, 2
 
 
 class StoredSplits:
-    """The splits of one store, as imported or as they follow from its metadata.
+    """The splits of one store: imported, or derived from its stimulus metadata.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ class StoredSplits:
 
     @cached_property
     def _metadata(self) -> pd.DataFrame:
-        """Names and participants, as far as stored."""
+        """Image names and participants; empty if the store has no metadata."""
         try:
             stored = StoredParts(self._store, STIMULI_GROUP)
             found = stored.load(METADATA_PART, [IMAGE_NAME.name, "participant"])
@@ -63,7 +63,7 @@ class StoredSplits:
         return pd.DataFrame(found)
 
     def stored(self) -> dict[tuple[str, str], Split]:
-        """What was imported, by pool and name."""
+        """Imported splits, by pool and name."""
         pairs = zip(self._table["pool"], self._table["name"], strict=True)
         return {pair: self._imported(*pair) for pair in dict.fromkeys(pairs)}
 
@@ -84,7 +84,7 @@ class StoredSplits:
         return Split(name, pool, splitter, params, *sizes, variants)
 
     def load(self, name: str, pool: str) -> Split:
-        """One split: imported, or derived exactly, or the error that says how to get it."""
+        """Return a split, imported or derived; the error for a missing split says how to add it."""
         if ((self._table["pool"] == pool) & (self._table["name"] == name)).any():
             return self._imported(pool, name)
         reason = "it does not follow from the images' names"

@@ -1,14 +1,15 @@
-"""All that was seen: pictures, embeddings, segmentation masks, captions, by image or by trial.
+"""The stimuli: pictures, embeddings, segmentation masks and captions, by image or by trial.
 
-Knows how images are named and asked for (`keys`), the open stimuli of a store (`handle`), and each
-kind of stimulus data: `images` with their files (`picture_files`, `decode`), `embeddings`, and
-`segmentations` and `captions` with their tables (`tables`). `stimuli` puts them together. Knows no
-subject: a subject's trials come in as keys.
+`keys` turns image names, rows or trials into rows of the stored arrays; `handle` is the open
+stimuli group of a store. Each kind of stimulus data has its module: `images` with the picture files
+(`picture_files`, `decode`), `embeddings`, and `segmentations` and `captions` with their tables
+(`tables`). `stimuli` combines all of them. No module depends on `Subject`: a subject's trials are
+passed in as keys.
 
-Promises that everything is joined by image name, never by the order of rows, and that pictures and
-masks are read and decoded when they are asked for, not before.
+Data are always joined by image name, never by the order of rows. Pictures and masks are read and
+decoded only on request.
 
-Begin with `stimuli.Stimuli`, then `keys`: the keys decide which rows any other module reads.
+Start reading at `stimuli.Stimuli`, then `keys`, which decides which rows every other module reads.
 """
 
 from __future__ import annotations
@@ -22,5 +23,5 @@ if TYPE_CHECKING:
 
 __all__ = ["Stimuli", "load_stimuli"]
 
-# Looked up on first use: the converter takes `decode` alone.
+# Imported on first use: the converter needs only `decode`, and not the imports of `stimuli`.
 __getattr__, __dir__ = lazy_names(__name__, dict.fromkeys(__all__, f"{__name__}.stimuli"))

@@ -1,4 +1,4 @@
-"""A picture's file -> Pillow's image: JPEG and PNG alone, whatever Pillow is set to."""
+"""Picture file -> Pillow image: only JPEG and PNG, independent of Pillow's global settings."""
 
 from __future__ import annotations
 
@@ -8,20 +8,22 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from PIL import Image
 
-# A picture of the release has 10^6 pixels; one that unpacks to gigabytes is none.
+# A picture of the release has 10^6 pixels; a file that would decode to gigabytes is refused.
 MOST_PIXELS = 1 << 26
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 
 
 def open_picture(data: bytes) -> Image.Image:
-    """Open a picture's file; its header is read, its pixels are not decoded yet.
+    """Open a picture file: read its header, do not decode its pixels yet.
 
     Raises
     ------
     ValueError
-        If it is neither JPEG nor PNG, or too large to be a picture. Pillow raises others.
+        If the file is neither JPEG nor PNG, or has more than `MOST_PIXELS` pixels. Pillow raises
+        other exceptions for damaged files.
     """
-    # Not by Image.open: that tries formats which run programs, and its limits are the user's.
+    # Not by Image.open: it tries formats that start external programs, and users can change its
+    # limits.
     from PIL.JpegImagePlugin import JpegImageFile
     from PIL.PngImagePlugin import PngImageFile
 

@@ -21,14 +21,14 @@ from laion_zarr.stimuli.keys import ImageKeys, Keys, TrialKeys, is_one
 from laion_zarr.store.objects import StoreLike
 from laion_zarr.store.schema import EMBEDDING, FEATURE, embeddings_part
 
-# Eight chunks: a single image then reads a megabyte at most.
+# Images of a Dask block: eight chunks. Computing a single image then reads at most a megabyte.
 _IMAGES_PER_BLOCK = 512
-# Two blocks for a subject, 33 MB of CLIP each; more of them take longer.
+# Trials of a Dask block: a subject has two blocks, of 33 MB each for CLIP. More blocks take longer.
 _TRIALS_PER_BLOCK = 1 << 14
 
 
 class LazyEmbeddings(LazyArray):
-    """Embeddings by one model, (image, feature); NaN where there is none.
+    """Embeddings by one model, (image, feature); NaN for an image without embedding.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ class LazyEmbeddings(LazyArray):
     model : str
         Name of the model.
     rows : numpy.ndarray, (image,) int
-        Row of each image in the model's part, -1 where it has none.
+        Row of each image in the model's part, -1 for an image without a row.
     """
 
     handle: StimuliHandle
@@ -60,7 +60,7 @@ class LazyEmbeddings(LazyArray):
         there = np.flatnonzero(rows >= 0)
         for chunk, inside, where in stored.gather(rows[there], (n_features,)):
             at = there[where]
-            if np.array_equal(at, np.arange(at[0], at[0] + len(at))):  # as a rule: no copy between
+            if np.array_equal(at, np.arange(at[0], at[0] + len(at))):  # usual case: saves a copy
                 np.take(chunk, inside, axis=0, out=found[at[0] : at[-1] + 1], mode="clip")
             else:
                 found[at] = chunk[inside]
@@ -75,7 +75,7 @@ class LazyEmbeddings(LazyArray):
 class Embeddings:
     """Embeddings of the stimuli, by model, then by image name or row.
 
-    Reached as ``Stimuli.embeddings`` or made by `load_embeddings`.
+    Available as ``Stimuli.embeddings``, or opened by `load_embeddings`.
     """
 
     _keys: Keys
@@ -100,19 +100,19 @@ class Embeddings:
         return model in self.models
 
     def __getitem__(self, model: str) -> xr.DataArray:
-        """All embeddings by one model.
+        """Embeddings of all images by one model.
 
         Returns
         -------
         xarray.DataArray, (image, feature) float16, Dask-backed
-            NaN where the model gave none.
+            NaN for an image without embedding.
         """
         positions = self._keys.everywhere()
         values = self._blocks(self._stored(model, positions), _IMAGES_PER_BLOCK)
         return self._keys.labelled(model, values, positions)
 
     def get(self, model: str, key: Any) -> xr.DataArray:
-        """Embeddings of one image or of several; reads the chunks that hold them.
+        """Embeddings of one or several images; reads only the chunks that hold these images.
 
         Parameters
         ----------
@@ -124,7 +124,7 @@ class Embeddings:
         Returns
         -------
         xarray.DataArray, (feature,) or (image, feature) float16
-            In the order asked for; NaN where the model gave none.
+            In the order of `key`; NaN for an image without embedding.
 
         Raises
         ------
@@ -144,25 +144,25 @@ class Embeddings:
         return found.isel({self._keys.dim: 0}) if is_one(key) else found
 
     def _stored(self, model: str, positions: np.ndarray) -> LazyEmbeddings:
-        """Embeddings at positions along the dim."""
+        """Embeddings at positions along the dim of the keys."""
         if model not in self.models:
             raise KeyError(f"{model!r} is not among the models: {', '.join(self.models)}.")
         rows = self._keys.rows(embeddings_part(model))[positions]
         return LazyEmbeddings(self._handle, model, rows)
 
     def _variable(self, lazy: LazyEmbeddings) -> xr.Variable:
-        """The same with xarray's lazy indexing."""
+        """Embeddings as a variable with xarray's lazy indexing."""
         attrs = {"description": f"embeddings of the pictures by {lazy.model}"}
         return xr.Variable((self._keys.dim, FEATURE), indexing.LazilyIndexedArray(lazy), attrs)
 
     def _blocks(self, lazy: LazyEmbeddings, n_rows: int) -> xr.Variable:
-        """The same in Dask blocks of so many rows."""
+        """Embeddings as a variable in Dask blocks of `n_rows` rows."""
         name = f"embedding-{tokenize(lazy, n_rows)}"
         return self._variable(lazy).chunk({self._keys.dim: n_rows}, name=name)
 
 
 class SubjectEmbeddings(Embeddings):
-    """Embeddings of what a subject saw, by global trial index: ``Subject.embeddings``."""
+    """Embeddings of a subject's images, by global trial index: ``Subject.embeddings``."""
 
     _keys: TrialKeys
 
@@ -170,23 +170,23 @@ class SubjectEmbeddings(Embeddings):
         super().__init__(handle, TrialKeys(handle, query))
 
     def __getitem__(self, model: str) -> xr.DataArray:
-        """The same as `all` of this model."""
+        """Embeddings by one model in trial order, as `all` returns them."""
         return self.all(model)
 
     def all(self, model: str, session: str | None = None) -> xr.DataArray:
-        """Embeddings in trial order, row by row those of `Subject.get_betas`.
+        """Embeddings in trial order, the order of the rows of `Subject.get_betas`.
 
         Parameters
         ----------
         model : str
             One of `models`.
         session : str, optional
-            Only of this session.
+            Only trials of this session. If not provided, of all sessions.
 
         Returns
         -------
         xarray.DataArray, (trial, feature) float16, Dask-backed
-            With the labels of the trials; NaN where the model gave none.
+            With the labels of the trials; NaN for an image without embedding.
 
         Examples
         --------
@@ -198,15 +198,16 @@ class SubjectEmbeddings(Embeddings):
         """
         positions = self._keys.of_session(session)
         rows, repeats = np.unique(self._stored(model, positions).rows, return_inverse=True)
-        # One block of what was seen, each chunk read once for all trials that show its images.
+        # One block of the distinct images: each chunk is read once for all trials of its images.
         seen = self._blocks(LazyEmbeddings(self._handle, model, rows), len(rows))
         values = xr.Variable(seen.dims, _repeated(seen.data, repeats), seen.attrs)
         return self._keys.labelled(model, values, positions)
 
 
 def _repeated(seen: da.Array, rows: np.ndarray) -> da.Array:
-    """Rows of an array of one block, in blocks of trials."""
-    # Dask's own `take` does the same, and plans 20 times as long: a quarter of the whole.
+    """Rows of `seen`, an array of one Dask block, as an array in blocks of trials."""
+    # Dask's own `take` gives the same result, but needs 20 times as long to build the graph: a
+    # quarter of the total time.
     starts = range(0, len(rows), _TRIALS_PER_BLOCK)
     parts = [rows[start : start + _TRIALS_PER_BLOCK] for start in starts]
     name = f"trials-{seen.name}-{digest(rows)}"
@@ -214,7 +215,7 @@ def _repeated(seen: da.Array, rows: np.ndarray) -> da.Array:
     tasks: dict[Any, Any] = {
         (name, n, 0): (np.take, source, part, 0) for n, part in enumerate(parts)
     }
-    beneath: Any = [seen]  # Dask's type hints say that an Array is no collection
+    beneath: Any = [seen]  # Dask's type hints do not list Array as a collection
     graph = HighLevelGraph.from_collections(name, tasks, dependencies=beneath)
     chunks = (tuple(map(len, parts)), (seen.shape[1],))
     return da.Array(graph, name, chunks, dtype=seen.dtype)
@@ -225,12 +226,12 @@ def load_embeddings(
     store: StoreLike | None = None,
     storage_options: dict[str, Any] | None = None,
 ) -> Embeddings:
-    """Open the embeddings of a store; nothing is read in bulk.
+    """Open the embeddings of a store; reads metadata, no embeddings.
 
     Parameters
     ----------
     models : str or list of str
-        ``"all"``, a model, or several.
+        One or several models, or ``"all"``.
     store : str, Path or zarr.abc.store.Store, optional
         If not provided, `laion_zarr.config.get_store`.
     storage_options : dict, optional
@@ -243,7 +244,7 @@ def load_embeddings(
     Raises
     ------
     StimuliNotDownloadedError
-        If the store lacks them.
+        If the store holds no embeddings, or none of a model in `models`.
 
     Examples
     --------

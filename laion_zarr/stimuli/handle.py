@@ -1,4 +1,4 @@
-"""The open stimuli: which images there are, and where each part keeps them."""
+"""The open stimuli group of a store: image names, and the rows of images in each part."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from laion_zarr.store.schema import (
 
 
 class StimuliHandle(Handle):
-    """The open stimuli of a store; what is read of names and tables is kept.
+    """The open stimuli of a store; caches image names, tables and chunk tables once read.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ class StimuliHandle(Handle):
         self._kept: dict[Any, Any] = {}
 
     def part(self, name: str) -> Part:
-        """One part, or the error that says how to get it."""
+        """Return a part; the error for a missing part says how to get it."""
         if name not in self.stored.parts:
             kind = name.partition("/")[0]
             raise StimuliNotDownloadedError(
@@ -74,7 +74,7 @@ class StimuliHandle(Handle):
         return sorted(n.removeprefix(prefix) for n in self.stored.parts if n.startswith(prefix))
 
     def arrays(self, part: str, names: Sequence[str]) -> dict[str, np.ndarray]:
-        """Small arrays of a part; read once."""
+        """Small arrays of a part; read once, then cached."""
         self.part(part)
         missing = [name for name in names if (part, name) not in self._kept]
         if missing:
@@ -83,7 +83,7 @@ class StimuliHandle(Handle):
         return {name: self._kept[part, name] for name in names}
 
     def table(self, part: str) -> pd.DataFrame:
-        """A table as the release's CSV has it; read once, so copy it before it is handed out."""
+        """Table with the columns of the release's CSV; cached, so copy it before returning it."""
         if (part, "table") not in self._kept:
             self.part(part)
             (attributes,) = self.stored.attributes(part)
@@ -94,7 +94,7 @@ class StimuliHandle(Handle):
         return self._kept[part, "table"]
 
     def rows_by_image(self, part: str) -> dict[str, np.ndarray]:
-        """Rows of a table for each image, as the images first occur; worked out once."""
+        """Row numbers of each image in a table, images in order of first occurrence; cached."""
         if (part, "rows") not in self._kept:
             names = pd.Series(self.arrays(part, [IMAGE_NAME.name])[IMAGE_NAME.name])
             codes, images = pd.factorize(names)
@@ -105,8 +105,9 @@ class StimuliHandle(Handle):
         return self._kept[part, "rows"]
 
     def names(self, part: str) -> pd.Index:
-        """Names of the images that a part is about, row by row."""
-        # Most parts have the same rows: one index then serves them all.
+        """Image name of each row of a part; cached."""
+        # Most parts have the same image names in the same order: parts whose array of names has the
+        # same size and checksum share one index.
         key = ("names", self.part(part).files.get(f"{IMAGE_NAME.name}/c/0"))
         if key not in self._kept:
             found = self.arrays(part, [IMAGE_NAME.name])[IMAGE_NAME.name]
@@ -115,7 +116,7 @@ class StimuliHandle(Handle):
 
     @property
     def axis(self) -> pd.Index:
-        """Names of all images: rows of the metadata, or what the other parts are about."""
+        """Names of all images: of the metadata's rows, or without metadata of all other parts."""
         if METADATA_PART in self.stored.parts:
             return self.names(METADATA_PART)
         if "axis" not in self._kept:
@@ -125,14 +126,14 @@ class StimuliHandle(Handle):
         return self._kept["axis"]
 
     def chunked(self, part: str, spec: ArraySpec) -> ChunkedArray:
-        """A large array of a part; its chunk table is read once."""
+        """Large array of a part, read by chunk; its chunk table is cached."""
         self.part(part)
         found = self._kept.setdefault((part, "chunks"), ChunkedArray(self.stored, part, spec))
-        found.stored = self.stored  # over this process's own connections
+        found.stored = self.stored  # a forked process has its own connections
         return found
 
     def shape(self, part: str, array: str) -> tuple[int, ...]:
-        """Shape of an array; looked up once."""
+        """Shape of an array of a part; cached."""
         if (part, array, "shape") not in self._kept:
             self.part(part)
             self._kept[part, array, "shape"] = self.stored.shape(part, array)

@@ -1,4 +1,4 @@
-"""The stimulus pictures: their files as released, decoded one by one, or as one lazy array."""
+"""Stimulus pictures: as released files, as decoded pictures, or as one lazy array."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ if TYPE_CHECKING:
     from PIL import Image
 
 _CHANNELS = ("red", "green", "blue")
-# Of decoded pictures: few enough for memory, enough to keep all cores busy with 1,000 of them.
+# Bytes of a Dask block of decoded pictures: small enough for memory, and small enough that 1,000
+# pictures make enough blocks to keep all cores busy.
 _BLOCK_NBYTES = 24 << 20
 _MOST_IN_BLOCK = 64
 _READ_AT_ONCE = 32
 
 
 class Images:
-    """Stimulus pictures, by image name or row; reached as ``Stimuli.images``."""
+    """Stimulus pictures, by image name or row; available as ``Stimuli.images``."""
 
     _keys: Keys
 
@@ -37,7 +38,7 @@ class Images:
         self._keys = keys
 
     def names(self) -> list[str]:
-        """Names of the images, in order."""
+        """Image names, one per picture (for a subject: per trial), in order."""
         return list(self._keys.names)
 
     def __len__(self) -> int:
@@ -57,19 +58,19 @@ class Images:
             yield from zip(names[some], picture_files.read(self._handle, rows[some]), strict=True)
 
     def __getitem__(self, key: Any) -> bytes:
-        """The picture's file (JPEG or PNG), byte for byte as released."""
+        """File of a picture (JPEG or PNG), byte for byte as released."""
         return picture_files.read(self._handle, self._there(self._keys.positions([key])))[0]
 
     def get(self, key: Any, as_displayed: bool = True) -> Image.Image:
-        """Decode one picture; reads nothing but its bytes.
+        """Decode one picture; reads only the bytes of its file.
 
         Parameters
         ----------
         key : str or int
             Image name, or row of the metadata.
         as_displayed : bool
-            Whether to give RGB as the subject saw it, with what is transparent over mid-grey
-            (128, 128, 128); else as encoded.
+            Whether to return RGB as the subject saw it, with transparent pixels drawn over mid-grey
+            (128, 128, 128). If False, the picture is returned as encoded.
 
         Returns
         -------
@@ -80,7 +81,7 @@ class Images:
         KeyError
             If there is no such image.
         SourceError
-            If the picture cannot be decoded; names it.
+            If the picture cannot be decoded; the message names the image.
 
         Examples
         --------
@@ -95,15 +96,15 @@ class Images:
         return picture_files.displayed(image) if as_displayed else image
 
     def array(self, keys: Any = None, size: tuple[int, int] | None = None) -> xr.DataArray:
-        """Pictures as displayed, in one lazy array that decodes on compute, in parallel.
+        """Pictures as displayed, in one lazy array that is decoded in parallel when computed.
 
         Parameters
         ----------
         keys : str or int, or a list of them, optional
-            Image names or rows, in the order wanted. If not provided, all.
+            Image names or rows, in the order of the result. If not provided, all images.
         size : (int, int), optional
-            Height and width to resize to (Lanczos). If not provided, all pictures must have one
-            size.
+            Height and width to resize to (Lanczos). If not provided, all pictures must have the
+            same size.
 
         Returns
         -------
@@ -112,7 +113,7 @@ class Images:
         Raises
         ------
         ValueError
-            If the pictures differ in size; names some.
+            If the pictures differ in size and `size` is not given; the message names examples.
 
         Examples
         --------
@@ -126,7 +127,7 @@ class Images:
         return self._array(self._keys.positions(keys), size)
 
     def _array(self, positions: np.ndarray, size: tuple[int, int] | None) -> xr.DataArray:
-        """Pictures at positions along the dim."""
+        """Lazy array of the pictures at positions along the dim of the keys."""
         rows = self._there(positions)
         shape = self._one_size(rows) if size is None else _checked(size)
         lazy = picture_files.LazyPictures(self._handle, rows, shape)
@@ -140,7 +141,7 @@ class Images:
         return found.assign_coords(channel=list(_CHANNELS))
 
     def _there(self, positions: np.ndarray) -> np.ndarray:
-        """Rows of pictures that must be there."""
+        """Rows of the pictures at positions; raises KeyError for an image without picture."""
         rows = self._keys.rows(IMAGES_PART)[positions]
         if (rows < 0).any():
             lacking = self._keys.names[positions[rows < 0]].unique()
@@ -152,13 +153,13 @@ class Images:
         return rows
 
     def _one_size(self, rows: np.ndarray) -> tuple[int, int]:
-        """The size of all these pictures; one that cannot be decoded has none."""
+        """Height and width that all decodable pictures share; raises ValueError if they differ."""
         height, width = (size[rows] for size in picture_files.sizes(self._handle))
         found, counts = np.unique(
             np.stack([height, width])[:, height > 0], axis=1, return_counts=True
         )
         if not counts.size:
-            return 1, 1  # nothing that can be decoded: computing says so
+            return 1, 1  # no picture can be decoded: the error is raised on compute
         usual = found[:, counts.argmax()]
         if counts.size > 1:
             odd = np.flatnonzero((height > 0) & ((height != usual[0]) | (width != usual[1])))
@@ -183,7 +184,7 @@ def _checked(size: Any) -> tuple[int, int]:
 
 
 class SubjectImages(Images):
-    """The pictures that a subject saw, by global trial index; reached as ``Subject.images``."""
+    """Pictures that a subject saw, by global trial index; available as ``Subject.images``."""
 
     _keys: TrialKeys
 
@@ -196,12 +197,12 @@ class SubjectImages(Images):
         Parameters
         ----------
         session : str, optional
-            Only of this session.
+            Only trials of this session. If not provided, of all sessions.
 
         Yields
         ------
         PIL.Image.Image
-            As displayed in one trial.
+            Picture of one trial, as displayed.
         """
         for row in self._there(self._keys.of_session(session)):
             (data,) = picture_files.read(self._handle, [row])
@@ -215,13 +216,13 @@ class SubjectImages(Images):
         Parameters
         ----------
         session : str, optional
-            Only of this session.
+            Only trials of this session. If not provided, of all sessions.
         size : (int, int), optional
             Height and width to resize to, as in `Images.array`.
 
         Returns
         -------
         xarray.DataArray, (trial, y, x, channel) uint8, Dask-backed
-            A picture that was shown again is read and decoded once per block.
+            A picture of several trials is read and decoded once per Dask block.
         """
         return self._array(self._keys.of_session(session), size)

@@ -1,4 +1,4 @@
-"""What the stimuli are asked by: an image's name or row, or a subject's trial."""
+"""Keys of stimulus data: an image's name or row, or a subject's trial."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _SENT = ("_handle", "_query")
 
 
 def is_one(key: object) -> bool:
-    """Whether one label is asked for, and not a list of them."""
+    """Whether a key is a single label rather than a list of labels."""
     if isinstance(key, str | bytes) or not isinstance(key, Iterable):
         return True
-    return getattr(key, "ndim", 1) == 0  # an array around one value
+    return getattr(key, "ndim", 1) == 0  # a 0-d array is a single label
 
 
 class Keys(ABC):
-    """Labels along a dim, and the image that each of them means.
+    """Labels along a dim, and the image of each label.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ class Keys(ABC):
         self._rows: dict[str, np.ndarray] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        # What was looked up is looked up again where this is sent to.
+        # Cached look-ups are not pickled: the receiving process repeats them.
         return {name: its for name, its in self.__dict__.items() if name in _SENT}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -52,26 +52,26 @@ class Keys(ABC):
     @property
     @abstractmethod
     def names(self) -> pd.Index:
-        """Name of the image of each label, in order."""
+        """Image name of each label, in the order of the labels."""
 
     @abstractmethod
     def position(self, key: Any) -> int:
-        """Where a key lies along the dim."""
+        """Position of a key along the dim."""
 
     @abstractmethod
     def _labels(self, positions: np.ndarray) -> xr.Dataset:
-        """Labels of some positions."""
+        """Labels at positions along the dim, as coordinates."""
 
     def labelled(self, name: str, values: xr.Variable, positions: np.ndarray) -> xr.DataArray:
-        """Values whose first axis is at some positions, with the labels of these."""
+        """Add the labels at `positions` to values, whose first axis corresponds to them."""
         return self._labels(positions).assign({name: values})[name]
 
     def name(self, key: Any) -> str:
-        """Name of the image that a key means."""
+        """Image name of a key."""
         return self.names[self.position(key)]
 
     def positions(self, keys: Any) -> np.ndarray:
-        """Where one or several keys lie along the dim, (key,) int."""
+        """Positions of one or several keys along the dim, (key,) int."""
         return np.array([self.position(key) for key in as_list(keys)], dtype=np.int64)
 
     def everywhere(self) -> np.ndarray:
@@ -79,7 +79,7 @@ class Keys(ABC):
         return np.arange(len(self.names))
 
     def rows(self, part: str) -> np.ndarray:
-        """Row of each label's image in a part, -1 where it has none; looked up once."""
+        """Row in a part of each label's image, -1 for an image without a row; cached."""
         if part not in self._rows:
             own = self._handle.names(part)
             same = own is self.names
@@ -87,7 +87,7 @@ class Keys(ABC):
         return self._rows[part]
 
     def _checked(self, key: Any, what: str) -> int:
-        """An integer key within bounds."""
+        """Return an integer key; raises TypeError for another type, IndexError out of bounds."""
         if isinstance(key, bool) or not isinstance(key, Integral):
             raise TypeError(f"Expected {what}, got {key!r}.")
         if not 0 <= (position := int(key)) < len(self.names):
@@ -106,7 +106,7 @@ class ImageKeys(Keys):
         return self._handle.axis
 
     def position(self, key: Any) -> int:
-        """Row of an image."""
+        """Row of an image, by name or row."""
         if not isinstance(key, str):
             return self._checked(key, "an image name or row")
         return int(self.positions([key])[0])
@@ -136,7 +136,7 @@ class TrialKeys(Keys):
     handle : StimuliHandle
         The open stimuli.
     query : Query
-        Knows the trials.
+        Selections of the subject, with the labels of its trials.
     """
 
     dim = TRIAL
@@ -147,18 +147,18 @@ class TrialKeys(Keys):
 
     @cached_property
     def names(self) -> pd.Index:
-        """Name of the image of each trial."""
+        """Image name of each trial."""
         return pd.Index(self._query.lazy["image_name"].values, dtype=object)
 
     def position(self, key: Any) -> int:
-        """The trial itself."""
+        """Position of a trial: the global trial index itself, checked."""
         return self._checked(key, "a global trial index")
 
     def _labels(self, positions: np.ndarray) -> xr.Dataset:
         return self._query.trial_axis(positions)
 
     def of_session(self, session: str | None) -> np.ndarray:
-        """Trials of one session, None for all, (trial,) int."""
+        """Global trial indices of one session, or of all if None, (trial,) int."""
         if session is None:
             return self.everywhere()
         ids = self._query.session_ids(session)

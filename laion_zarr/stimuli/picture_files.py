@@ -1,4 +1,4 @@
-"""The pictures' files: just their bytes out of the store, and what was displayed out of those."""
+"""Picture files: read only their bytes from the store, and decode them as displayed."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from laion_zarr.store.schema import IMAGES_PART, PICTURE_BYTES
 if TYPE_CHECKING:
     from PIL import Image
 
-# The window's colour behind what is transparent (PsychoPy's default).
+# Grey level of the stimulus window, visible behind transparent pixels (PsychoPy's default).
 _BACKGROUND = 128
 _PICTURES_AT_ONCE = 8
-_COLUMNS = ("start", "nbytes", "crc32", "height", "width")  # read together: one round of requests
+_COLUMNS = ("start", "nbytes", "crc32", "height", "width")  # one round of requests
 
 assert PICTURE_BYTES.chunking is not None
 _CHUNK = PICTURE_BYTES.chunking.rows
@@ -30,7 +30,7 @@ _STORED_CHUNK = _CHUNK + codec.CRC_BYTES
 
 
 def _pieces(start: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """A range of the pictures' bytes -> shard, and first and last byte in it, shard by shard."""
+    """Byte range of the picture data -> (shard, first byte, last byte in the shard), by shard."""
     while start < end:
         shard, inside = divmod(start, _SHARD)
         stop = min(end, (shard + 1) * _SHARD)
@@ -39,12 +39,12 @@ def _pieces(start: int, end: int) -> Iterator[tuple[int, int, int]]:
 
 
 def _stored(position: int) -> int:
-    """Where a byte of a shard's pictures lies in the shard: a checksum follows each chunk."""
+    """Offset in the shard of a byte of its picture data: a checksum follows each chunk."""
     return position // _CHUNK * _STORED_CHUNK + position % _CHUNK
 
 
 def _without_checksums(data: np.ndarray, first: int) -> bytes:
-    """What was read of a shard from `first` on, without the checksums between the chunks."""
+    """Bytes read from a shard, starting at `first`, without the checksums between the chunks."""
     found = []
     position = 0
     left = _CHUNK - first % _STORED_CHUNK
@@ -56,7 +56,7 @@ def _without_checksums(data: np.ndarray, first: int) -> bytes:
 
 
 def read(handle: StimuliHandle, rows: np.ndarray | Sequence[int]) -> list[bytes]:
-    """Read pictures' files, all at once, each proven by its own checksum.
+    """Read picture files concurrently; each file is checked against its own checksum.
 
     Parameters
     ----------
@@ -89,17 +89,18 @@ def read(handle: StimuliHandle, rows: np.ndarray | Sequence[int]) -> list[bytes]
 
 
 def decode(handle: StimuliHandle, row: int, data: bytes) -> Image.Image:
-    """Decode one picture's file, as it is encoded.
+    """Decode one picture file, in the colour mode that it is encoded in.
 
     Raises
     ------
     SourceError
-        If it cannot be decoded, or would unpack to more than a picture; names the image.
+        If the file cannot be decoded or has more than `MOST_PIXELS` pixels; the message names the
+        image.
     """
     try:
         image = open_picture(data)
         image.load()
-    except Exception as error:  # of damaged files Pillow raises nearly anything
+    except Exception as error:  # Pillow raises many exception types for damaged files
         raise SourceError(
             f"The picture {handle.names(IMAGES_PART)[row]!r} cannot be decoded: expected a JPEG or "
             f"PNG file of at most {MOST_PIXELS:,} pixels, found "
@@ -111,13 +112,13 @@ def decode(handle: StimuliHandle, row: int, data: bytes) -> Image.Image:
 
 
 def sizes(handle: StimuliHandle) -> tuple[np.ndarray, np.ndarray]:
-    """Height and width of each picture, 0 where it cannot be decoded."""
+    """Height and width of each picture in pixels, 0 for a picture that cannot be decoded."""
     *_, height, width = handle.arrays(IMAGES_PART, _COLUMNS).values()
     return height, width
 
 
 def displayed(image: Image.Image) -> Image.Image:
-    """RGB as the subject saw it: what is transparent over mid-grey, rounded to nearest."""
+    """RGB as the subject saw it: transparent pixels over mid-grey, rounded to nearest."""
     from PIL import Image
 
     if "A" not in image.getbands() and "transparency" not in image.info:
@@ -136,7 +137,7 @@ class LazyPictures(LazyArray):
     handle : StimuliHandle
         The open stimuli.
     rows : numpy.ndarray, (image,) int
-        Row of each picture in the images part; the same one may occur often.
+        Row of each picture in the images part; a row may occur several times.
     size : tuple of int
         Height and width; a picture of another size is resized.
     """

@@ -1,4 +1,4 @@
-"""Masks of the objects in the shared stimuli."""
+"""Segmentation masks of the objects in the shared stimuli."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MASKS_PER_BLOCK = 32
 
 
 class LazyMasks(LazyArray):
-    """All masks, (mask, y, x) uint8."""
+    """Lazy array of all masks of the store, (mask, y, x) uint8."""
 
     dtype = np.dtype(MASKS_2D.dtype)
     handle: StimuliHandle
@@ -33,30 +33,31 @@ class LazyMasks(LazyArray):
         out = np.empty([len(index) for index in positions], dtype=self.dtype)
         stored = self.handle.chunked(SEGMENTATIONS_PART, MASKS_2D)
         for chunk, _, where in stored.gather(masks, self.shape[1:]):
-            out[where] = chunk[0][np.ix_(ys, xs)]  # one mask a chunk
+            out[where] = chunk[0][np.ix_(ys, xs)]  # a chunk is one mask
         return out
 
 
 class ImageSegmentations(ImageTable):
-    """Masks of objects, by image (or by a subject's trial); shared images only."""
+    """Segmentation masks of objects, by image (or by a subject's trial); shared images only."""
 
     def __init__(self, handle: StimuliHandle, keys: Keys) -> None:
         super().__init__(handle, keys, SEGMENTATIONS_PART)
 
     def nouns(self, key: Any, localized_only: bool = True) -> list[str]:
-        """What was found in a picture.
+        """Nouns of the objects found in a picture.
 
         Parameters
         ----------
         key : str or int
             Image name or row; for a subject, the global trial index.
         localized_only : bool
-            Whether to leave out what was seen and not located.
+            Whether to leave out nouns of objects that were seen but not located (``localized`` is
+            0).
 
         Returns
         -------
         list of str
-            Each noun once, in table order; empty where the image has no masks.
+            Each noun once, in table order; empty if the image has no masks.
         """
         rows = self._rows(key)
         if localized_only:
@@ -64,7 +65,7 @@ class ImageSegmentations(ImageTable):
         return list(dict.fromkeys(rows["noun"].tolist()))
 
     def get(self, key: Any, noun: str, instance: int = 0) -> xr.DataArray:
-        """One mask; reads nothing but it.
+        """Mask of one object; of the masks, reads only this one.
 
         Parameters
         ----------
@@ -73,17 +74,17 @@ class ImageSegmentations(ImageTable):
         noun : str
             One of `nouns`.
         instance : int
-            Which of several; 0 is the best detection.
+            Number of the detection, if the noun was found several times; 0 is the best.
 
         Returns
         -------
         xarray.DataArray, (y, x) uint8, 0 or 1
-            In memory, with the table's row as coordinates.
+            In memory, with the columns of the mask's table row as coordinates.
 
         Raises
         ------
         KeyError
-            If there is no such mask; names those that are.
+            If there is no such mask; the message lists the masks of the image.
 
         Examples
         --------
@@ -108,7 +109,7 @@ class ImageSegmentations(ImageTable):
         return self[row["mask_row"]].assign_coords(row.to_dict())
 
     def __getitem__(self, mask_row: int) -> xr.DataArray:
-        """One mask by its row among the masks, (y, x) uint8, in memory."""
+        """Mask by its row (``mask_row``), (y, x) uint8, in memory."""
         n_masks, *shape = self._handle.shape(SEGMENTATIONS_PART, MASKS_2D.name)
         if not 0 <= mask_row < n_masks:
             raise IndexError(f"mask_row {mask_row} is out of range: {n_masks:,} masks, from 0.")
@@ -129,7 +130,7 @@ class ImageSegmentations(ImageTable):
         )
 
     def for_image(self, key: Any) -> pd.DataFrame:
-        """Rows of the table for one image.
+        """Rows of the segmentation table for one image.
 
         Parameters
         ----------
@@ -139,12 +140,12 @@ class ImageSegmentations(ImageTable):
         Returns
         -------
         pandas.DataFrame
-            In table order; empty where the image has no masks.
+            Rows in table order; empty if the image has no masks.
         """
         return self._rows(key)
 
     def has_image(self, key: Any) -> bool:
-        """Whether anything was located in a picture.
+        """Whether any object was located in a picture.
 
         Parameters
         ----------
@@ -159,7 +160,7 @@ class ImageSegmentations(ImageTable):
 
 
 class Segmentations(ImageSegmentations):
-    """Masks of objects in the shared stimuli, by image name or row.
+    """Segmentation masks of objects in the shared stimuli, by image name or row.
 
     Parameters
     ----------
@@ -171,7 +172,7 @@ class Segmentations(ImageSegmentations):
     Raises
     ------
     StimuliNotDownloadedError
-        If the store lacks them.
+        If the store holds no segmentation masks.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""All that belongs to the stimuli: metadata, pictures, embeddings, masks, captions."""
+"""The stimuli of a store: metadata, pictures, embeddings, segmentation masks, captions."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Stimuli:
         self._handle = StimuliHandle(store, storage_options)
 
     def __getstate__(self) -> dict[str, StimuliHandle]:
-        return {"_handle": self._handle}  # what is kept beside it is read again elsewhere
+        return {"_handle": self._handle}  # the receiving process reads the cached data again
 
     @cached_property
     def _keys(self) -> ImageKeys:
@@ -92,12 +92,12 @@ class Stimuli:
 
     @property
     def metadata(self) -> pd.DataFrame:
-        """One row per image, as in the release's CSV."""
+        """Table of the stimuli, one row per image, as in the release's CSV."""
         return self._handle.table(METADATA_PART).copy()
 
     @cached_property
     def images(self) -> Images:
-        """The pictures."""
+        """Stimulus pictures, by image name or row."""
         return Images(self._handle, self._keys)
 
     @cached_property
@@ -107,7 +107,7 @@ class Stimuli:
 
     @cached_property
     def segmentations(self) -> ImageSegmentations:
-        """Masks of the objects in the shared pictures."""
+        """Segmentation masks of the objects in the shared pictures."""
         return ImageSegmentations(self._handle, self._keys)
 
     @cached_property
@@ -117,11 +117,12 @@ class Stimuli:
 
     @property
     def dataset(self) -> xr.Dataset:
-        """All that has one row per image, over ``image`` (index: image names), lazy.
+        """All data with one row per image, along ``image`` (index: image names), lazy.
 
-        Coordinates: the columns of the metadata; ``height`` and ``width`` of the pictures (0 where
-        there is none); ``n_human_captions``, ``n_ai_captions``. Variables: ``embedding_CLIP`` …,
-        (image, feature_CLIP) float16, Dask-backed. What the store lacks is absent.
+        Coordinates: the columns of the metadata; ``height`` and ``width`` of the pictures (0 for an
+        image without picture, or whose picture cannot be decoded); ``n_human_captions``,
+        ``n_ai_captions``. Variables: ``embedding_CLIP`` …, (image, feature_CLIP) float16,
+        Dask-backed. Coordinates and variables of parts that the store lacks are left out.
 
         Examples
         --------
@@ -145,13 +146,13 @@ class Stimuli:
         return dataset.assign_attrs(attrs)
 
     def _labels(self, names: pd.Index) -> dict[str, np.ndarray]:
-        """What is known of each image, in memory."""
+        """Coordinates along ``image``: metadata, picture sizes, caption counts; in memory."""
         parts = self._handle.stored.parts
         found: dict[str, np.ndarray] = {}
         if METADATA_PART in parts:
             table = self._handle.table(METADATA_PART)
             arrays = stimulus_columns(table.columns)
-            del arrays["image_name"]  # the index
+            del arrays["image_name"]  # image names are the index
             found |= {array: table[name].to_numpy().copy() for name, array in arrays.items()}
         if IMAGES_PART in parts:
             rows = self._keys.rows(IMAGES_PART)
@@ -159,7 +160,7 @@ class Stimuli:
                 ("height", "width"), picture_files.sizes(self._handle), strict=True
             ):
                 dtype = IMAGE_ARRAYS[name].dtype
-                found[name] = np.append(size, 0)[rows].astype(dtype)  # -1: the 0 at the end
+                found[name] = np.append(size, 0)[rows].astype(dtype)  # row -1 -> 0
         if CAPTIONS_PART in parts:
             image, sources = self._handle.arrays(CAPTIONS_PART, ["image_name", "source"]).values()
             about = names.get_indexer(pd.Index(image))

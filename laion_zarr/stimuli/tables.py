@@ -1,4 +1,4 @@
-"""A table with rows for each image: looked up by name, in the table's own order."""
+"""A table with several rows per image: look-up by image name, rows in table order."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class ImageTable:
     handle : StimuliHandle
         The open stimuli.
     keys : Keys
-        What the images are asked by.
+        Image names or rows, or a subject's trials, by which images are looked up.
     part : str
         Part that holds the table.
     """
@@ -32,7 +32,7 @@ class ImageTable:
 
     @property
     def metadata(self) -> pd.DataFrame:
-        """The whole table, as in the release's CSV; text is taken literally."""
+        """The whole table, as in the release's CSV; text is never parsed as a missing value."""
         return self._handle.table(self._part).copy()
 
     def __len__(self) -> int:
@@ -45,7 +45,7 @@ class ImageTable:
             return False
 
     def images(self) -> list[str]:
-        """Names of the images (for a subject: of those seen) with rows, as they first occur."""
+        """Names of images with rows (for a subject: only images it saw), in table order."""
         return [name for name in self._rows_by_image if name in self._keys.names]
 
     @property
@@ -53,7 +53,7 @@ class ImageTable:
         return self._handle.rows_by_image(self._part)
 
     def _rows(self, key: Any) -> pd.DataFrame:
-        """Rows of one image; none where the table has none."""
+        """Table rows of one image; empty if the image has no rows."""
         none = np.empty(0, dtype=np.int64)
         rows = self._rows_by_image.get(self._keys.name(key), none)
         return self._handle.table(self._part).iloc[rows].reset_index(drop=True)

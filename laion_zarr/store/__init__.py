@@ -1,13 +1,14 @@
-"""The store: bytes on disk or in a bucket <-> numpy arrays, with every byte proven.
+"""The Zarr store: bytes on disk or in a bucket <-> numpy arrays, verified by checksums.
 
-Knows the schema (`schema`: groups, arrays, dims, dtypes, units, chunk sizes, in one table that the
-converter and the reader share), the codecs and checksums (`codec`), the manifests that say which
-parts are whole (`manifest`, `parts`), the byte ranges of chunks (`chunks`), and how object storage
-is asked, asked again and put into words (`remote`, `retry`). Knows no subject, no selection and no
-xarray.
+Modules: `schema` (groups, arrays, dims, dtypes, units and chunk sizes, in one table that the
+converter and the reader share), `codec` (codecs and checksums), `manifest` and `parts` (the
+manifests, which list the complete parts of each group), `chunks` (byte ranges of chunks),
+`objects`, `remote` and `retry` (requests to a disk or to object storage, retries, error messages),
+and `handle` (an open group that other processes can use). This package does not depend on subjects,
+selections or xarray.
 
-Promises that whatever it returns was compared with the checksum that the converter recorded, and
-that a missing, swapped or damaged object is a `laion_zarr.errors.StoreError` that names it.
+Guarantees: returned data were compared with the checksums that the converter recorded, and a
+missing, swapped or damaged object raises a `laion_zarr.errors.StoreError` that names the object.
 
 Begin with `schema`, then `parts.StoredParts`; `chunks.ChunkedArray` reads the large arrays.
 """

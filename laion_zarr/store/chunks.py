@@ -1,4 +1,4 @@
-"""Large arrays, chunk by chunk: found by their chunk tables, every chunk proven."""
+"""Large arrays: chunks are located by a chunk table, read, and verified by checksum."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from laion_zarr.store.objects import Memory, damaged, fetch_spans
 from laion_zarr.store.parts import StoredParts
 from laion_zarr.store.schema import ArraySpec, Chunking, chunk_table
 
-# Chunks (~0.5 MB each, of betas) fetched together: bounds what a block holds beside its result.
+# Chunks fetched together (~0.5 MB each for betas): limits the memory beyond that of the result.
 _CHUNKS_AT_ONCE = 32
 
 
 @dataclass
 class ChunkedArray:
-    """Where a large array lies: rows in storage order, chunk by chunk.
+    """A large array of the store, with rows in storage order and chunks of consecutive rows.
 
     Attributes
     ----------
     stored : StoredParts
-        The open group.
+        Open group of the store.
     part : str
-        Part that holds the array.
+        Name of the part that holds the array.
     spec : ArraySpec
-        The array.
+        Entry of the array in the schema.
     """
 
     stored: StoredParts
@@ -45,32 +45,32 @@ class ChunkedArray:
 
     @property
     def chunking(self) -> Chunking:
-        """How the array is cut."""
+        """Chunk and shard sizes of the array."""
         assert self.spec.chunking is not None
         return self.spec.chunking
 
     def gather(
         self, rows: np.ndarray, shape: tuple[int, ...]
     ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Read the chunks that hold some rows, each once, proven to be the one meant.
+        """Read every chunk that holds requested rows, once, and verify its checksum.
 
-        Chunks that lie side by side in a shard come in one request.
+        Adjacent chunks of a shard are read in one request.
 
         Parameters
         ----------
         rows : numpy.ndarray, (n,) int
-            In any order, also several times.
+            Requested rows, in any order; a row may occur several times.
         shape : tuple of int
-            Of one row of the array.
+            Shape of one row of the array.
 
         Yields
         ------
         chunk : numpy.ndarray, (rows of a chunk, *shape)
-            Good until the next one.
+            Valid until the next chunk is yielded, which may overwrite it.
         inside : numpy.ndarray of int
-            Which rows of the chunk were asked for.
+            Requested rows, as positions in the chunk.
         where : numpy.ndarray of int
-            Their places in `rows`.
+            Positions in `rows` of these requested rows.
         """
         for _, *found in gather_each([(self, shape)], rows):
             yield found[0], found[1], found[2]
@@ -78,7 +78,7 @@ class ChunkedArray:
     def _fetch(
         self, n_below: int, ids: np.ndarray, buffer: Memory
     ) -> list[tuple[str, _Span, np.ndarray | None]]:
-        """Fetch chunks, all at once, run by run."""
+        """Fetch chunks in concurrent requests, one for each span of adjacent chunks."""
         path = f"{self.stored.part(self.part).path}/{self.spec.name}"
         spans = self._spans(ids)
         requests = [
@@ -103,7 +103,7 @@ class ChunkedArray:
             yield chunk
 
     def _spans(self, ids: np.ndarray) -> list[_Span]:
-        """Group ascending chunk ids into runs that one request each can read."""
+        """Group ascending chunk ids into spans of adjacent chunks of a shard, one request each."""
         shards = ids // self.chunking.per_shard
         cuts = np.flatnonzero((np.diff(ids) != 1) | (np.diff(shards) != 0)) + 1
         spans = []
@@ -118,10 +118,11 @@ class ChunkedArray:
 def gather_each(
     arrays: Sequence[tuple[ChunkedArray, tuple[int, ...]]], rows: np.ndarray
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray, np.ndarray]]:
-    """Read the same rows of several arrays that are cut alike, one array after the other.
+    """Read the same rows of several arrays of equal chunk size, one array after the other.
 
-    Each with the shape of its rows. While some chunks are decoded, the next are fetched, also those
-    of the next array. Yields the number of the array, then what `ChunkedArray.gather` does.
+    `arrays` pairs each array with the shape of one of its rows. While chunks are decoded, a thread
+    fetches the next chunks, including those of the next array. Yields the position of the array in
+    `arrays`, then the three values that `ChunkedArray.gather` yields.
     """
     if not len(rows) or not arrays:
         return
@@ -132,7 +133,7 @@ def gather_each(
     groups = [slice(lo, lo + _CHUNKS_AT_ONCE) for lo in range(0, len(ids), _CHUNKS_AT_ONCE)]
     jobs = [(number, group) for number in range(len(arrays)) for group in groups]
 
-    # One is being decoded while the next is fetched.
+    # Two buffers: the chunks in one are decoded while the next chunks are fetched into the other.
     buffers, decoded = itertools.cycle([Memory(), Memory()]), Memory()
 
     def fetch(job: tuple[int, slice]) -> list[tuple[str, _Span, np.ndarray | None]]:
@@ -150,7 +151,7 @@ def gather_each(
 
 
 def _one_ahead(work: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any]:
-    """Results in order, of which one is made ahead in a thread."""
+    """Yield the results of `work` in order; a thread computes one result ahead."""
     if len(items) < 2:
         yield from map(work, items)
         return
@@ -164,7 +165,7 @@ def _one_ahead(work: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any
 
 @dataclass(frozen=True)
 class _Span:
-    """Adjacent chunks of one shard: one byte range."""
+    """Byte range of adjacent chunks of one shard."""
 
     shard: int
     chunks: slice

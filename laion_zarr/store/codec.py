@@ -1,8 +1,9 @@
-"""Bytes of the store <-> numpy: the checksums, the shards of large arrays, the small arrays.
+"""Bytes of the store <-> numpy: checksums, shards of large arrays, small arrays of one chunk.
 
-The format is plain Zarr v3 and any Zarr library reads it. The reader decodes it here instead,
-because a Zarr library takes a missing or swapped shard for data; here every chunk is compared
-with the checksum that the converter recorded for just that chunk.
+The store is plain Zarr v3, which any Zarr library can read. laion_zarr decodes the bytes in this
+module instead, because a Zarr library reads a missing shard as fill values and a swapped shard
+without an error; here, every chunk is compared with the checksum that the converter recorded for
+that chunk.
 """
 
 from __future__ import annotations
@@ -19,23 +20,23 @@ from numcodecs.vlen import VLenUTF8
 CRC_BYTES = 4
 ZSTD_LEVEL = 3
 BLOSC_LEVEL = 5
-_ABSENT = np.uint64(2**64 - 1)  # Zarr's mark for a chunk that a shard does not hold
+_ABSENT = np.uint64(2**64 - 1)  # entry of a shard's index for a chunk that the shard does not hold
 
 
 class ChecksumError(ValueError):
-    """Bytes that are not the ones that were written."""
+    """Bytes do not match their checksum, or their codec is not part of the schema."""
 
 
 def crc32c(data: bytes | np.ndarray) -> int:
-    """CRC-32C (Castagnoli), the checksum of Zarr's ``crc32c`` codec."""
+    """CRC-32C (Castagnoli) of bytes, the checksum of Zarr's ``crc32c`` codec."""
     return google_crc32c.value(data)
 
 
 def crc32(data: bytes | np.ndarray) -> int:
-    """CRC-32 (of gzip): what a manifest records of an object.
+    """CRC-32 (as in gzip), the checksum that a manifest records for each object.
 
-    Of another polynomial than CRC-32C, since most objects end in their own CRC-32C, and over data
-    that do, a CRC-32C is one constant, whatever the data.
+    Not CRC-32C, which has another polynomial: most objects end in the CRC-32C of the preceding
+    bytes, and the CRC-32C of such an object is a constant, whatever the data are.
     """
     return isal_zlib.crc32(data)
 
@@ -48,9 +49,9 @@ def _strip_crc(payload: bytes) -> bytes:
 
 
 def decode_array(metadata: dict[str, Any], payload: bytes) -> np.ndarray:
-    """Decode an array of one chunk from its ``zarr.json`` and its chunk's bytes.
+    """Decode an array of one chunk from its ``zarr.json`` and the bytes of the chunk.
 
-    Strings come back as an object array of `str`.
+    Strings are returned as an object array of `str`.
     """
     data: Any = payload
     shape = tuple(metadata["shape"])
@@ -91,7 +92,7 @@ def encode_array(metadata: dict[str, Any], values: np.ndarray) -> bytes:
 
 
 def encode_chunk(block: np.ndarray, packing: str | None) -> bytes:
-    """Encode one chunk of a large array, C order, as the array's codecs say."""
+    """Encode one chunk of a large array in C order: compress with `packing`, append the CRC-32C."""
     match packing:
         case "lz4":
             packed = blosc.compress(block, b"lz4", BLOSC_LEVEL, blosc.BITSHUFFLE)
@@ -105,7 +106,7 @@ def encode_chunk(block: np.ndarray, packing: str | None) -> bytes:
 def decode_chunk(
     payload: np.ndarray, packing: str | None, expected_crc: int, out: np.ndarray
 ) -> np.ndarray:
-    """Decode one chunk, proven to be the one expected: into `out`, or as it lies if not packed."""
+    """Verify the CRC-32C of a chunk; decode it into `out`, or return a view if uncompressed."""
     data = payload[:-CRC_BYTES]
     if crc32c(data) != expected_crc:
         raise ChecksumError("checksum differs")
@@ -116,21 +117,22 @@ def decode_chunk(
 
 
 def join_shard(chunks: Sequence[bytes], per_shard: int) -> tuple[bytes, np.ndarray]:
-    """Join chunks to a Zarr shard.
+    """Join encoded chunks into one Zarr shard.
 
     Parameters
     ----------
     chunks : sequence of bytes
-        The shard's chunks in order, each from `encode_chunk`; fewer in the last one.
+        Chunks of the shard in order, as `encode_chunk` returns them; the last shard of an array may
+        have fewer than `per_shard`.
     per_shard : int
-        Chunks that a shard has room for.
+        Number of chunks of a full shard.
 
     Returns
     -------
     shard : bytes
-        Chunks, then Zarr's index of them.
+        Chunks, followed by Zarr's index of the shard.
     table : numpy.ndarray, (chunk, 3) uint64
-        Offset, bytes, CRC-32C of each chunk.
+        Offset in the shard, size in bytes and CRC-32C of each chunk.
     """
     sizes = np.array([len(chunk) for chunk in chunks], dtype="<u8")
     offsets = np.cumsum(sizes, dtype="<u8") - sizes

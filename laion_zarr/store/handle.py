@@ -1,4 +1,4 @@
-"""An open group of the store that can be sent to other processes."""
+"""Open groups of the store that pickle, so that other processes can use them."""
 
 from __future__ import annotations
 
@@ -16,33 +16,34 @@ _opening = threading.Lock()
 
 
 def _forget_threads() -> None:
-    """In a forked child: Dask's threads stayed with the parent; it would wait for them for ever."""
+    """Reset Dask's thread pools in a forked child, which has no such threads and would hang."""
     threaded: Any = sys.modules.get("dask.threaded")
     if threaded is not None:
         threaded.default_pool = None
         threaded.pools.clear()
         threaded.pools_lock = threading.Lock()
     global _opening
-    _opening = threading.Lock()  # a thread that stayed with the parent may have held it
+    _opening = threading.Lock()  # a thread of the parent may hold the old lock
 
 
-# A data loader forks workers from a process that has read. As zarr does for its own threads;
-# Dask does not: https://github.com/dask/dask/issues/1967
+# A PyTorch DataLoader may fork workers from a process that has already read data with Dask's
+# threads. zarr resets its own threads after a fork; Dask does not:
+# https://github.com/dask/dask/issues/1967
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_threads)
 
 
 class Handle:
-    """A group's open store, cheap to send: it pickles as where it is and what it was.
+    """Open group of a store, which pickles as its location and the checksum of its manifest.
 
     Parameters
     ----------
     store : str, Path or zarr.abc.store.Store
-        As the user named it.
+        Path, URL or Zarr store, as the user passed it.
     storage_options : dict, optional
-        For fsspec URLs.
+        Options of fsspec for a URL.
     group : str
-        Group whose manifest counts: ``"sub-01"`` or ``"stimuli"``.
+        Group whose manifest is read: ``"sub-01"`` or ``"stimuli"``.
     """
 
     def __init__(
@@ -50,14 +51,14 @@ class Handle:
     ) -> None:
         self.group = group
         if isinstance(store, str | Path) and "://" not in str(store):
-            store = Path(store).expanduser().absolute()  # wherever it is opened again
+            store = Path(store).expanduser().absolute()  # valid in any working directory
         self.recipe = (store, storage_options)
         self._forget()
         self._stored: StoredParts | None = self._opened()
         self.checksum = self._stored.checksum
 
     def _forget(self) -> None:
-        """Let go of what was read."""
+        """Drop the data that a subclass has cached from the store."""
 
     def _opened(self) -> StoredParts:
         self._pid = os.getpid()
@@ -65,7 +66,7 @@ class Handle:
 
     @property
     def stored(self) -> StoredParts:
-        """What the store holds; in a forked child, over connections of its own."""
+        """Parts of the group; a forked child opens its own connections to the store."""
         found = self._stored or self._opened_where_sent()
         if self._pid != os.getpid():
             found.store = open_store(*self.recipe)
@@ -73,9 +74,9 @@ class Handle:
         return found
 
     def _opened_where_sent(self) -> StoredParts:
-        """Open the store on the first use of what was sent: who passes it on may not reach it."""
+        """Open the store at the first use after unpickling, as a scheduler may have no access."""
         with _opening:
-            if self._stored is None:  # else another thread was first
+            if self._stored is None:  # otherwise another thread has opened it
                 found = self._opened()
                 if found.checksum != self.checksum:
                     raise StoreError(
@@ -86,7 +87,7 @@ class Handle:
             return self._stored
 
     def reopened(self) -> bool:
-        """Open again; whether the store has changed since."""
+        """Open the store again; returns whether the manifest of the group has changed."""
         before = self.checksum
         self._stored = self._opened()
         self.checksum = self._stored.checksum
@@ -103,7 +104,7 @@ class Handle:
         self._stored = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        return self  # nothing to write into; a copy would open the store again
+        return self  # has no data to modify; a copy would open the store again
 
     def __dask_tokenize__(self) -> tuple[str, str, int]:
         return (type(self).__name__, self.group, self.checksum)

@@ -1,4 +1,4 @@
-"""Manifests and the root group: what the store says it holds, proven before a word of it counts."""
+"""Manifests, which list the contents of a store, and the root group; checked before use."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def subjects_in(store: Store) -> list[str]:
 
 
 def holding(store: Store) -> str:
-    """Which subjects are there, as far as that can be told."""
+    """Clause of an error message that lists the subjects of a store; empty if it is unreadable."""
     try:
         return f", which holds {', '.join(subjects_in(store)) or 'no subject'}"
     except StoreError:
@@ -37,7 +37,7 @@ _END = b"\n}"
 
 
 def dump_manifest(manifest: dict[str, Any]) -> bytes:
-    """Serialise a manifest, with the checksum of itself as its last entry."""
+    """Serialise a manifest as JSON, with the checksum of the other entries as its last entry."""
     body = {key: value for key, value in manifest.items() if key != "crc32c"}
     text = json.dumps(body, indent=1, sort_keys=True, ensure_ascii=False).encode()
     checksum = codec.crc32c(text)
@@ -45,27 +45,27 @@ def dump_manifest(manifest: dict[str, Any]) -> bytes:
 
 
 def _is_whole(data: bytes) -> bool:
-    """Whether a manifest ends in the checksum of what comes before, as `dump_manifest` ends it."""
+    """Whether the last entry of a manifest is the checksum of its text, see `dump_manifest`."""
     body, entry, end = data.rpartition(_LAST_ENTRY)
     checksum = codec.crc32c(body + _END)
     return bool(entry) and end == b"%d%b\n" % (checksum, _END)
 
 
 def parse_manifest(store: Store, key: str, data: bytes) -> dict[str, Any]:
-    """Parse a manifest and prove that it is this one and not a byte of it differs."""
-    # Proof first: a version that is not proven may be a flipped bit.
+    """Verify the checksum, schema version and group of a manifest, and return its entries."""
+    # Checksum first: in damaged bytes, an unknown version may be just a flipped bit.
     if not _is_whole(data):
         raise damaged(store, key, "does not match its checksum")
     manifest = json.loads(data)
     check_version(store, key, manifest.get("schema_version"))
-    group = manifest.get("group", "")  # the root's names none
+    group = manifest.get("group", "")  # the manifest of the root has no such entry
     if group != (expected := key.rpartition("/")[0]):
         raise damaged(store, key, f"is the manifest of {group!r}, expected {expected!r}")
     return manifest
 
 
 def check_version(store: Store, key: str, version: object) -> None:
-    """Refuse a store of another schema version."""
+    """Raise StoreVersionError if a store has another schema version."""
     if version != SCHEMA_VERSION:
         raise StoreVersionError(
             f"{location(store, key)} has schema version {version!r}, and this laion_zarr reads "
@@ -102,6 +102,6 @@ def parse_root(store: Store, data: bytes | None) -> dict[str, Any]:
 
 
 def without_nodes(root: bytes) -> bytes:
-    """The root's ``zarr.json`` as far as the metadata consolidated in it."""
+    """The root's ``zarr.json`` without its consolidated metadata, which are slow to parse."""
     head, found, _ = root.partition(b',\n  "consolidated_metadata"')
     return head + b"}" if found else root

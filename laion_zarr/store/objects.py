@@ -1,4 +1,4 @@
-"""Objects of a store: opened, fetched many at once, and compared with what a manifest records."""
+"""Objects of a store: read in concurrent requests and compared with the manifest."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ StoreLike = str | Path | Store
 def open_store(
     store: StoreLike, storage_options: dict[str, Any] | None = None, read_only: bool = True
 ) -> Store:
-    """Open a local path, an fsspec URL or a Zarr store; nothing is read."""
+    """Open a local path or an fsspec URL; a Zarr store is returned as is. Reads nothing."""
     if isinstance(store, Store):
         return store
     if isinstance(store, str) and is_remote(store):
@@ -36,7 +36,7 @@ def open_store(
 
 
 def location(store: Store, key: str = "") -> str:
-    """Where a key lies, as a user would write it."""
+    """Path or URL of a key, as a user would write it."""
     if isinstance(store, LocalStore):
         return str(store.root / key)
     if isinstance(store, FsspecStore):
@@ -48,7 +48,7 @@ async def _get(store: Store, key: str, span: tuple[int, int] | None) -> Buffer |
     request = None if span is None else RangeByteRequest(*span)
     try:
         return await store.get(key, BUFFERS, request)
-    except FileNotFoundError:  # a local root that does not exist
+    except FileNotFoundError:  # the folder of a local store does not exist
         return None
     except StoreError:
         raise
@@ -65,7 +65,7 @@ async def _get_all(
 def _get_local(
     store: LocalStore, key: str, span: tuple[int, int], buffer: Memory
 ) -> np.ndarray | None:
-    """Read a range of a file: twice as fast as by way of an event loop and its threads."""
+    """Read a byte range of a local file; twice as fast as through an event loop and its threads."""
     start, end = span
     data = buffer.array((end - start,), np.dtype(np.uint8))
     n_read = 0
@@ -82,19 +82,19 @@ def _get_local(
 
 
 def fetch(store: Store, keys: Sequence[str]) -> list[bytes | None]:
-    """Read whole objects, all at once; None for one that is not there."""
+    """Read whole objects in concurrent requests; None for a missing object."""
     found = sync(_get_all(store, [(key, None) for key in keys]))
     return [None if value is None else value.to_bytes() for value in found]
 
 
 class Memory:
-    """Memory that is used again: of new memory the kernel must first find and clear every page."""
+    """Reusable buffer: new memory is slower, as the kernel must first find and clear every page."""
 
     def __init__(self) -> None:
         self._bytes = np.empty(0, np.uint8)
 
     def array(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-        """An array of whatever lies there; the one before is no longer good."""
+        """Uninitialised array in the buffer; an array returned before becomes invalid."""
         nbytes = math.prod(shape) * dtype.itemsize
         if nbytes > len(self._bytes):
             self._bytes = np.empty(nbytes, np.uint8)
@@ -106,9 +106,10 @@ def fetch_spans(
     requests: Sequence[tuple[str, tuple[int, int]]],
     buffer: Memory | None = None,
 ) -> list[np.ndarray | None]:
-    """Read byte ranges, (start, end) within a key, all at once -> uint8, without a copy.
+    """Read byte ranges of objects in concurrent requests, as uint8 arrays without a copy.
 
-    Where they are read into `buffer`, they are good until it is used again.
+    A request is a key and its range (start, end); the answer is None for a missing object. An array
+    that was read into `buffer` is valid until `buffer` is used again.
     """
     if len(requests) == 1 and type(store) is LocalStore:
         return [_get_local(store, *requests[0], buffer or Memory())]
@@ -117,7 +118,7 @@ def fetch_spans(
 
 
 def damaged(store: Store, key: str, what: str) -> StoreError:
-    """The error for an object that is not what the manifest says."""
+    """Error for an object that is missing, unreadable or different from the manifest's record."""
     mends = "splits add" if key.startswith(f"{SPLITS_GROUP}/") else "convert --overwrite"
     return StoreError(
         f"{location(store, key)} {what}. It is damaged, or the store was rewritten since it was "
@@ -127,7 +128,7 @@ def damaged(store: Store, key: str, what: str) -> StoreError:
 
 
 def check(store: Store, key: str, data: bytes | None, expected: tuple[int, int]) -> bytes:
-    """Return `data` if it has the size and checksum that the manifest recorded."""
+    """Return `data` if its size and CRC-32 are the `expected` ones; raises StoreError otherwise."""
     size, crc = expected
     if data is None:
         raise damaged(store, key, "is missing")

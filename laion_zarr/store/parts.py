@@ -1,4 +1,4 @@
-"""The parts that a manifest lists: their objects read, proven against it and decoded."""
+"""Parts of a group: objects are read, compared with the manifest of the group, and decoded."""
 
 from __future__ import annotations
 
@@ -22,16 +22,17 @@ Files = Mapping[str, tuple[int, int]]  # key -> (bytes, CRC-32)
 
 @dataclass(frozen=True)
 class Part:
-    """One whole part of a subject, as its manifest lists it.
+    """One complete part of a group, as listed in the manifest of the group.
 
     Attributes
     ----------
     path : str
-        Group in the store that holds it.
+        Path in the store of the Zarr group that holds the part.
     files : mapping of str to (int, int)
-        Every object below `path`, with its bytes and CRC-32.
+        Every object below `path`, with its size in bytes and CRC-32.
     sources : mapping of str to dict
-        Source files it was made from, with size and CRC-32.
+        Source files that the part was made from, with size and CRC-32; for a part made from other
+        parts, also the `fingerprint` of these.
     """
 
     path: str
@@ -40,12 +41,12 @@ class Part:
 
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> Part:
-        """Read the manifest's form."""
+        """Create a part from its entry in the JSON of a manifest."""
         files = {key: (size, crc) for key, (size, crc) in entry["files"].items()}
         return cls(entry["path"], files, entry["sources"])
 
     def to_json(self) -> dict[str, Any]:
-        """The manifest's form."""
+        """Entry of the part in the JSON of a manifest."""
         return {
             "path": self.path,
             "files": {key: list(value) for key, value in self.files.items()},
@@ -54,17 +55,17 @@ class Part:
 
     @property
     def fingerprint(self) -> dict[str, int]:
-        """What tells its content from another's."""
+        """CRC-32 of the list of files, which changes if the content of any object changes."""
         text = json.dumps(self.to_json()["files"], sort_keys=True)
         return {"crc32": codec.crc32(text.encode())}
 
     def arrays(self) -> list[str]:
-        """Names of the arrays, relative to `path`."""
+        """Names of the arrays of the part, relative to `path`."""
         nodes = [key.removesuffix("/zarr.json") for key in self.files if key.endswith("/zarr.json")]
         return sorted(n for n in nodes if not any(other.startswith(f"{n}/") for other in nodes))
 
     def array_files(self, name: str) -> list[str]:
-        """``zarr.json`` and chunks of one array."""
+        """Keys of the ``zarr.json`` and the chunks of one array, relative to `path`."""
         prefix = f"{name}/"
         return [
             key for key in self.files if key == f"{name}/zarr.json" or key.startswith(f"{prefix}c/")
@@ -72,25 +73,25 @@ class Part:
 
 
 def _node_bytes(node: dict[str, Any]) -> bytes:
-    """A node of the consolidated metadata as its own ``zarr.json`` has it."""
+    """Serialise a node of the consolidated metadata, with the bytes of the node's ``zarr.json``."""
     node = {key: value for key, value in node.items() if key != "consolidated_metadata"}
     return json.dumps(node, indent=2).encode()
 
 
 class StoredParts:
-    """The parts that one manifest lists, read with proof.
+    """Reader of the parts of one group, which verifies objects against the manifest.
 
     Parameters
     ----------
     store : zarr.abc.store.Store
         An open store.
     group : str
-        Group whose manifest counts: ``"sub-01"`` or ``"stimuli"``.
+        Group whose manifest is read: ``"sub-01"`` or ``"stimuli"``.
 
     Raises
     ------
     NotConvertedError
-        If there is no store, or it does not hold the group.
+        If there is no store, or the store does not hold the group.
     StoreError
         If the manifest is damaged, or of another schema version.
     """
@@ -98,13 +99,14 @@ class StoredParts:
     def __init__(self, store: Store, group: str) -> None:
         self.store = store
         self.group = group
-        self._nodes: dict[str, Any] = {}  # consolidated metadata, not proven as yet
+        self._nodes: dict[str, Any] = {}  # consolidated metadata, not yet verified
         key = f"{group}/{MANIFEST}"
         root, manifest = fetch(store, ["zarr.json", key])
         if root is None and manifest is not None:
             raise damaged(store, "zarr.json", "is missing")
         if manifest is not None and isinstance(store, LocalStore):
-            # On disk the small files are nearer than a megabyte that must be parsed for them.
+            # On disk, reading small zarr.json files is faster than parsing a megabyte of
+            # consolidated metadata.
             parse_root(store, without_nodes(root or b""))
         else:
             consolidated = parse_root(store, root).get("consolidated_metadata") or {}
@@ -122,11 +124,11 @@ class StoredParts:
 
     @property
     def checksum(self) -> int:
-        """Checksum of the manifest: the same for the same content."""
+        """CRC-32C of the manifest; equal for equal content of the group."""
         return self.manifest["crc32c"]
 
     def part(self, name: str) -> Part:
-        """One part, or the error that says how to get it."""
+        """Part of this name; if absent, raises NotConvertedError that says how to add the part."""
         if name not in self.parts:
             raise NotConvertedError(
                 f"{self.group} has no part {name!r} in the store {location(self.store)}. Parts "
@@ -136,13 +138,13 @@ class StoredParts:
         return self.parts[name]
 
     def read(self, part: Part, keys: Iterable[str]) -> dict[str, bytes]:
-        """Read objects of a part, proven against the manifest, in one round of requests."""
+        """Read objects of a part in concurrent requests and verify them against the manifest."""
         found: dict[str, bytes] = {}
         for key in (keys := list(keys)):
             node = self._nodes.get(f"{part.path}/{key}".removesuffix("/zarr.json"))
             if node is not None and key.endswith("zarr.json"):
                 data = _node_bytes(node)
-                # Stale while a converter is at work: then the node's own file counts.
+                # While a converter writes, this may be stale: then read the node's zarr.json.
                 if (len(data), codec.crc32(data)) == part.files[key]:
                     found[key] = data
         missing = [key for key in keys if key not in found]
@@ -152,7 +154,7 @@ class StoredParts:
         return found
 
     def load(self, part_name: str, names: Iterable[str] | None = None) -> dict[str, np.ndarray]:
-        """Load small arrays of a part into memory; None for all, absent ones are left out."""
+        """Load small arrays of a part into memory, all if `names` is None; skips absent arrays."""
         part = self.part(part_name)
         there = part.arrays()
         wanted = there if names is None else [name for name in names if name in there]
@@ -172,7 +174,7 @@ class StoredParts:
             raise damaged(self.store, key, f"cannot be decoded: {error}") from error
 
     def attributes(self, part_name: str, nodes: Sequence[str] = ("",)) -> list[dict[str, Any]]:
-        """Attributes of a part's group (``""``) or of its arrays."""
+        """Attributes of nodes of a part: arrays by name, and ``""`` for the group of the part."""
         part = self.part(part_name)
         keys = [f"{node}/zarr.json".lstrip("/") for node in nodes]
         found = self.read(part, keys)
@@ -185,7 +187,7 @@ class StoredParts:
 
     @property
     def sessions(self) -> list[str]:
-        """Sessions whose betas are whole and in the trial table."""
+        """Ids of the sessions whose betas are complete and in the trial table, sorted."""
         if TRIALS_PART not in self.parts:
             return []
         listed = self.parts[TRIALS_PART].sources

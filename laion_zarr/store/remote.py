@@ -1,4 +1,4 @@
-"""Storage at a URL, by fsspec: its options, another try of what failed, and what went wrong."""
+"""Object storage at a URL, through fsspec: options, retries and error messages."""
 
 from __future__ import annotations
 
@@ -20,23 +20,24 @@ from laion_zarr.store.retry import Transient, Unreachable
 
 T = TypeVar("T")
 
-_REGION = "us-west-2"  # of the release's bucket
-_TIMEOUT = 30  # seconds without a byte
-_CONNECTIONS = 64  # botocore's 10 would make rounds of requests that go out together
-# Said by the storage, and the same when asked again.
+_REGION = "us-west-2"  # AWS region of the release's bucket
+_TIMEOUT = 30  # seconds without any received byte
+_CONNECTIONS = 64  # with botocore's default of 10, concurrent requests would queue
+# Definite answers of the storage: a retry would give the same answer.
 _FINAL = (FileNotFoundError, FileExistsError, PermissionError, NotImplementedError)
-# Below s3fs and fsspec's HTTP: by name, so that neither botocore nor aiohttp is loaded for this.
+# Network errors of the libraries below s3fs and fsspec's HTTP: by class name, so that neither
+# botocore nor aiohttp is imported for this.
 _OF_NETWORKS = {
     *("HTTPClientError", "ConnectionError", "ClientError", "IncompleteReadError"),
     "ResponseParserError",
 }
-_BUSY = (408, 429)  # and 5xx, but for 501: not implemented
-_BUSY_CODES = ("SlowDown", "RequestTimeout")  # of S3, whatever the status
+_BUSY = (408, 429)  # HTTP status of a busy server; also 5xx except 501 (not implemented)
+_BUSY_CODES = ("SlowDown", "RequestTimeout")  # error codes of S3, with any HTTP status
 _NO_CONNECTION = {("botocore", "ConnectionError"), ("aiohttp", "ClientConnectorError")}
 
 
 def is_remote(url: str) -> bool:
-    """Whether a path is a URL of something else than this machine's disk."""
+    """Whether a path is a URL of storage other than a local disk (``file://``)."""
     return "://" in url and not url.startswith("file://")
 
 
@@ -45,7 +46,7 @@ def _endpoint() -> str | None:
 
 
 def options(url: str, given: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Options of fsspec for a URL: what the user gave, and what many small requests need."""
+    """Options of fsspec for a URL: those of the user, and settings for many small requests."""
     found = dict(given or {})
     if not url.startswith(("s3://", "s3a://")):
         return found
@@ -55,22 +56,22 @@ def options(url: str, given: dict[str, Any] | None = None) -> dict[str, Any]:
     config = {
         "max_pool_connections": _CONNECTIONS,
         "read_timeout": _TIMEOUT,
-        # We try again ourselves: botocore, s3fs and we on top of each other would for minutes.
+        # laion_zarr retries by itself; nested retries in botocore and s3fs would take minutes.
         "retries": {"total_max_attempts": 1},
     }
     found["config_kwargs"] = config | found.get("config_kwargs", {})
     if "endpoint_url" not in found.get("client_kwargs", {}) and (endpoint := _endpoint()):
-        # As botocore would; but fsspec would go on with the one that it knew first.
+        # botocore reads the variable as well, but fsspec would keep using the first endpoint.
         found.setdefault("endpoint_url", endpoint)
-    # Else s3fs asks for the size of each object before it reads the whole of it.
+    # Otherwise s3fs requests the size of each object before it reads the whole object.
     found.setdefault("max_concurrency", 1)
-    # What worker processes write, a listing kept by this one would not show.
+    # A cached listing would not show objects that worker processes write.
     found.setdefault("use_listings_cache", False)
     return found
 
 
 def without_retries(filesystem: Any) -> Any:
-    """A file system that leaves trying again to us."""
+    """Turn off retries in s3fs, as laion_zarr retries by itself; returns the file system."""
     if hasattr(filesystem, "retries"):  # s3fs
         filesystem.retries = 1
     return filesystem
@@ -80,11 +81,11 @@ def without_retries(filesystem: Any) -> Any:
 
 
 class Refused(LaionZarrError):
-    """Access is refused, or there are no credentials to ask with."""
+    """The storage refuses access, or no credentials are set."""
 
 
 def _answer_of(error: BaseException) -> tuple[int | None, str]:
-    """HTTP status and S3's error code of an answer that says no, as far as libraries pass them."""
+    """HTTP status and S3 error code of a failed request, as far as the exception carries them."""
     for one in (error, error.__cause__):
         response = getattr(one, "response", None)  # botocore
         if isinstance(response, dict):
@@ -97,20 +98,20 @@ def _answer_of(error: BaseException) -> tuple[int | None, str]:
 
 
 def _is_unreachable(error: BaseException) -> bool:
-    """Whether there was no connection at all."""
+    """Whether no connection could be made."""
     kinds = {(kind.__module__.partition(".")[0], kind.__name__) for kind in type(error).__mro__}
     return bool(kinds & _NO_CONNECTION)
 
 
 def in_words(error: BaseException) -> LaionZarrError:
-    """What went wrong with a request to object storage, whichever library says so.
+    """Convert the exception of a failed request to object storage, from any library.
 
     Returns
     -------
     LaionZarrError
-        `Unreachable` without a connection, another `Transient` where the same request may go well
-        in a moment, `Refused` where access is, and a plain one where the answer will stay the same.
-        Its text is a part of a sentence, to which the caller adds the place and what to do.
+        `Unreachable` if no connection could be made, another `Transient` if a retry may succeed,
+        `Refused` if access is refused, and a plain `LaionZarrError` if a retry would fail again.
+        The message is a clause, to which the caller adds the location and the remedy.
     """
     status, code = _answer_of(error)
     said = str(error).strip() or type(error).__name__
@@ -135,7 +136,7 @@ def in_words(error: BaseException) -> LaionZarrError:
 
 
 def may_pass(error: BaseException) -> bool:
-    """Whether the same request may go well in a moment."""
+    """Whether a retry of the failed request may succeed."""
     if isinstance(error, _FINAL):
         return False
     status, code = _answer_of(error)
@@ -146,7 +147,7 @@ def may_pass(error: BaseException) -> bool:
 
 
 def explain(error: BaseException) -> str:
-    """What went wrong with a request to a URL that the user named, and what to do."""
+    """Cause and remedy of a failed request to a URL that the user passed, as an error message."""
     found = in_words(error)
     if isinstance(found, Refused):
         return (
@@ -167,7 +168,7 @@ def explain(error: BaseException) -> str:
 
 
 def retrying(ask: Callable[[], T]) -> T:
-    """Ask until there is an answer, or one that will stay the same."""
+    """Call `ask` again after errors that may pass; raises any other error, and the last error."""
     for attempt in range(len(retry.PAUSES)):
         try:
             return ask()
@@ -190,19 +191,19 @@ async def _retrying(ask: Callable[[], Awaitable[T]]) -> T:
 
 
 def name_of(store: FsspecStore, key: str = "") -> str:
-    """Where a key lies, as a user would write it."""
+    """URL of a key, as a user would write it."""
     protocol = store.fs.protocol
     scheme = protocol if isinstance(protocol, str) else protocol[0]
     return f"{scheme}://{store.path.lstrip('/')}/{key}".rstrip("/")
 
 
 async def _answer(store: FsspecStore, key: str, ask: Callable[[], Awaitable[T]]) -> T:
-    """Answer of a reading request, or the error that names the key."""
+    """Result of a read request, with retries; raises a StoreError that names the key."""
     try:
         return await _retrying(ask)
     except FileNotFoundError:
         raise
-    except Exception as error:  # whatever four libraries below may raise
+    except Exception as error:  # the four libraries below have their own errors
         raise StoreError(f"{name_of(store, key)}: {explain(error)}.") from error
 
 
@@ -216,7 +217,7 @@ async def _listed(
 
 
 class RemoteStore(FsspecStore):
-    """A store at a URL that tries again what failed for a moment."""
+    """Zarr store at a URL that retries requests after transient errors."""
 
     @classmethod
     def at(cls, url: str, given: dict[str, Any] | None, read_only: bool) -> Self:
@@ -245,7 +246,7 @@ class RemoteStore(FsspecStore):
         await _retrying(partial(super().delete_dir, prefix))
 
     async def getsize(self, key: str) -> int:
-        """Bytes of an object; FileNotFoundError if there is none."""
+        """Size of an object in bytes; raises FileNotFoundError if there is no such object."""
         return await _answer(self, key, partial(super().getsize, key))
 
     async def list(self) -> AsyncIterator[str]:
@@ -259,11 +260,11 @@ class RemoteStore(FsspecStore):
             yield key
 
     async def list_dir(self, prefix: str) -> AsyncIterator[str]:
-        """Names of what lies directly below a prefix."""
+        """Names of the objects and folders directly below a prefix."""
         for key in await _listed(self, prefix, partial(super().list_dir, prefix)):
             yield key
 
     async def copy(self, source: str, target: str) -> None:
-        """Copy an object within the storage: nothing comes here."""
+        """Copy an object within the storage, without a download."""
         paths = [f"{self.path}/{key}" for key in (source, target)]
         await _retrying(partial(self.fs._cp_file, *paths))

@@ -1,4 +1,4 @@
-"""Trying again what failed for a moment: 5xx, 429, timeouts, connections cut off."""
+"""Retries after transient errors: HTTP 5xx and 429, timeouts, broken connections."""
 
 from __future__ import annotations
 
@@ -11,30 +11,31 @@ from laion_zarr.errors import LaionZarrError
 
 T = TypeVar("T")
 
-# Seconds before each further try, times a random 0.5 to 1 so that many clients spread.
+# Seconds before each retry, times a random factor of 0.5 to 1 so that many clients do not retry at
+# the same moment.
 PAUSES = (0.5, 1.0, 2.0, 4.0)
 
 
 class Transient(LaionZarrError):
-    """What may well go better in a moment."""
+    """A request failed, and a retry may succeed."""
 
 
 class Unreachable(Transient):
-    """No connection at all: nothing else from there will work, either."""
+    """No connection could be made: other requests to this host would fail, too."""
 
 
 def pause_before(attempt: int) -> float:
-    """Seconds to wait before the further try number `attempt`, from 0."""
+    """Seconds to wait before retry number `attempt`, counted from 0."""
     return PAUSES[attempt] * random.uniform(0.5, 1)
 
 
 def retrying(ask: Callable[[], T]) -> T:
-    """Call `ask` until it answers, or raise what it raised last."""
+    """Call `ask` again after each `Transient` error; raises the last error."""
     for attempt in range(len(PAUSES)):
         try:
             return ask()
         except Transient as error:
-            if attempt and isinstance(error, Unreachable):  # who is offline wants to know soon
+            if attempt and isinstance(error, Unreachable):  # probably offline: report it soon
                 raise
             time.sleep(pause_before(attempt))
     return ask()

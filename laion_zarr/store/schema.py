@@ -1,6 +1,6 @@
-"""The store's schema, version 1: groups, arrays, dims, units; for converter and reader alike.
+"""Schema of the store, version 1: groups, arrays, dims, units, shared by converter and reader.
 
-``docs/store.md`` explains the same for readers in other languages.
+``docs/store.md`` describes the schema for readers in other programming languages.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 SCHEMA_VERSION = 1
 ROOT_ATTRIBUTE = "laion_zarr"  # {"schema_version": 1} in the root group's attributes
 MANIFEST = "manifest.json"
-STAGING = ".staging"  # where a part waits that replaces one already listed
+STAGING = ".staging"  # group for the new version of a listed part, until it replaces that part
 DEFAULT_STORE = "laion-fmri.zarr"
 
 TRIAL = "trial"
@@ -25,19 +25,20 @@ VERTEX = "vertex"
 HEMI = "hemi"
 IMAGE = "image"
 FEATURE = "feature"
-SUBJECT = "subject"  # an attribute: whose voxels these are
+SUBJECT = "subject"  # attribute that names the subject that the voxels belong to
 
-# Measured: 128 voxels x all trials of a session is ~0.5 MB, and a region of ~500 voxels then reads
-# 1.8 times its bytes (2.5 times with 256); 135 chunks make one ~72 MB shard, and one Dask block.
+# Measured: a chunk of 128 voxels x all trials of a session is ~0.5 MB, and an ROI of ~500 voxels
+# then requires reading 1.8 times its own bytes (2.5 times with 256 voxels); 135 chunks make one
+# ~72 MB shard, which is also one Dask block.
 CHUNK_VOXELS = 128
 SLAB_VOXELS = 135 * CHUNK_VOXELS
-CHUNK_BYTES = 1 << 17  # of the pictures' files: a reader takes just a picture's bytes out of them
+CHUNK_BYTES = 1 << 17  # of the image files; a reader requests only the bytes of one image file
 
 MASKS = ("anatomical", "rsquare")
 DEFAULT_MASK = "anatomical"
-ALL_SESSIONS_NC = "NoiseceilingAllrep"  # the ceiling for thresholds that span sessions
+ALL_SESSIONS_NC = "NoiseceilingAllrep"  # noise ceiling for thresholds that span sessions
 
-# What is safe as a folder on every disk.
+# Array names that are valid as folder names on every file system.
 _ARRAY_NAME = re.compile(r"[A-Za-z][\w .-]*")
 
 PERCENT = "percent"
@@ -48,18 +49,18 @@ T1W_SPACE = "subject's T1w space"
 
 @dataclass(frozen=True)
 class Chunking:
-    """How a large array is cut along its first axis, and packed.
+    """Chunks and shards of a large array along its first axis, and their compression.
 
     Attributes
     ----------
     rows : int
-        Rows of a chunk.
+        Rows per chunk.
     per_shard : int
-        Chunks of a shard.
+        Chunks per shard.
     packing : {"lz4", "zstd", None}
-        How a chunk is compressed.
+        Compression of a chunk; None if not compressed.
     listed : bool
-        Whether a table says where each chunk is, and what.
+        Whether the store has a table of the chunks, see `chunk_table`.
     """
 
     rows: int
@@ -75,19 +76,19 @@ class ArraySpec:
     Attributes
     ----------
     name : str
-        Name of the array, also of the xarray variable.
+        Name of the array in the store, and of the xarray variable.
     dims : tuple of str
         Names of its axes, outermost first.
     dtype : str
         Zarr data type.
     description : str
-        One sentence for people; stored in the array's attributes.
+        Description of the values, for users; stored in the array's attributes.
     units : str, optional
         Stored in the array's attributes.
     chunking : Chunking, optional
         If not provided, the array is one chunk.
     level : int
-        Of zstd, for an array of one chunk.
+        Compression level of zstd, for an array of one chunk.
     """
 
     name: str
@@ -100,7 +101,7 @@ class ArraySpec:
 
     @property
     def attributes(self) -> dict[str, str]:
-        """What every array of this kind carries in its attributes."""
+        """Attributes of the array in the store: description, and units if any."""
         units = {} if self.units is None else {"units": self.units}
         return {"description": self.description, **units}
 
@@ -109,7 +110,7 @@ def _specs(*specs: ArraySpec) -> dict[str, ArraySpec]:
     return {spec.name: spec for spec in specs}
 
 
-# Group attribute that tells xarray which arrays are labels of the others (names apart by blanks).
+# Group attribute that tells xarray which arrays are coordinates (names separated by blanks).
 COORDINATES = "coordinates"
 VOXEL_LABELS = ("i", "j", "k", "x", "y", "z", "in_anatomical", "in_rsquare", "category")
 TRIAL_LABELS = ("session", "run", "beta_index", "image_name")
@@ -141,7 +142,7 @@ VOXEL_ARRAYS = _specs(
 
 
 def chunk_table(array: str) -> ArraySpec:
-    """The table that tells a reader where the chunks of a large array lie, and what they are."""
+    """Array with the offset in its shard, size and CRC-32C of each chunk of a large array."""
     return ArraySpec(
         f"{array}_chunks",
         ("chunk", "field"),
@@ -202,12 +203,12 @@ ANATOMY_ARRAYS = _specs(
 
 
 def surface_mask(roi: str) -> ArraySpec:
-    """ROI on the surface of one hemisphere, in the group ``hemi-L`` or ``hemi-R``."""
+    """Mask of an ROI over the vertices of one hemisphere, in the group ``hemi-L`` or ``hemi-R``."""
     return ArraySpec(roi, (VERTEX,), "bool", f"vertex is in {roi} (func.gii)")
 
 
 def surface_label(roi: str) -> ArraySpec:
-    """The same ROI as the vertices that its ``.label`` lists, in file order."""
+    """Vertices of an ROI as listed in its FreeSurfer ``.label`` file, in file order."""
     name = f"{roi}_label"
     return ArraySpec(name, (name,), "int32", f"vertices of {roi} in its FreeSurfer label")
 
@@ -238,7 +239,7 @@ EMBEDDING = ArraySpec(
     (IMAGE, FEATURE),
     "float16",
     "embedding of the picture, NaN if not valid",
-    # Half floats hardly shrink (0.96), and whoever reads them wants many.
+    # float16 hardly compresses (to 0.96 of its size), and a reader usually needs many rows.
     chunking=Chunking(64, 512, None),
 )
 EMBEDDING_ARRAYS = _specs(
@@ -254,7 +255,7 @@ MASKS_2D = ArraySpec(
     "where the object is, 0 or 1",
     chunking=Chunking(1, 4096, "zstd"),
 )
-# Columns that a table must have; all of its columns are kept.
+# Columns that the tables of segmentations and captions must have; other columns are stored, too.
 SEGMENTATION_ARRAYS = _specs(
     MASKS_2D,
     chunk_table(MASKS_2D.name),
@@ -271,7 +272,8 @@ CAPTION_ARRAYS = _specs(
     ArraySpec("caption", _ROW, "string", "the caption, literally"),
 )
 
-# Names and sides of 72 splits are 0.1 MB at the highest level, twice that at the others'.
+# Image names and sides of 72 splits take 0.1 MB at this highest level of zstd, and twice as much
+# at the default level.
 _PER_SPLIT, _TIGHT = ("split",), 19
 SPLIT_ARRAYS = _specs(
     ArraySpec("pool", _PER_SPLIT, "string", "images that are divided: shared, or a subject's"),
@@ -297,7 +299,7 @@ CAPTIONS_PART = "captions"
 STIMULI_GROUP = "stimuli"
 MEMBERSHIP_PART = "membership"
 SPLITS_GROUP = "splits"
-# Kinds of parts of the stimuli, and the command that fetches the files of each.
+# Kinds of parts of the stimuli -> command that downloads the source files of the part.
 STIMULUS_PARTS = {
     METADATA_PART: "download-stimuli",
     IMAGES_PART: "download-stimuli",
@@ -305,7 +307,7 @@ STIMULUS_PARTS = {
     SEGMENTATIONS_PART: "download-segmentations",
     CAPTIONS_PART: "download-captions",
 }
-# What a group with pictures says of itself.
+# License attribute of data that contain stimulus images.
 IMAGE_LICENSE = (
     "The stimulus images are under the LAION-fMRI Data Use Agreement "
     "(https://laion-fmri.hebartlab.com) and must not be passed on. For a store to be shared, leave "
@@ -314,11 +316,12 @@ IMAGE_LICENSE = (
 
 
 def groups_of_parts(group: str) -> tuple[str, ...]:
-    """Groups below a manifest's that hold nothing but parts."""
+    """Subgroups of a group with a manifest that hold parts but no arrays."""
     return {STIMULI_GROUP: (EMBEDDINGS_PART,), SPLITS_GROUP: ()}.get(group, ("maps",))
 
 
-# Names that a table's further columns cannot have along trials.
+# Names of existing arrays, which additional columns of a table must not take: for tables of trials,
+# and for tables of stimuli.
 _TAKEN = {*VOXEL_ARRAYS, *SESSION_ARRAYS, *MAP_ARRAYS, *TRIAL_ARRAYS, SESSION, GRID, IMAGE, "label"}
 _TAKEN_BY_STIMULI = {
     *(IMAGE, *_ROW, "mask", "y", "x", MASKS_2D.name, chunk_table(MASKS_2D.name).name, "height"),
@@ -333,19 +336,20 @@ _TRIAL_COLUMNS = {
 
 
 def trial_columns(columns: Iterable[str]) -> dict[str, str]:
-    """Columns of a trial table -> names of their arrays; ``label`` is ``image_name``."""
+    """Map columns of a trial table to array names; ``label`` is stored as ``image_name``."""
     return _array_names(columns, _TRIAL_COLUMNS, _TAKEN, "tsv_")
 
 
 def stimulus_columns(columns: Iterable[str]) -> dict[str, str]:
-    """Columns of a table of stimuli -> names of their arrays."""
+    """Map columns of a table of stimuli to array names."""
     return _array_names(columns, {}, _TAKEN_BY_STIMULI, "csv_")
 
 
 def joined_columns(columns: Iterable[str], taken: Iterable[str]) -> dict[str, str]:
-    """Columns of the stimulus metadata -> names of their arrays along trials.
+    """Map columns of the stimulus metadata to names of arrays along trials.
 
-    Without the image name, by which they are joined, and what the label says already.
+    Without ``image_name``, by which the tables are joined, and ``unique_or_shared``, which the
+    label of a trial already tells. `taken` are names of other arrays along trials.
     """
     further = [name for name in columns if name not in ("image_name", "unique_or_shared")]
     return _array_names(further, {}, {*_TAKEN, *taken}, "stim_")
@@ -354,7 +358,7 @@ def joined_columns(columns: Iterable[str], taken: Iterable[str]) -> dict[str, st
 def _array_names(
     columns: Iterable[str], own: dict[str, str], taken: set[str], prefix: str
 ) -> dict[str, str]:
-    """A name that is taken, or none for an array, is prefixed."""
+    """Map columns to array names; a name that is in `taken`, or not valid, gets the prefix."""
     found: dict[str, str] = {}
     for column in columns:
         name = own.get(column, column)
@@ -367,15 +371,15 @@ def _array_names(
 
 
 def embeddings_part(model: str) -> str:
-    """Part that holds the embeddings of one model."""
+    """Name of the part that holds the embeddings of one model."""
     return f"{EMBEDDINGS_PART}/{model}"
 
 
 def maps_part(session: str) -> str:
-    """Part that holds the 3-D maps of one session."""
+    """Name of the part that holds the 3-D maps of one session."""
     return f"maps/{session}"
 
 
 def is_session_part(part: str) -> bool:
-    """Whether a part of a subject's manifest is a session's betas."""
+    """Whether a part of a subject holds the betas of a session."""
     return part.startswith("ses-")

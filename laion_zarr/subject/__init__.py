@@ -1,14 +1,14 @@
-"""One subject: what a user asks of a subject, each answer one labelled, lazy array.
+"""The class `Subject`: the data of one subject, returned as labelled, lazy arrays.
 
-Knows the questions, and leaves the answers to the rooms below: betas, noise ceilings and trials
-(`subject`), masks and ROIs (`regions`, `roi_forms`), files of the local mirror (`anatomy`), volumes
-and template spaces (`brain_space`), the stimuli by trial (`stimuli`). `base` holds the open store
-and the query that all of them select with.
+Each module has one group of methods: betas, noise ceilings and trials (`subject`), masks and ROIs
+(`regions`, `roi_forms`), files of the local mirror (`anatomy`), volumes and template spaces
+(`brain_space`), the stimuli by trial (`stimuli`). `base` holds the open store and the query that
+all methods select with. Reading and computing is done in the packages that these modules import.
 
-Promises that the voxel axis is the same in every answer, in ascending C order of the functional
-grid, and that no answer reads betas before it is computed.
+The voxel axis of every array is in ascending C order of the functional grid, and no betas are read
+before an array is computed.
 
-Begin with `subject.Subject`, whose methods are a few lines each: open, select, return.
+Start reading at `subject.Subject`, whose methods are a few lines each: open, select, return.
 """
 
 from laion_zarr.subject.subject import Subject, load_subject

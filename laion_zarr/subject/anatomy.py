@@ -12,7 +12,7 @@ from laion_zarr.subject.base import SubjectBase
 
 
 class MirrorAnatomy(SubjectBase):
-    """Paths of a subject's anatomy; the part of `Subject` that needs the mirror."""
+    """Paths of a subject's anatomical files; methods of `Subject` that need the local mirror."""
 
     def _in_mirror(self, path: Any) -> Path:
         found = get_data_dir() / path
@@ -40,12 +40,12 @@ class MirrorAnatomy(SubjectBase):
         return self._in_mirror(release.anatomy_dir(self.subject_id))
 
     def get_t1w(self, res: str | None = None) -> Path:
-        """T1w image in the local mirror.
+        """Path of the T1w image in the local mirror.
 
         Parameters
         ----------
         res : {"1pt8", None}
-            On the functional grid, or at full resolution.
+            ``"1pt8"``: on the functional grid; None: at full resolution.
 
         Returns
         -------
@@ -54,17 +54,17 @@ class MirrorAnatomy(SubjectBase):
         Raises
         ------
         DataNotDownloadedError
-            If the mirror lacks it.
+            If the mirror lacks the file.
         """
         return self._in_mirror(release.anatomy(self.subject_id, "t1w", res))
 
     def get_t2w(self, res: str | None = None) -> Path:
-        """T2w image in the local mirror.
+        """Path of the T2w image in the local mirror.
 
         Parameters
         ----------
         res : {"1pt8", None}
-            On the functional grid, or at full resolution.
+            ``"1pt8"``: on the functional grid; None: at full resolution.
 
         Returns
         -------
@@ -73,17 +73,17 @@ class MirrorAnatomy(SubjectBase):
         Raises
         ------
         DataNotDownloadedError
-            If the mirror lacks it.
+            If the mirror lacks the file.
         """
         return self._in_mirror(release.anatomy(self.subject_id, "t2w", res))
 
     def get_anatomical_brain_mask(self, res: str | None = None) -> Path:
-        """Anatomical brain mask in the local mirror.
+        """Path of the anatomical brain mask in the local mirror.
 
         Parameters
         ----------
         res : {"1pt8", None}
-            On the functional grid, or at full resolution.
+            ``"1pt8"``: on the functional grid; None: at full resolution.
 
         Returns
         -------
@@ -92,14 +92,14 @@ class MirrorAnatomy(SubjectBase):
         Raises
         ------
         DataNotDownloadedError
-            If the mirror lacks it.
+            If the mirror lacks the file.
         """
         return self._in_mirror(release.anatomy(self.subject_id, "brain_mask", res))
 
     def has_freesurfer(self) -> bool:
-        """Whether the local mirror has the subject's FreeSurfer recon."""
+        """Whether the local mirror has the subject's FreeSurfer reconstruction (recon)."""
         return self._has_in_mirror(release.freesurfer_dir(self.subject_id))
 
     def get_freesurfer_dir(self) -> Path:
-        """FreeSurfer recon in the local mirror."""
+        """Folder of the FreeSurfer reconstruction (recon) in the local mirror."""
         return self._in_mirror(release.freesurfer_dir(self.subject_id))

@@ -1,4 +1,4 @@
-"""What every part of `Subject` stands on: the open store, and selections from it."""
+"""Base class of all parts of `Subject`: the open store, and selections from it."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _TRIES = 4
 
 
 class SubjectBase:
-    """One open subject."""
+    """The open store of one subject, and the query that selects trials and voxels from it."""
 
     def __init__(self, handle: SubjectHandle) -> None:
         self._handle = handle
         _ = handle.stored.part(VOXELS_PART)
 
     def __getstate__(self) -> dict[str, SubjectHandle]:
-        # Labels and masks, megabytes once they are read, are read again where this is sent to.
+        # Labels and masks (megabytes) are not pickled: the receiving process reads them again.
         return {"_handle": self._handle}
 
     @property
@@ -32,12 +32,12 @@ class SubjectBase:
 
     @cached_property
     def _query(self) -> Query:
-        # On first use: a subject that is only asked for its sessions reads no labels.
+        # On first use, so that listing the sessions of a subject reads no labels.
         for _ in range(_TRIES):
             try:
                 return Query(self._handle)
             except StoreError:
-                # A converter may have replaced a part between the manifest and its reading.
+                # A running conversion may have replaced a part after its manifest was read.
                 if not self._handle.reopened():
                     raise
         return Query(self._handle)

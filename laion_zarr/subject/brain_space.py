@@ -1,4 +1,4 @@
-"""Values of voxels where they belong: positions, volumes, NIfTI, templates, pictures."""
+"""Voxel values in space: coordinates, volumes, NIfTI files, template spaces, figures."""
 
 from __future__ import annotations
 
@@ -24,12 +24,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-# Of the voxels along a vertex's normal: fewer would paint a picture that the slices do not show.
+# Share (by weight) of the voxels along a vertex's normal that must have a value for the vertex to
+# be drawn. With a smaller share the surface would show values where the slices show none.
 _MOST = 0.5
 
 
 class BrainSpace(MirrorAnatomy):
-    """The part of `Subject` that puts values back into the brain."""
+    """Methods of `Subject` that map voxel values into volumes, surfaces and template spaces."""
 
     def get_voxel_coordinates(
         self, roi: Any = None, mask: Any = None, mask_source: str = DEFAULT_MASK
@@ -39,7 +40,7 @@ class BrainSpace(MirrorAnatomy):
         Parameters
         ----------
         roi, mask, mask_source
-            Voxels, as in `get_betas`.
+            Selection of voxels, as in `get_betas`.
 
         Returns
         -------
@@ -50,7 +51,7 @@ class BrainSpace(MirrorAnatomy):
         axis = self._query.axis(voxels)
         values = np.stack([axis[name].values for name in GRID_DIMS], axis=1)
         coords = {**axis.coords, "axis": list(GRID_DIMS)}
-        # x, y and z are the values here.
+        # x, y and z are the values of the result, not coordinates along voxels.
         return xr.DataArray(
             values, coords=coords, dims=(VOXEL, "axis"), attrs={"units": "mm"}
         ).drop_vars(list(GRID_DIMS))
@@ -63,28 +64,28 @@ class BrainSpace(MirrorAnatomy):
         mask: Any = None,
         mask_source: str = DEFAULT_MASK,
     ) -> Path:
-        """Write values as a NIfTI on the functional grid, 0 outside.
+        """Write values as a NIfTI file on the functional grid, 0 in voxels that `values` lacks.
 
         Parameters
         ----------
         values : xarray.DataArray or array-like, (voxel,) or (trial, voxel)
-            A DataArray (or a Series by voxel) is placed by its ``voxel`` labels, whatever their
-            order; an array follows the axis that `roi`, `mask` and `mask_source` select.
+            A DataArray (or a Series by voxel) is placed by its ``voxel`` labels, in any order; an
+            array without labels follows the voxel axis that `roi`, `mask` and `mask_source` select.
         path : str or os.PathLike
-            Ends in ``.nii`` or ``.nii.gz``.
+            Path of the file to write; ends in ``.nii`` or ``.nii.gz``.
         roi, mask, mask_source
-            Voxels, as in `get_betas`.
+            Selection of voxels, as in `get_betas`.
 
         Returns
         -------
         pathlib.Path
-            The file: float32, 4-D for (trial, voxel).
+            Path of the written file: float32, 4-D for (trial, voxel).
 
         Raises
         ------
         ValueError
-            If `values` do not fit the voxel axis; says both lengths. If they are of another
-            subject.
+            If `values` do not fit the voxel axis (the message gives both lengths), or belong to
+            another subject.
         """
         placed, voxels = self._placed(values, roi, mask, mask_source)
         return templates.write_nifti(placed, voxels, *self._grid, path)
@@ -97,22 +98,23 @@ class BrainSpace(MirrorAnatomy):
         Parameters
         ----------
         values : xarray.DataArray or array-like, (voxel,) or (trial, voxel)
-            As in `to_nifti`; any other first dim does as well.
+            As in `to_nifti`; the first dim may have another name than ``trial``.
         roi, mask, mask_source
-            Voxels, as in `get_betas`.
+            Selection of voxels, as in `get_betas`.
 
         Returns
         -------
         xarray.DataArray, (x, y, z) or (trial, x, y, z) float
-            Dask-backed, a few trials a block; NaN where there is no value. Labels of trials stay.
-            ``i``, ``j``, ``k`` are the grid indices; ``x``, ``y``, ``z`` are mm in the T1w space,
-            if the grid is not oblique. ``attrs``: ``affine``, ``space``, and those of `values`.
+            Dask-backed, a few trials per block; NaN in voxels without a value. Labels of trials are
+            kept. ``i``, ``j``, ``k`` are the grid indices; ``x``, ``y``, ``z`` are mm in the T1w
+            space, if the grid is not oblique. ``attrs``: ``affine``, ``space``, and the attributes
+            of `values`.
 
         Raises
         ------
         ValueError
-            If `values` do not fit the voxel axis; says both lengths. If they are of another
-            subject.
+            If `values` do not fit the voxel axis (the message gives both lengths), or belong to
+            another subject.
 
         Examples
         --------
@@ -137,52 +139,57 @@ class BrainSpace(MirrorAnatomy):
         mask: Any = None,
         mask_source: str = DEFAULT_MASK,
     ) -> xr.DataArray:
-        """Carry values into a template space, by the subject's FreeSurfer recon; lazily.
+        """Resample values into a template space, with the subject's FreeSurfer recon; lazily.
 
-        Values that are missing (NaN, or no voxel there) count for nothing: the weights of the
-        others make up for them, and a place is NaN where no voxel around it has a value.
+        Missing values (NaN, or no voxel at that position) are left out and the weights of the other
+        voxels are normalized to sum to 1; a vertex or voxel of the template is NaN if no voxel near
+        it has a value.
 
         Parameters
         ----------
         values : xarray.DataArray or array-like, (voxel,) or (trial, voxel)
             As in `to_nifti`.
         target : {"fsaverage", "MNI305"}
-            The surface: along the normals of the subject's own surface (ten points, 3 mm to
-            either side, as `nilearn.surface.vol_to_surf` does by default), then through the
-            sphere that is registered to fsaverage. Or the volume: through ``talairach.lta``.
+            ``"fsaverage"``: values are sampled along the normals of the subject's own surface (ten
+            points, 3 mm to either side, the default of `nilearn.surface.vol_to_surf`), then
+            resampled on the sphere that is registered to fsaverage. ``"MNI305"``: volumes are
+            resampled with the transform ``talairach.lta``.
         hemi : {"L", "R"}, optional
             One hemisphere of fsaverage. If not provided, both.
         surface : {"white", "midthickness", "pial"}
-            Surface of the subject along which values are taken.
+            Surface of the subject along whose normals values are sampled.
         fsaverage_density : {"fsaverage5", "fsaverage6", "fsaverage7", "fsaverage"}
-            fsaverage5 (10,242 vertices a hemisphere) comes with nilearn, which downloads the
-            others once: 40,962, and 163,842 for the last two, which are the same.
+            fsaverage5 (10,242 vertices per hemisphere) comes with nilearn, which downloads the
+            other densities once: fsaverage6 (40,962), and fsaverage7 or fsaverage (163,842), two
+            names of the same surface.
         interpolation : {"linear", "nearest"}
-            ``"nearest"`` takes the value of the voxel that weighs most: for labels.
+            ``"nearest"`` takes the value of the voxel with the largest weight: for integer labels.
         roi, mask, mask_source
-            Voxels, as in `get_betas`.
+            Selection of voxels, as in `get_betas`.
 
         Returns
         -------
         xarray.DataArray, float, Dask-backed
-            For fsaverage (…, hemi, vertex), or (…, vertex) where `hemi` is given; vertices are
+            For fsaverage (…, hemi, vertex), or (…, vertex) if `hemi` is given; vertices are
             fsaverage's. For MNI305 (…, x, y, z): mm, on a grid of 2 mm, axes to the right, front
-            and top. ``attrs``: ``space`` and, of a volume, ``affine``.
+            and top (RAS). ``attrs``: ``space`` and, for a volume, ``affine``.
 
         Raises
         ------
         DataNotDownloadedError
-            If the mirror has no recon of the subject, or a denser fsaverage is out of reach.
+            If the mirror has no recon of the subject, or nilearn cannot download a denser
+            fsaverage.
         SourceError
-            If a file of the recon is damaged, or contradicts another.
+            If a file of the recon is damaged, or contradicts another file.
         ImportError
-            Without ``pip install "laion-zarr[template]"``.
+            If the extra is not installed: ``pip install "laion-zarr[template]"``.
 
         Notes
         -----
-        The recon must be of the T1w image whose space the betas are in. Its surfaces are moved
-        from FreeSurfer's mm to the scanner's by the volume geometry that they carry (``c_ras``).
-        Weights are made once per subject and template, then applied to blocks of trials.
+        The recon must be made from the T1w image whose space the betas are in. Its surfaces are
+        moved from FreeSurfer's surface coordinates to scanner coordinates (both in mm) by the
+        volume geometry stored in the surface files (``c_ras``). Weights are computed once per
+        subject and template, then applied to blocks of trials.
         Registration to fsaverage: Fischl et al. (1999), Hum. Brain Mapp. 8, 272-284.
 
         Examples
@@ -223,29 +230,31 @@ class BrainSpace(MirrorAnatomy):
         vmin: float | None = None,
         vmax: float | None = None,
     ) -> Figure:
-        """Draw values: axial slices over the T1w image, and on fsaverage's inflated surface.
+        """Draw values on axial slices of the T1w image and on fsaverage's inflated surface.
 
         Parameters
         ----------
         values : xarray.DataArray or array-like, (voxel,)
-            As in `to_nifti`. NaN is not drawn, nor is False: ``values.where(values > 20)`` leaves
-            the rest of the brain to be seen.
+            As in `to_nifti`. NaN and False are not drawn: with ``values.where(values > 20)`` the
+            T1w image stays visible in all other voxels.
         roi, mask, mask_source
-            Voxels, as in `get_betas`.
+            Selection of voxels, as in `get_betas`.
         cmap, vmin, vmax
-            Colour map of matplotlib and the values at its ends. If not provided, from 0 (or, if
-            there are negative values, to either side of it) to the 98th percentile.
+            Colour map of matplotlib and the values at its ends. If not provided, the range is 0 to
+            the 98th percentile of the absolute values, or symmetric around 0 if there are negative
+            values.
 
         Returns
         -------
         matplotlib.figure.Figure
-            Shown by notebooks; ``.savefig("brain.png")`` elsewhere. Where there is no surface
-            view, for lack of a recon or of ``laion-zarr[template]``, it says why.
+            Displayed by notebooks; in scripts use ``.savefig("brain.png")``. If the surface cannot
+            be drawn because the recon or ``laion-zarr[template]`` is missing, the figure shows the
+            reason instead.
 
         Raises
         ------
         ImportError
-            Without ``pip install "laion-zarr[plot]"``.
+            If the extra is not installed: ``pip install "laion-zarr[plot]"``.
 
         Examples
         --------
@@ -264,7 +273,7 @@ class BrainSpace(MirrorAnatomy):
             cmap = cmap or "autumn"
             placed = placed.astype(np.float32).where(placed)
         known = self._query.lazy[VOXEL].values
-        # On all voxels: what is NaN counts as brain without a value.
+        # Extended to all voxels of the subject: NaN means a voxel of the brain without a value.
         drawn = placed.compute().assign_coords({VOXEL: voxels})
         drawn = drawn.reindex({VOXEL: np.union1d(known, voxels)})
         name, units = drawn.name or "value", drawn.attrs.get("units")
@@ -284,7 +293,7 @@ class BrainSpace(MirrorAnatomy):
         return plots.upright(volume, self._grid[1])
 
     def _background(self) -> tuple[np.ndarray, np.ndarray]:
-        """T1w image, or without one the mask; and the mask of the brain, (x, y, z)."""
+        """T1w image (or the brain mask if the store has none) and brain mask, both (x, y, z)."""
         axis, stored = self._query.lazy, self._handle.stored
         inside = f"in_{DEFAULT_MASK}"
         held = axis[inside].values if inside in axis.coords else slice(None)
@@ -294,19 +303,19 @@ class BrainSpace(MirrorAnatomy):
         return found.get("t1w", mask.astype(np.float32)), mask
 
     def _on_surface(self, values: xr.DataArray) -> xr.DataArray | str:
-        """Values on fsaverage where most of what is near has one; or why that cannot be."""
+        """Values on fsaverage, NaN where few voxels nearby have values; or the reason for none."""
         try:
             shown = self.to_template(values, "fsaverage")
             return shown.where(self.to_template(values.notnull(), "fsaverage") >= _MOST)
         except (DataDirNotSetError, DataNotDownloadedError, ImportError) as error:
             return str(error)
 
-    # -- what they share
+    # -- shared by the methods above
 
     def _placed(
         self, values: Any, roi: Any, mask: Any, mask_source: str
     ) -> tuple[xr.DataArray, np.ndarray]:
-        """Values, and the flat index on the functional grid of each."""
+        """Values, and the flat C index on the functional grid of each voxel."""
         values = as_labelled(values)
         labelled = isinstance(values, xr.DataArray) and VOXEL in values.coords
         if labelled:
@@ -326,7 +335,7 @@ class BrainSpace(MirrorAnatomy):
         return {}
 
     def _weights(self, make: Callable[..., Any], *how: str) -> Any:
-        """Weights to a template, from all of the grid; made once."""
+        """Weights from all voxels of the functional grid to a template; computed once."""
         what = (make.__name__, *how)
         if what not in self._made_weights:
             recon = Recon(self.subject_id, self._in_mirror)

@@ -1,4 +1,4 @@
-"""Brain masks and ROIs of a subject, in every form."""
+"""Brain masks and ROIs of a subject: voxel masks, surface masks and FreeSurfer labels."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from laion_zarr.subject.base import SubjectBase
 
 
 class Regions(SubjectBase):
-    """The part of `Subject` that knows masks and ROIs."""
+    """Methods of `Subject` for brain masks and ROIs."""
 
     def get_n_voxels(self, source: str = DEFAULT_MASK, res: str | None = "1pt8") -> int:
-        """Voxels of a brain mask.
+        """Number of voxels of a brain mask.
 
         Parameters
         ----------
         source, res
-            Which mask, as in `get_brain_mask`.
+            Brain mask and its resolution, as in `get_brain_mask`.
 
         Returns
         -------
@@ -37,7 +37,7 @@ class Regions(SubjectBase):
         Parameters
         ----------
         category : str, optional
-            Only the ROIs of this category.
+            Only ROIs of this category. If not provided, all ROIs.
 
         Returns
         -------
@@ -66,9 +66,9 @@ class Regions(SubjectBase):
         Parameters
         ----------
         source : {"anatomical", "rsquare"}
-            The anatomical mask, or the voxels with a mean R².
+            The anatomical mask, or all voxels that have a mean R².
         res : {"1pt8", None}
-            Functional grid, or full resolution (anatomical only).
+            ``"1pt8"``: the functional grid; None: full resolution (anatomical mask only).
 
         Returns
         -------
@@ -99,14 +99,14 @@ class Regions(SubjectBase):
         return xr.DataArray(mask.ravel(), dims=GRID, attrs=attrs)
 
     def get_roi_mask(self, query: Any, mask_source: str = DEFAULT_MASK) -> xr.DataArray:
-        """Union of ROIs on the voxel axis.
+        """Mask of the union of ROIs, on the voxel axis.
 
         Parameters
         ----------
         query : str or list of str
-            ROI, category, ``"all"``, or a list mixing them.
+            ROI, category, ``"all"``, or a list of any of these.
         mask_source : {"anatomical", "rsquare"}
-            Brain mask that is the voxel axis.
+            Brain mask whose voxels are the voxel axis.
 
         Returns
         -------
@@ -119,43 +119,43 @@ class Regions(SubjectBase):
     def get_roi_masks(
         self, queries: Any, mask_source: str = DEFAULT_MASK
     ) -> dict[str, xr.DataArray]:
-        """Several `get_roi_mask` at once.
+        """Masks of several ROIs or categories, one `get_roi_mask` for each query.
 
         Parameters
         ----------
         queries : list of str
-            ROIs, categories, ``"all"``.
+            ROIs, categories or ``"all"``; one mask is returned for each entry.
         mask_source : {"anatomical", "rsquare"}
-            Brain mask that is the voxel axis.
+            Brain mask whose voxels are the voxel axis.
 
         Returns
         -------
         dict of str to xarray.DataArray, (voxel,) bool
-            By query.
+            Masks by query.
         """
         return {query: self.get_roi_mask(query, mask_source) for query in select.as_list(queries)}
 
     def get_roi_data(
         self, query: Any, format: str = "all", hemi: str = "all", mask_source: str = DEFAULT_MASK
     ) -> dict[str, dict[str, Any]]:
-        """ROIs in every form: volume, surface mask, FreeSurfer label.
+        """ROIs in every form of the release: volume, surface mask, FreeSurfer label.
 
         Parameters
         ----------
         query : str or list of str
-            ROI, category, ``"all"``, or a list mixing them.
+            ROI, category, ``"all"``, or a list of any of these.
         format : {"all", "volume", "nii.gz", "gii", "func.gii", "label"}
-            Forms to keep; ``"nii.gz"`` means ``"volume"``, ``"gii"`` both surface forms.
+            Forms to return; ``"nii.gz"`` means ``"volume"``, ``"gii"`` both surface forms.
         hemi : {"all", "L", "R"}
-            Hemispheres to keep.
+            Hemispheres to return.
         mask_source : {"anatomical", "rsquare"}
-            Brain mask that is the voxel axis of the volume.
+            Brain mask whose voxels are the voxel axis of the volume form.
 
         Returns
         -------
         dict
             ``{roi: {"volume": bool (voxel), "gii": {"hemi-L": {"func.gii": bool per vertex,
-            "label": vertex indices}, "hemi-R": …}}}``, without the forms that the source lacks.
+            "label": vertex indices}, "hemi-R": …}}}``, without the forms that the release lacks.
         """
         forms, hemis = roi_forms.forms(format), roi_forms.hemispheres(hemi)
         names = roi_forms.resolve(self._query.lazy, self._handle.stored, query)
@@ -165,7 +165,7 @@ class Regions(SubjectBase):
             for name in [name for name in names if name in in_volume]:
                 data[name]["volume"] = self.get_roi_mask(name, mask_source)
         surface_forms = [form for form in forms if form != "volume"]
-        # "all" is all there is; a form that is asked for by name must be there.
+        # "all" returns the forms that the store has; a form requested by name must be there.
         if surface_forms and (format != "all" or roi_forms.has_surfaces(self._handle.stored)):
             surfaces = roi_forms.surfaces(self._handle.stored, names, surface_forms, hemis)
             for name in names:

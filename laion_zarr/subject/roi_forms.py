@@ -32,13 +32,13 @@ def catalogue(dataset: xr.Dataset) -> dict[str, str]:
 
 
 def resolve(dataset: xr.Dataset, stored: StoredParts, query: object) -> list[str]:
-    """ROI names that a query means, those that are only on the surface among them."""
+    """ROI names that a query selects, including ROIs that exist only on the surface."""
     table = catalogue(dataset)
     if has_surfaces(stored):
         (attributes,) = stored.attributes(SURFACES_PART)
         table = attributes["rois"] | table
     if not table:
-        select.in_rois(dataset, query)  # raises, and says how to get them
+        select.in_rois(dataset, query)  # raises the error that says how to add ROIs
     names = np.array(list(table), dtype=object)
     categories = np.array(list(table.values()), dtype=object)
     coords = {ROI: names, "category": (ROI, categories)}
@@ -46,14 +46,14 @@ def resolve(dataset: xr.Dataset, stored: StoredParts, query: object) -> list[str
 
 
 def forms(format: str) -> tuple[str, ...]:
-    """``format=`` of `get_roi_data` -> the forms it keeps."""
+    """``format=`` of `Regions.get_roi_data` -> names of the forms to return."""
     if format not in _FORMS:
         raise ValueError(f"format must be one of {list(_FORMS)}, got {format!r}.")
     return _FORMS[format]
 
 
 def hemispheres(hemi: str) -> tuple[str, ...]:
-    """``hemi=`` of `get_roi_data` -> the hemispheres it keeps."""
+    """``hemi=`` of `Regions.get_roi_data` -> hemispheres to return."""
     if hemi == "all":
         return HEMIS
     if hemi not in HEMIS:

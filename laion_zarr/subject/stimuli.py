@@ -1,4 +1,4 @@
-"""The stimuli, as a subject sees them."""
+"""The stimuli of a subject: pictures, embeddings, masks and captions by trial; PyTorch data."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class SubjectStimuli(SubjectBase):
-    """The part of `Subject` that knows the stimuli."""
+    """Methods of `Subject` for the stimuli."""
 
     def has_stimuli(self) -> bool:
         """Whether the store holds the pictures and their metadata."""
@@ -52,17 +52,17 @@ class SubjectStimuli(SubjectBase):
 
     @cached_property
     def embeddings(self) -> SubjectEmbeddings:
-        """Embeddings of what the subject saw, by global trial index."""
+        """Embeddings of the images that the subject saw, by global trial index."""
         return SubjectEmbeddings(self._stimuli, self._query)
 
     @cached_property
     def segmentations(self) -> ImageSegmentations:
-        """Masks of objects in what the subject saw, by global trial index; shared images only."""
+        """Masks of objects in images the subject saw, by global trial index; shared images only."""
         return ImageSegmentations(self._stimuli, TrialKeys(self._stimuli, self._query))
 
     @cached_property
     def captions(self) -> ImageCaptions:
-        """Captions of what the subject saw, by global trial index."""
+        """Captions of the images that the subject saw, by global trial index."""
         return ImageCaptions(self._stimuli, TrialKeys(self._stimuli, self._query))
 
     def get_stimulus_metadata(self) -> pd.DataFrame:
@@ -81,7 +81,7 @@ class SubjectStimuli(SubjectBase):
         return pd.DataFrame({column: found[array] for column, array in arrays.items()})
 
     def _refuse_other_rows(self, part: Part) -> None:
-        """Refuse metadata whose rows are not those that ``stim_idx`` of the trials means."""
+        """Refuse metadata other than those whose rows ``stim_idx`` of the trials refers to."""
         trials = self._handle.stored.parts.get(TRIALS_PART)
         joined = None if trials is None else trials.sources.get(METADATA_PART)
         if joined not in (None, part.fingerprint):
@@ -98,7 +98,8 @@ class SubjectStimuli(SubjectBase):
         Parameters
         ----------
         stimuli : {"shared", "unique"}, optional
-            Only the images that every subject saw, or that one subject saw.
+            ``"shared"``: only images that every subject saw; ``"unique"``: only images that one
+            subject saw. If not provided, all.
 
         Returns
         -------
@@ -123,28 +124,29 @@ class SubjectStimuli(SubjectBase):
     ) -> LaionFMRIDataset:
         """Trials for PyTorch's ``DataLoader``; needs PyTorch (``pip install torch``).
 
-        Betas and embeddings are read at once: up to 2 GiB of betas are kept in memory, more go into
-        a scratch file in the temporary folder (``TMPDIR``), from which they stream. Pictures are
-        read and decoded batch by batch.
+        Betas and embeddings are read when the dataset is made: up to 2 GiB of betas are kept in
+        memory; larger betas are written to a scratch file in the temporary folder (``TMPDIR``) and
+        read from it batch by batch. Pictures are read and decoded batch by batch.
 
         Parameters
         ----------
         session : str or list of str, optional
-            One session or several, whose trials follow each other in order. If not provided, all.
+            One session or several; their trials are in session order. If not provided, all.
         roi, mask, nc_threshold, mask_source
-            Voxels, as in `get_betas`.
+            Selection of voxels, as in `get_betas`.
         image_transform : callable, optional
-            Takes each picture, a float32 tensor (3, H, W) in 0-1, and gives what the item holds.
+            Called with each picture, a float32 tensor (3, H, W) in 0-1; its result is ``image`` of
+            the item.
         include : list of str
-            Any of ``"image"``, ``"caption"`` and ``"embedding:<model>"``; may be empty.
+            Any of ``"image"``, ``"caption"`` and ``"embedding:<model>"``, or none of them.
 
         Returns
         -------
         LaionFMRIDataset
             Map-style ``torch.utils.data.Dataset`` of dicts: ``betas`` (voxel,) float32, percent
-            signal change, NaN kept, voxel by voxel those of `get_betas`; ``image`` as above, RGB as
-            displayed; ``embedding:<model>`` (feature,) float32, NaN where the model gave none;
-            ``caption``, the best one by people, ``""`` where there is none; ``image_name``,
+            signal change, NaN kept, on the voxel axis of `get_betas`; ``image`` as above, RGB as
+            displayed; ``embedding:<model>`` (feature,) float32, NaN for an image without embedding;
+            ``caption``, the best human caption, ``""`` for an image without one; ``image_name``,
             ``session``; ``rep_index``, how often the subject had seen the image before.
 
         Raises
@@ -152,9 +154,9 @@ class SubjectStimuli(SubjectBase):
         ImportError
             If PyTorch is not installed.
         StimuliNotDownloadedError
-            If the store lacks what `include` asks for.
+            If the store lacks the pictures, captions or embeddings that `include` names.
         ValueError
-            If `include` or `mask` is not as above, or trials have no label.
+            If `include` or `mask` is invalid, or trials have no label (image name).
 
         Examples
         --------

@@ -45,7 +45,7 @@ def load_subject(
     Raises
     ------
     SubjectNotFoundError
-        If `subject` is no subject id.
+        If `subject` is not a subject id.
     NotConvertedError
         If there is no such store, or it does not hold the subject.
     StoreError
@@ -66,24 +66,25 @@ def load_subject(
 class Subject(Regions, BrainSpace, SubjectStimuli):
     """One subject of the store; made by `load_subject`.
 
-    Arrays come back as lazy, labelled `xarray` objects. Voxels are in ascending C order of the
-    functional grid in every one of them, so that ``volume[mask] = values`` is right.
+    Arrays are returned as lazy, labelled `xarray` objects. In every array, voxels are in ascending
+    C order of the functional grid, so that ``volume[mask] = values`` puts each value in its voxel.
     """
 
     def get_sessions(self) -> list[str]:
         """Sessions in the store, sorted."""
         return self._handle.stored.sessions
 
-    # -- everything at once
+    # -- the whole subject
 
     @property
     def dataset(self) -> xr.Dataset:
-        """The whole subject, (trial, voxel) over the stored union of voxels, lazy.
+        """All data of the subject, (trial, voxel) over the stored union of voxels, lazy.
 
-        Labels, masks and ROI table are in memory, per-session maps from when they are first looked
-        at; ``betas`` is Dask-backed in blocks of one session and one slab of voxels. Cheap:
-        ``isel``/``sel`` of sessions or of neighbouring voxels. Dear: a few voxels here and there,
-        which read whole slabs. `sel` is cheap for both, since it selects before it makes blocks.
+        Labels, masks and ROI table are in memory; per-session maps are read on first use and then
+        kept; ``betas`` is Dask-backed in blocks of one session and one slab of voxels. ``isel`` or
+        ``sel`` of the returned dataset is cheap for sessions or neighbouring voxels and expensive
+        for scattered voxels, because whole slabs are read. `Subject.sel` is cheap in both cases,
+        since it selects before it makes blocks.
 
         Examples
         --------
@@ -96,7 +97,7 @@ class Subject(Regions, BrainSpace, SubjectStimuli):
 
     @property
     def metadata(self) -> pd.DataFrame:
-        """One row per trial of all sessions, sessions in order; RangeIndex = global trial index."""
+        """Table of all trials, one row each, in session order; RangeIndex = global trial index."""
         columns = {
             name: coord.values
             for name, coord in self._query.lazy.coords.items()
@@ -116,29 +117,31 @@ class Subject(Regions, BrainSpace, SubjectStimuli):
         nc_threshold: float | None = None,
         chunks: dict[str, Any] | None = None,
     ) -> xr.Dataset:
-        """Select by label, before anything is read.
+        """Select trials and voxels by label, before any betas are read.
 
         Parameters
         ----------
         roi : str or list of str, optional
-            ROI, category, ``"all"``, or a list mixing them: their union.
+            ROI, category, ``"all"``, or a list of any of these, which selects their union.
         session, image_name, trial, voxel : label or list of labels, optional
-            Labels along trials and voxels; all conditions hold together.
+            Labels along trials and voxels; all conditions must hold.
         stimuli : {"shared", "unique"}, optional
-            Images that every subject saw, or only this one.
+            ``"shared"``: images that every subject saw; ``"unique"``: images that only this subject
+            saw. If not provided, all.
         mask_source : {"anatomical", "rsquare"}, optional
-            Brain mask that is the voxel axis. If not provided, the stored union of both.
+            Brain mask whose voxels are the voxel axis. If not provided, the union of both masks.
         nc_threshold : float, optional
-            Keep voxels with a noise ceiling (percent) of at least this: the session's own map if
-            one session is named, else `NoiseceilingAllrep`.
+            Keep voxels whose noise ceiling (percent) is at least this, in the session's own map if
+            exactly one session is given, otherwise in ``NoiseceilingAllrep``.
         chunks : dict, optional
-            Dask block sizes by dim, read directly. If not provided, one session × one slab, or
-            × the selection.
+            Dask block sizes by dim; blocks of these sizes are read from the store, without
+            rechunking. If not provided, blocks of one session × one slab of voxels, or one session
+            × all selected voxels if these are few.
 
         Returns
         -------
         xarray.Dataset
-            As `dataset`, with ``betas`` (trial, voxel) float32 Dask-backed.
+            The selection of `dataset`; ``betas`` is (trial, voxel) float32, Dask-backed.
 
         Examples
         --------
@@ -170,28 +173,31 @@ class Subject(Regions, BrainSpace, SubjectStimuli):
         Parameters
         ----------
         session : str or list of str, optional
-            One session, or a list, which gives a dict by id. If not provided, all sessions in one
-            array.
+            One session, or a list of sessions, for which a dict by session id is returned. If not
+            provided, all sessions in one array.
         roi : str or list of str, optional
-            ROI, category, ``"all"``, or a list mixing them: their union. Excludes `mask`.
+            ROI, category, ``"all"``, or a list of any of these, which selects their union. Cannot
+            be combined with `mask`.
         mask : array-like of bool or xarray.DataArray, optional
-            Over the voxel axis; a DataArray is aligned by its ``voxel`` labels.
+            Mask over the voxel axis; a DataArray is aligned by its ``voxel`` labels.
         nc_threshold : float, optional
-            Keep voxels with a noise ceiling (percent) of at least this: the session's own map, or
-            for all sessions `NoiseceilingAllrep`.
+            Keep voxels whose noise ceiling (percent) is at least this, in the session's own map,
+            or in ``NoiseceilingAllrep`` if no session is given.
         stimuli : {"shared", "unique"}, optional
-            Images that every subject saw, or only this one.
+            ``"shared"``: images that every subject saw; ``"unique"``: images that only this subject
+            saw. If not provided, all.
         streaming : bool, optional
-            Without effect: every read streams.
+            Has no effect: betas are always read lazily.
         mask_source : {"anatomical", "rsquare"}
-            Brain mask that is the voxel axis.
+            Brain mask whose voxels are the voxel axis.
         chunks : dict, optional
             Dask block sizes by dim, such as ``{"trial": -1, "voxel": 2048}``.
 
         Returns
         -------
         xarray.DataArray, (trial, voxel) float32, percent signal change, Dask-backed
-            With the trial and voxel labels; a dict of them by session id for a list.
+            With the labels of trials and voxels. If `session` is a list, a dict of such arrays by
+            session id.
 
         Raises
         ------
@@ -226,26 +232,28 @@ class Subject(Regions, BrainSpace, SubjectStimuli):
     ) -> xr.DataArray:
         """Betas of all sessions, z-scored and averaged over the repeats of each image, lazy.
 
-        Computed whole, each chunk of the store is read once, 64 MB of betas at a time, and trials
-        are let go when they are averaged. One block of it reads all chunks that hold its voxels:
-        for some voxels say `roi` or `mask` here, rather than take a part of the result.
+        If the whole result is computed, each chunk of the store is read once, 64 MB of betas at a
+        time, and the betas of single trials are freed after averaging. Computing one Dask block of
+        the result reads all chunks that hold voxels of the block: to get few voxels, select them
+        with `roi` or `mask` instead of indexing the result.
 
         Parameters
         ----------
         roi, mask, nc_threshold, mask_source
-            Voxels, as in `get_betas`.
+            Selection of voxels, as in `get_betas`.
         stimuli : {"shared", "unique"}, optional
-            Images that every subject saw, or only this one.
+            ``"shared"``: images that every subject saw; ``"unique"``: images that only this subject
+            saw. If not provided, all.
         zscore : {"session", "run", None}
-            Trials that are z-scored together before, whatever `stimuli` keeps of them. None: betas
-            are averaged as they are.
+            Trials that are z-scored together before averaging, including trials that `stimuli`
+            leaves out. None: betas are not z-scored.
 
         Returns
         -------
         xarray.DataArray, (image, voxel) float32, Dask-backed
-            In standard deviations (percent signal change without `zscore`), images sorted by name,
-            with ``n_trials`` and the labels that go with an image; see
-            `laion_zarr.analysis.average_repeats` and `laion_zarr.analysis.zscore`.
+            In standard deviations (percent signal change if `zscore` is None), images sorted by
+            name, with ``n_trials`` and the labels that are the same for all trials of each image;
+            see `laion_zarr.analysis.average_repeats` and `laion_zarr.analysis.zscore`.
 
         Examples
         --------
@@ -273,12 +281,13 @@ class Subject(Regions, BrainSpace, SubjectStimuli):
         Parameters
         ----------
         session : str or list of str, optional
-            Session whose own map is meant. Exactly one of `session` and `desc` is given; a list
-            gives a dict.
+            Session whose own map is returned; a list returns a dict by session id. Exactly one of
+            `session` and `desc` must be given.
         desc : str or list of str, optional
-            Cross-session map, such as ``"Noiseceiling12rep"``.
+            Name of a cross-session map, such as ``"Noiseceiling12rep"``; a list returns a dict by
+            name.
         roi, mask, mask_source
-            Voxels, as in `get_betas`.
+            Selection of voxels, as in `get_betas`.
 
         Returns
         -------
@@ -286,7 +295,8 @@ class Subject(Regions, BrainSpace, SubjectStimuli):
 
         Notes
         -----
-        Made by the release after Allen et al. (2022), Nat. Neurosci. 25, 116-126.
+        The maps are part of the release, computed as in Allen et al. (2022), Nat. Neurosci. 25,
+        116-126.
 
         Examples
         --------
@@ -316,7 +326,7 @@ class Subject(Regions, BrainSpace, SubjectStimuli):
         Parameters
         ----------
         session : str or list of str
-            A list gives a dict by id.
+            One session, or a list, for which a dict of tables by session id is returned.
 
         Returns
         -------

@@ -1,14 +1,14 @@
 """Values along the voxel axis -> volumes, NIfTI files, fsaverage and MNI305.
 
-Knows how voxels are placed on the functional grid (`templates.place`), the FreeSurfer recon of a
-subject (`recon`), and how values are interpolated between grids and meshes (`resample`). Takes
-arrays and an affine; knows neither the store nor the subject that they come from.
+Modules: `templates` (places values on the functional grid, writes NIfTI files, applies weights),
+`recon` (FreeSurfer recon of a subject) and `resample` (interpolation weights between grids and
+meshes). The functions take arrays and an affine, and do not read the store.
 
-Promises that values are placed by their ``voxel`` labels, that NaN stays out of every weighted
-mean, and that lazy values stay lazy.
+Guarantees: values are placed by their ``voxel`` labels, NaN is left out of every weighted mean, and
+Dask-backed values stay lazy.
 
 Begin with `templates.place`; `templates.to_fsaverage` and `templates.to_mni305` apply the weights
-that `resample` makes.
+that `resample` computes.
 """
 
 from laion_zarr.templates.templates import (

@@ -1,6 +1,7 @@
-"""Weights that carry values from voxels to places between them, whatever values are missing.
+"""Interpolation weights from voxels or vertices to other places, with missing values left out.
 
-Weights are sparse matrices (place, source): made once, then applied to any number of trials.
+Weights are sparse matrices (place, source), computed once and then applied to any number of trials.
+A source is a voxel or vertex with a value, a place is a point at which a value is interpolated.
 """
 
 from __future__ import annotations
@@ -13,26 +14,26 @@ import numpy as np
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
-# Less is rounding, not a neighbour.
+# Smaller weights are rounding errors and are dropped.
 _LEAST_WEIGHT = 1e-6
-# Triangles looked at around a point of a sphere, and points looked at in one go.
+# Triangles tested around each point of a sphere, and points processed at a time.
 _NEAR, _AT_ONCE = 24, 16_384
 
 
 def trilinear(points: np.ndarray, shape: tuple[int, ...]) -> csr_array:
-    """Weights of the up to eight voxels around points.
+    """Trilinear weights of the up to eight voxels around each point.
 
     Parameters
     ----------
     points : numpy.ndarray, (place, 3) float
-        Grid indices: whole numbers are voxel centres.
+        Points in grid indices; whole numbers are voxel centres.
     shape : tuple of int
-        The grid.
+        Shape of the grid.
 
     Returns
     -------
     scipy.sparse.csr_array, (place, grid)
-        By flat C index. Corners outside the grid have no weight.
+        Columns are flat C-order indices. Corners outside the grid have no weight.
     """
     from scipy.sparse import csr_array
 
@@ -51,9 +52,9 @@ def trilinear(points: np.ndarray, shape: tuple[int, ...]) -> csr_array:
 
 
 def along_normals(vertices: np.ndarray, faces: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """Points at distances along each vertex's outer normal, (offset, vertex, 3) mm.
+    """Points at `offsets` (mm) along the outer normal of each vertex, (offset, vertex, 3) mm.
 
-    A vertex's normal is the mean of the unit normals of its triangles.
+    The normal of a vertex has the direction of the mean of the unit normals of its triangles.
     """
     corners = vertices[faces]
     of_faces = _unit(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]))
@@ -69,16 +70,16 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
 
 
 def on_sphere(points: np.ndarray, vertices: np.ndarray, faces: np.ndarray) -> csr_array:
-    """Barycentric weights of points of a sphere in the triangles of a mesh on it.
+    """Barycentric weights of points on a sphere, in the triangles of a mesh on that sphere.
 
     Parameters
     ----------
     points : numpy.ndarray, (place, 3)
-        Seen from the centre of the sphere; of any length.
+        Vectors from the centre of the sphere, of any length.
     vertices : numpy.ndarray, (vertex, 3)
-        Of the mesh, of any radius.
+        Vertices of the mesh, on a sphere of any radius.
     faces : numpy.ndarray, (face, 3) int
-        Its triangles.
+        Triangles of the mesh.
 
     Returns
     -------
@@ -95,7 +96,8 @@ def on_sphere(points: np.ndarray, vertices: np.ndarray, faces: np.ndarray) -> cs
         some = points[lo : lo + _AT_ONCE]
         near = faces[tree.query(some, k=min(_NEAR, len(faces)))[1]]
         found = _in_triangles(some[:, None], vertices[near])
-        # Inside its triangle a point has no negative weight; elsewhere the nearest to that counts.
+        # A point has no negative weight in the triangle around it. Without such a triangle, take
+        # the one with the least negative weight.
         best = found.min(axis=-1).argmax(axis=1)
         rows.append(np.take_along_axis(near, best[:, None, None], axis=1)[:, 0])
         weights.append(np.take_along_axis(found, best[:, None, None], axis=1)[:, 0].clip(0))
@@ -109,39 +111,39 @@ def on_sphere(points: np.ndarray, vertices: np.ndarray, faces: np.ndarray) -> cs
 
 
 def _in_triangles(points: np.ndarray, corners: np.ndarray) -> np.ndarray:
-    """Weights of the corners where a ray passes a triangle's plane, (…, 3); -inf if it does not."""
+    """Barycentric weights where a ray meets the plane of a triangle, (…, 3); -inf if nowhere."""
     a, b, c = np.moveaxis(corners, -2, 0)
     volumes = [(points * np.cross(one, other)).sum(-1) for one, other in ((b, c), (c, a), (a, b))]
     found = np.stack(volumes, axis=-1)
     total = found.sum(axis=-1, keepdims=True)
     flat = np.full_like(found, -np.inf)
     found = np.divide(found, total, out=flat, where=np.abs(total) > np.finfo(float).eps)
-    # Behind the centre a ray passes the plane backwards.
+    # Exclude planes that only the opposite ray meets, behind the centre.
     ahead = (total * np.linalg.det(corners)[..., None]) > 0
     return np.where(ahead, found, -np.inf)
 
 
 def strongest(weights: csr_array) -> csr_array:
-    """Only the largest weight of each place, as 1: its value is then that of one voxel."""
+    """Nearest-neighbour weights: the largest weight of each place is set to 1, others to 0."""
     from scipy.sparse import csr_array
 
     entries = weights.tocoo()
     rows, cols = entries.coords
-    order = np.lexsort((-cols, entries.data, rows))  # of equal ones, the first voxel
+    order = np.lexsort((-cols, entries.data, rows))  # of equal weights, the first voxel
     rows, cols = rows[order], cols[order]
     last = np.flatnonzero(np.diff(rows, append=-1))
     return csr_array((np.ones(last.size), (rows[last], cols[last])), shape=weights.shape)
 
 
 def carry(values: np.ndarray, weights: Any) -> np.ndarray:
-    """Weighted means of the values that are there.
+    """Weighted mean of the values that are not missing, at each place.
 
     Parameters
     ----------
     values : numpy.ndarray, (…, source)
-        NaN is missing: the others' weights make up for it.
+        NaN is a missing value; the weights of the other sources are normalised without it.
     weights : scipy.sparse.csr_array, (place, source)
-        Of the values' type.
+        Weights of the same dtype as `values`.
 
     Returns
     -------
@@ -152,5 +154,5 @@ def carry(values: np.ndarray, weights: Any) -> np.ndarray:
     missing = np.isnan(rows)
     found = weights @ np.where(missing, 0, rows).T
     total = weights @ (~missing).T.astype(weights.dtype)
-    with np.errstate(invalid="ignore"):  # 0 / 0 is the NaN that is meant
+    with np.errstate(invalid="ignore"):  # 0 / 0 gives NaN, as intended
         return (found / total).T.reshape(*values.shape[:-1], weights.shape[0])

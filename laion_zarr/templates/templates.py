@@ -1,4 +1,4 @@
-"""From the voxel axis back into the brain: volumes, NIfTI, fsaverage and MNI305."""
+"""Values along the voxel axis -> volumes, NIfTI files, fsaverage and MNI305."""
 
 from __future__ import annotations
 
@@ -19,15 +19,18 @@ from laion_zarr.templates.recon import Recon, fsaverage_sphere, moved
 
 Grid = tuple[tuple[int, ...], np.ndarray]  # shape and affine
 
-# A Dask block of what is made from values, and of the values it is made from, is at most about
-# this large; never less than one trial.
+# Approximate maximum size of a Dask block, both of the values and of the result made from them; a
+# block holds at least one trial.
 _BLOCK_BYTES = 64 << 20
-# As nilearn samples a volume along a surface: ten points on the normal, to 3 mm on either side.
+# Offsets (mm) at which a volume is sampled along a surface normal, as in nilearn: ten points, up to
+# 3 mm on either side.
 _OFFSETS = np.linspace(3, -3, 10)
-# 2 mm, axes to the right, front and top, in FSL's and SPM's field of view: holds the whole brain.
+# 2 mm voxels, axes to the right, front and top, the field of view of FSL and SPM, which contains
+# the whole brain.
 MNI305_SHAPE = (91, 109, 91)
 MNI305_AFFINE = np.array([[2.0, 0, 0, -90], [0, 2, 0, -126], [0, 0, 2, -72], [0, 0, 0, 1]])
-# An axis that leans by less, mm per mm, is along the space's own: microns over a brain.
+# A grid axis that is tilted by less than this (mm per mm) counts as parallel to an axis of the
+# space: the error is microns over a brain.
 _OBLIQUE = 1e-6
 TARGETS = ("fsaverage", "MNI305")
 INTERPOLATIONS = ("linear", "nearest")
@@ -36,24 +39,24 @@ INTERPOLATIONS = ("linear", "nearest")
 def place(
     values: object, axis: xr.Dataset, n_grid: int, which: str
 ) -> tuple[xr.DataArray, np.ndarray]:
-    """Say where on the grid each value goes.
+    """Determine the voxel of the grid that each value belongs to.
 
     Parameters
     ----------
     values : xarray.DataArray or array-like
-        Along ``voxel`` (any order, by its labels), or (…, voxel) over `axis`.
+        Along ``voxel`` (any order, placed by its labels), or (…, voxel) in the order of `axis`.
     axis : xarray.Dataset
-        Carries the voxel axis that unlabelled values follow, as its ``voxel`` coordinate.
+        Dataset whose ``voxel`` coordinate is the voxel axis of unlabelled values.
     n_grid : int
-        Voxels of the whole grid.
+        Number of voxels of the whole grid.
     which : str
-        What that axis is, for the error.
+        Description of the voxel axis, for the error message.
 
     Returns
     -------
     values : xarray.DataArray, (voxel,) or (trial, voxel)
     voxels : numpy.ndarray, (voxel,) int
-        Flat C index of each.
+        Flat C-order index of each value.
     """
     array = xr.DataArray(values)
     if array.dtype.kind not in "biuf":
@@ -82,7 +85,7 @@ def place(
 
 
 def _by_position(array: xr.DataArray) -> xr.DataArray:
-    """The last axis is voxels, the one before trials."""
+    """Name the dims of unlabelled values: the last is voxel, the second to last is trial."""
     dims = [f"axis {n}" for n in range(array.ndim - 2)] + [TRIAL, VOXEL][-array.ndim :]
     return xr.DataArray(array.data, dims=dims[: array.ndim])
 
@@ -91,7 +94,7 @@ def _by_position(array: xr.DataArray) -> xr.DataArray:
 
 
 def _in_blocks(array: xr.DataArray, n_out: int) -> xr.DataArray:
-    """Dask blocks of whole brains, of as few trials as keep them small."""
+    """Split values into Dask blocks of all voxels and of so few trials that a block stays small."""
     one = array.dtype.itemsize * max(n_out, array.sizes[VOXEL], 1)
     fit = max(1, _BLOCK_BYTES // one)
     chunks: dict[Any, Any] = {VOXEL: -1}
@@ -99,14 +102,14 @@ def _in_blocks(array: xr.DataArray, n_out: int) -> xr.DataArray:
         blocks = array.chunksizes.get(dim, (array.sizes[dim],))
         cut = (min(fit, n - lo) for n in blocks for lo in range(0, n, fit))
         chunks[dim] = tuple(cut) or (0,)
-    # The labels stay in memory.
+    # Only the values become a Dask array; the labels stay in memory.
     return array.copy(data=array.variable.chunk(chunks).data)
 
 
 def _lazily(
     function: Callable[[np.ndarray], np.ndarray], array: xr.DataArray, sizes: Mapping[str, int]
 ) -> xr.DataArray:
-    """Apply a function of (…, voxel) arrays that gives (…, *sizes), block by block."""
+    """Apply a function from (…, voxel) arrays to (…, *sizes) arrays, block by block."""
     if not array.sizes[VOXEL]:
         raise ValueError("values have no voxel: there is nothing to put into the brain.")
     array = array.astype(np.result_type(array.dtype, np.float32), copy=False)
@@ -123,7 +126,7 @@ def _lazily(
 
 
 def _on_grid(array: xr.DataArray, affine: np.ndarray, space: str) -> xr.DataArray:
-    """Label a volume: grid indices, and mm along each axis where the grid is not oblique."""
+    """Label a volume with grid indices and, if the grid is not oblique, with mm along each axis."""
     coords: dict[str, Any] = {}
     linear = affine[:3, :3]
     aligned = np.allclose(linear, np.diag(linear.diagonal()), atol=_OBLIQUE * np.abs(linear).max())
@@ -138,7 +141,7 @@ def _on_grid(array: xr.DataArray, affine: np.ndarray, space: str) -> xr.DataArra
 def unmask(
     array: xr.DataArray, voxels: np.ndarray, shape: tuple[int, ...], affine: np.ndarray
 ) -> xr.DataArray:
-    """Put placed values into volumes of the functional grid, lazily; NaN elsewhere."""
+    """Volumes of the functional grid with the values at `voxels` and NaN elsewhere, lazy."""
     scatter = partial(_scatter, voxels=voxels, shape=shape)
     volumes = _lazily(scatter, array, dict(zip(GRID_DIMS, shape, strict=True)))
     return _on_grid(volumes, affine, "T1w")
@@ -159,15 +162,15 @@ def surface_weights(recon: Recon, grid: Grid, hemi: str, surface: str, density: 
     Parameters
     ----------
     recon : Recon
-        The subject's.
+        FreeSurfer recon of the subject.
     grid : tuple of shape and affine
-        Whose voxels.
+        Grid of the voxels.
     hemi : {"L", "R"}
         Hemisphere.
     surface : str
-        One of `recon.SURFACES`, along which the volume is sampled.
+        Surface along which the volume is sampled, one of `recon.SURFACES`.
     density : str
-        One of `recon.DENSITIES`.
+        Mesh of fsaverage, one of `recon.DENSITIES`.
 
     Returns
     -------
@@ -183,7 +186,7 @@ def surface_weights(recon: Recon, grid: Grid, hemi: str, surface: str, density: 
 
 
 def mni305_weights(recon: Recon, grid: Grid) -> Any:
-    """Weights from a grid's voxels to those of `MNI305_SHAPE`, (place, grid)."""
+    """Weights from a grid's voxels to the MNI305 voxels of `MNI305_SHAPE`, (place, grid)."""
     shape, affine = grid
     to_index = np.linalg.inv(affine) @ recon.from_mni305() @ MNI305_AFFINE
     places = np.stack(np.unravel_index(np.arange(np.prod(MNI305_SHAPE)), MNI305_SHAPE), axis=1)
@@ -197,7 +200,7 @@ def to_fsaverage(
     interpolation: str,
     density: str,
 ) -> xr.DataArray:
-    """Carry placed values to vertices, by weights per hemisphere; (…, hemi, vertex), lazy."""
+    """Interpolate values at `voxels` to the vertices of fsaverage, (…, hemi, vertex), lazy."""
     from scipy.sparse import vstack
 
     hemis = np.array(list(weights), dtype=object)
@@ -212,7 +215,7 @@ def to_fsaverage(
 def to_mni305(
     array: xr.DataArray, voxels: np.ndarray, weights: Any, interpolation: str
 ) -> xr.DataArray:
-    """Carry placed values to MNI305, (…, x, y, z), lazy."""
+    """Interpolate values at `voxels` to the MNI305 grid, (…, x, y, z), lazy."""
     sizes = dict(zip(GRID_DIMS, MNI305_SHAPE, strict=True))
     carried = _carried(array, weights[:, voxels], interpolation, sizes)
     return _on_grid(carried, MNI305_AFFINE, "MNI305")
@@ -252,7 +255,7 @@ def _header(shape: tuple[int, ...], affine: np.ndarray) -> bytes:
 def _volumes(values: xr.DataArray, voxels: np.ndarray, shape: tuple[int, ...]) -> Iterator[bytes]:
     rows = values if values.ndim == 2 else values.expand_dims("volume")
     volume = np.zeros(shape, dtype="<f4")
-    # Block by block, as a rule session by session: a part of a block takes as long as all of it.
+    # By Dask block, usually a session: reading a part of a block takes as long as the whole block.
     ends = np.cumsum(rows.chunks[0] if rows.chunks else rows.shape[:1])
     for lo, hi in pairwise([0, *ends.tolist()]):
         for row in rows[lo:hi].values:
@@ -267,7 +270,7 @@ def write_nifti(
     affine: np.ndarray,
     path: str | os.PathLike[str],
 ) -> Path:
-    """Write values as float32 NIfTI, 0 outside, one Dask block of trials in memory at a time."""
+    """Write values as float32 NIfTI, 0 at other voxels, one Dask block in memory at a time."""
     target = Path(path)
     if not target.name.endswith((".nii", ".nii.gz")):
         raise ValueError(f"{target} must end in .nii or .nii.gz.")
@@ -287,5 +290,5 @@ def write_nifti(
 def _packed(raw: BinaryIO, target: Path) -> BinaryIO | gzip.GzipFile:
     if target.suffix == ".nii":
         return raw
-    # No name and no time in the header: the same values give the same file.
+    # No file name and no time in the gzip header: equal values give equal files.
     return gzip.GzipFile(filename="", fileobj=raw, mode="wb", compresslevel=1, mtime=0)
