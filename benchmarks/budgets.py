@@ -1,9 +1,9 @@
-"""Every budget of the store, measured side by side with plain zarr and with the ways without it.
+"""Measures all budgets of the store, beside plain zarr and ways to read betas without the store.
 
-Run ``python benchmarks/budgets.py [--dir DIR] [--size full|tiny] [--json FILE]``. Makes a synthetic
-session of full size first (two minutes, 3 GB; the whole takes about ten minutes and 25 GB of disk),
-then prints what was measured beside what was promised. With ``--dir`` the dataset is kept for the
-next run. ``benchmarks/figures.py`` draws the JSON.
+Run ``python benchmarks/budgets.py [--dir DIR] [--size full|tiny] [--json FILE]``. First makes a
+synthetic session of full size (two minutes, 3 GB; the whole run takes about ten minutes and 25 GB
+of disk), then prints each measured value beside its budget. With ``--dir`` the dataset is kept for
+the next run. ``benchmarks/figures.py`` draws the JSON file.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ N_SESSIONS = 30
 GROWTH = (1, 2, 5, 10, 20, 30)
 CONVERTED_TOGETHER = 4
 IMPORT = "import time; t = time.perf_counter(); import laion_zarr; print(time.perf_counter() - t)"
-# Peak memory above what the process had before, in units of the result.
+# Prints the growth of a process's peak memory by reading an ROI, in units of the result's bytes.
 ROI_MEMORY = """
 import sys
 from pathlib import Path
@@ -64,7 +64,7 @@ print((rss("VmHWM") - before) / found.nbytes)
 
 
 def convert_figures(data: Path, root: Path) -> list[Figure]:
-    """Conversion against inflating alone, just before and after it."""
+    """Time of a conversion, relative to inflating alone, measured just before and after it."""
     betas = data / release.betas(SUBJECT, SESSION)
     figures = []
     for mask, budget in (("anatomical", 1.8), ("both", 2.5)):
@@ -87,7 +87,7 @@ def convert_figures(data: Path, root: Path) -> list[Figure]:
 
 
 def _together(data: Path, root: Path, bare: float) -> list[Figure]:
-    """Several sessions, two workers: links of the one session under other names."""
+    """Conversion of several sessions, hard links to one session, by two workers."""
     mirror, store = root / "together", root / "together.zarr"
     for old in (mirror, store):
         shutil.rmtree(old, ignore_errors=True)
@@ -113,7 +113,7 @@ def _together(data: Path, root: Path, bare: float) -> list[Figure]:
 
 
 class Reads:
-    """Reads of one session of one store, against zarr-python on the same chunks."""
+    """Reads from one session of a store, compared with zarr-python on the same chunks."""
 
     def __init__(self, store: Path) -> None:
         self.store = store
@@ -125,12 +125,12 @@ class Reads:
         }
 
     def rois(self, least: int, most: int) -> list[str]:
-        """ROIs of a size; all that have voxels where the tiny dataset has none of it."""
+        """ROIs with `least` to `most` voxels; if none exists (tiny dataset), all non-empty ROIs."""
         found = [roi for roi, size in self.sizes.items() if least <= size <= most]
         return found or [roi for roi, size in self.sizes.items() if size]
 
     def measure(self, roi: str) -> dict[str, float]:
-        """Time, plain zarr's time, bytes per byte needed, requests."""
+        """Time, time of plain zarr, bytes read per byte of the result, and number of requests."""
         voxels = self.sub.get_betas(roi=roi)["voxel"].values
         chunks = np.unique(np.flatnonzero(np.isin(self.stored, voxels)) // CHUNK_VOXELS).tolist()
         runs = np.split(chunks, np.flatnonzero(np.diff(chunks) != 1) + 1)
@@ -149,11 +149,11 @@ class Reads:
         return times | {"bytes": read / lazy.nbytes, "requests": counting.requests - before[0]}
 
     def small(self) -> list[Figure]:
-        """Regions of 300-700 voxels: medians."""
+        """Medians over the ROIs of 300-700 voxels."""
         found = [self.measure(roi) for roi in self.rois(300, 700)]
         by_name = {name: median(each[name] for each in found) for name in found[0]}
         name = f"{len(found)} ROIs of 300-700 voxels, one session"
-        # 20 ms or twice plain zarr: whichever is more generous.
+        # The budget is 20 ms or twice the time of plain zarr, whichever is longer.
         budget = max(20.0, 2e3 * by_name["plain"])
         return [
             Figure(f"{name}: bytes", by_name["bytes"], "× needed", 2.0),
@@ -163,7 +163,7 @@ class Reads:
         ]
 
     def large(self) -> list[Figure]:
-        """One region of some 20,000 voxels."""
+        """Figures for one ROI of about 20,000 voxels."""
         found = self.measure(LARGE_ROI)
         name = f"{LARGE_ROI}, {self.sizes[LARGE_ROI]:,} voxels, one session"
         return [
@@ -173,7 +173,7 @@ class Reads:
         ]
 
     def whole(self) -> list[Figure]:
-        """One session of the whole brain; one trial of it."""
+        """Figures for one session of the whole brain, and for one trial of it."""
         betas = self.sub.get_betas(session=SESSION)
         works = {"ours": lambda: betas.copy().load(), "plain": lambda: self.plain[:]}
         times = side_by_side(works, 3)
@@ -186,7 +186,7 @@ class Reads:
 
 
 def rival_figures(data: Path, root: Path, reads: Reads) -> list[Figure]:
-    """One region of one session, in every way there is; all answers are the same."""
+    """Times to read one ROI of one session in several ways; checks that all give equal values."""
     roi = max(reads.rois(300, 700), key=lambda roi: reads.sizes[roi])
     betas = reads.sub.get_betas(session=SESSION, roi=roi).load()
     brain = reads.sub.get_betas(session=SESSION)
@@ -219,7 +219,7 @@ def rival_figures(data: Path, root: Path, reads: Reads) -> list[Figure]:
 
 
 def many_figures(store: Path, n_sessions: int, root: Path) -> list[Figure]:
-    """Opening and one region of a subject of many sessions; how both grow with sessions."""
+    """Times to open a subject and read one ROI, by number of sessions; memory and requests."""
     grown = root / "grown.zarr"
     figures = []
     for n in sorted({n for n in GROWTH if n < n_sessions} | {n_sessions}):
@@ -241,7 +241,7 @@ def many_figures(store: Path, n_sessions: int, root: Path) -> list[Figure]:
 
 
 def _middle(reads: Reads) -> str:
-    """The ROI that is nearest to 500 voxels."""
+    """The ROI whose number of voxels is nearest to 500."""
     return min(reads.rois(300, 700), key=lambda roi: abs(reads.sizes[roi] - 500))
 
 
@@ -258,15 +258,15 @@ def _of_sessions(store: Path, n: int, promised: bool) -> list[Figure]:
 
 
 def all_figures(data: Path, root: Path, n_sessions: int) -> Iterator[Figure]:
-    """The whole table, line by line."""
+    """All figures of the table, in order."""
     betas = (data / release.betas(SUBJECT, SESSION)).stat().st_size
     touch_memory(4 * betas)
-    # Before anything is read: a child's peak RSS begins with what its parent had.
+    # Conversions come before any read: the peak RSS of a child process includes its parent's RSS.
     yield from convert_figures(data, root)
     verified = command("verify", "--store", str(root / "both.zarr"), "--quiet")
     yield Figure("verify, both masks", verified["seconds"], "s")
     yield from many_figures(root / "anatomical.zarr", n_sessions, root)
-    # The budgets are for one mask; what both cost is shown beside them.
+    # The budgets apply to a store with one mask; figures for both masks are shown without budget.
     for mask, note in (("anatomical", ""), ("both", ", both masks stored")):
         reads = Reads(root / f"{mask}.zarr")
         for found in (*reads.small(), *reads.large(), *reads.whole()):
@@ -278,7 +278,7 @@ def all_figures(data: Path, root: Path, n_sessions: int) -> Iterator[Figure]:
 
 
 def main() -> None:
-    """Make, measure, print."""
+    """Make the dataset, measure, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dir", type=Path, help="folder that keeps the dataset and the stores")
     parser.add_argument("--size", default="full")

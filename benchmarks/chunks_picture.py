@@ -1,4 +1,4 @@
-"""Draws how betas are cut and read: ``python benchmarks/chunks_picture.py docs/chunks.png``."""
+"""Draws chunks and reads of betas: ``python benchmarks/chunks_picture.py docs/chunks.png``."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _cell(ax: Axes, session: int, row: float, height: float, **how: object) -> N
 
 
 def stored(ax: Axes) -> None:
-    """Chunks and shards, in storage order."""
+    """Draw chunks and shards, with voxels in storage order."""
     for session in range(SESSIONS):
         for row in range(ROWS):
             colour = ROI if row < ROI_CHUNKS else REST
@@ -47,7 +47,7 @@ def stored(ax: Axes) -> None:
 
 
 def blocks(ax: Axes) -> None:
-    """Dask blocks, in canonical order; what one of them reads is not one run."""
+    """Draw Dask blocks, with voxels in C order of the grid; one task reads one block."""
     for session in range(SESSIONS):
         for slab in range(SHARDS):
             mine = session == 1 and slab == 1
@@ -59,7 +59,7 @@ def blocks(ax: Axes) -> None:
 
 
 def streamed(ax: Axes) -> None:
-    """One task of a statistic per voxel: some chunks of every session."""
+    """Draw one task of a statistic per voxel, which reads some chunks of every session."""
     stored(ax)
     lo, hi = ROI_CHUNKS + 3, ROI_CHUNKS + 5
     ax.add_patch(
@@ -69,7 +69,7 @@ def streamed(ax: Axes) -> None:
 
 
 def draw(path: Path) -> None:
-    """All three, side by side; not to scale."""
+    """Save the three panels side by side, not to scale."""
     fig, axes = plt.subplots(1, 3, figsize=(13.5, 5.8))
     fig.subplots_adjust(left=0.01, right=0.99, top=0.93, bottom=0.15, wspace=0.06)
     _panel(

@@ -1,6 +1,7 @@
-"""Draws what ``budgets.py`` or ``scale.py`` measured: ``python benchmarks/figures.py JSON DIR``.
+"""Draws figures that ``budgets.py`` or ``scale.py`` measured.
 
-Prints the same as a table for the documentation.
+Run ``python benchmarks/figures.py JSON DIR``. Also prints them as a Markdown table for the
+documentation.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ Figures = list[dict[str, Any]]
 
 
 def budgets(figures: Figures, path: Path) -> None:
-    """How much of each budget was used."""
+    """Draw the share of each budget that was used."""
     promised = [f for f in figures if f["budget"] is not None][::-1]
     used = [f["value"] / f["budget"] for f in promised]
     fig, ax = plt.subplots(figsize=(9, 0.34 * len(promised) + 1), layout="constrained")
@@ -40,7 +41,7 @@ def budgets(figures: Figures, path: Path) -> None:
 
 
 def ways(figures: Figures, path: Path) -> None:
-    """One region of one session, in every way there is."""
+    """Draw the times to read one ROI of one session in several ways."""
     found = [
         (match[1], match[2], f["value"])
         for f in figures
@@ -63,7 +64,7 @@ def ways(figures: Figures, path: Path) -> None:
 
 
 def growth(figures: Figures, path: Path) -> None:
-    """Opening, and one region, by number of sessions."""
+    """Draw the times to open a subject and to read one ROI, by number of sessions."""
     lines: dict[str, list[tuple[int, float]]] = {}
     for figure in figures:
         if match := _GROWTH.fullmatch(figure["what"]):
@@ -81,7 +82,7 @@ def growth(figures: Figures, path: Path) -> None:
 
 
 def scale(figures: Figures, path: Path) -> None:
-    """Time and memory of analyses of a whole subject, beside plain reading and the limit."""
+    """Draw time and memory of whole-subject analyses, with plain reading and the memory limit."""
     values = {f["what"]: f["value"] for f in figures}
     matches = [match for what in values if (match := _AT_SCALE.fullmatch(what))][::-1]
     names = [match[2] for match in matches]
@@ -109,7 +110,7 @@ def scale(figures: Figures, path: Path) -> None:
 
 
 def main() -> None:
-    """Draw and print."""
+    """Draw the figures and print the table."""
     source, folder = map(Path, sys.argv[1:])
     figures: Figures = json.loads(source.read_text(encoding="utf-8"))
     if any(_AT_SCALE.fullmatch(f["what"]) for f in figures):

@@ -1,4 +1,4 @@
-"""A subject of many sessions, made by linking the betas of one: size without hours."""
+"""Makes a subject of many sessions quickly, by hard links to the betas of one converted session."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ OWN = ("session/zarr.json", "session/c/0", "image_name/zarr.json", "image_name/c
 def link_sessions(
     store: Path, subject: str, n_sessions: int, names: np.ndarray | None = None
 ) -> None:
-    """Give a converted subject of one session further ones with the same betas.
+    """Add sessions with the same betas to a converted subject of one session.
 
-    Labels, trial table, manifest and consolidated metadata are written as a conversion would; the
-    shards and maps are hard links. With `names` (session, trial) each session shows other images;
-    the manifest then tells the first session anew.
+    Labels, trial table, manifest and consolidated metadata are written as a conversion writes them;
+    shards and maps are hard links. With `names`, (session, trial), each session has image names of
+    its own, and the labels of the first session are written again, too.
     """
     opened = open_store(store, read_only=False)
     catalogue = Catalogue(opened, subject)
@@ -43,7 +43,7 @@ def link_sessions(
         if n == 1 and names is None:
             parts[session] = first
             continue
-        # What is written anew must not be written through a link.
+        # Files with other content are not linked: writing to a link would change the first session.
         writer = PartWriter(opened, f"{subject}/{session}")
         writer.files = linked(store, first, writer.path, ("zarr.json", *OWN))
         writer.group(attributes | {"session": session})
@@ -64,12 +64,12 @@ def link_sessions(
 
 
 def linked(store: Path, part: Part, path: str, but: tuple[str, ...]) -> dict[str, tuple[int, int]]:
-    """Hard links of a part's files at another path, except those that differ there."""
+    """Make hard links to a part's files at another path, except to the files in `but`."""
     files = {key: value for key, value in part.files.items() if key not in but}
     for key in files:
         target = store / path / key
         if path == part.path:
-            continue  # it is there
+            continue  # the file is already at this path
         target.parent.mkdir(parents=True, exist_ok=True)
         os.link(store / part.path / key, target)
     return files

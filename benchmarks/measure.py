@@ -1,4 +1,4 @@
-"""Measuring: medians of works that take turns, peak memory of a process, reads counted."""
+"""Measurements: median times of functions run alternately, peak memory, requests and bytes read."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ REPEATS = 15
 
 @dataclass
 class Figure:
-    """One line of a table: at most `budget`, where there is one."""
+    """One measured value, a line of the table; it should be at most `budget`, if one is set."""
 
     what: str
     value: float
@@ -30,7 +30,7 @@ class Figure:
 
 
 def report(figures: Iterable[Figure], path: Path | None) -> None:
-    """Print what was measured as it comes, beside what was promised; write JSON."""
+    """Print each figure as soon as it is measured, beside its budget; write all as JSON."""
     found = []
     for figure in figures:
         promised = ""
@@ -45,30 +45,30 @@ def report(figures: Iterable[Figure], path: Path | None) -> None:
 
 
 def side_by_side(works: dict[str, Callable[[], Any]], repeats: int = REPEATS) -> dict[str, float]:
-    """Median wall time of each; they take turns, so that a slow moment hits all of them."""
+    """Median wall time of each function, s; run alternately, so a slow moment affects all."""
     times: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(repeats + 1):
         for name, work in works.items():
             start = time.perf_counter()
             work()
             times[name].append(time.perf_counter() - start)
-    return {name: median(found[1:]) for name, found in times.items()}  # the first is a warm-up
+    return {name: median(found[1:]) for name, found in times.items()}  # without the warm-up
 
 
 def seconds(work: Callable[[], Any], repeats: int = REPEATS) -> float:
-    """Median wall time of one work."""
+    """Median wall time of one function, s."""
     return side_by_side({"it": work}, repeats)["it"]
 
 
 def timed(work: Callable[[], Any]) -> float:
-    """Wall time of a long work, done once."""
+    """Wall time of one call of a function that takes long, s."""
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
 
 
 def command(*arguments: str) -> dict[str, float]:
-    """Run ``laion-zarr`` -> its wall time and the peak RSS (GB) of it or its largest worker."""
+    """Run ``laion-zarr`` and return its wall time (s) and peak RSS (GB) of its largest process."""
     code = (
         "import resource, sys; from laion_zarr.conversion.cli import main; "
         "status = main(sys.argv[1:]); "
@@ -88,7 +88,7 @@ def command(*arguments: str) -> dict[str, float]:
 
 
 def in_child(code: str, *arguments: str | Path) -> float:
-    """Run Python code in a process of its own -> the number that it prints."""
+    """Run Python code in a new process and return the number that it prints."""
     run = subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, check=True
     )
@@ -96,20 +96,20 @@ def in_child(code: str, *arguments: str | Path) -> float:
 
 
 def touch_memory(nbytes: int) -> None:
-    """Touch memory and let it go: a virtual machine may have to get it from its host first."""
+    """Use memory and free it, since a virtual machine may first have to get it from its host."""
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     code = "import sys; m = bytearray(int(sys.argv[1])); m[::4096] = b'x' * len(m[::4096])"
     subprocess.run([sys.executable, "-c", code, str(min(nbytes, free * 3 // 4))], check=True)
 
 
 class CountingStore(LocalStore):
-    """A local store that counts what is read."""
+    """A local store that counts requests and bytes read."""
 
     requests = 0
     nbytes = 0
 
     async def get(self, *args: Any, **options: Any) -> Any:
-        """Read, and count."""
+        """Read an object, and count the request and its bytes."""
         value = await super().get(*args, **options)
         self.requests += 1
         self.nbytes += 0 if value is None else len(value)
@@ -117,7 +117,7 @@ class CountingStore(LocalStore):
 
 
 class DistantStore(WrapperStore[LocalStore]):
-    """A store as far away as a bucket: every request takes a while; counts them, and the rounds."""
+    """A store with the latency of a bucket; counts requests, and rounds of parallel requests."""
 
     def __init__(self, store: LocalStore, latency: float = 0.03) -> None:
         super().__init__(store)
@@ -125,7 +125,7 @@ class DistantStore(WrapperStore[LocalStore]):
         self.requests = self.rounds = self.nbytes = self._in_flight = 0
 
     async def get(self, *args: Any, **options: Any) -> Any:
-        """Read after a while, and count."""
+        """Read an object after `latency` seconds, and count."""
         self.requests += 1
         self.rounds += self._in_flight == 0
         self._in_flight += 1

@@ -1,4 +1,4 @@
-"""The same question without laion_zarr: betas of some voxels of one session, (trial, voxel)."""
+"""Ways without laion_zarr to read betas of some voxels of one session, (trial, voxel)."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import nibabel as nib
 import numpy as np
 from isal import igzip
 
-_HEADER = 352  # of the synthetic files: NIfTI-1 header and its extension flag
+_HEADER = 352  # bytes of the NIfTI-1 header and its extension flag in the synthetic files
 TRIALS_PER_CHUNK = 16
 
 
 def inflate(path: Path) -> None:
-    """Read a gzip to its end, and nothing else: what every conversion must do at least."""
+    """Inflate a gzip file to its end, and discard the data: the least work of any conversion."""
     buffer = bytearray(1 << 24)
     with igzip.open(path) as file:
         while file.readinto(buffer):
@@ -23,7 +23,7 @@ def inflate(path: Path) -> None:
 
 
 def nibabel_load(path: Path, mask: np.ndarray) -> np.ndarray:
-    """Load, then mask: what most scripts do. In halves, since the whole takes 24 GB."""
+    """Load with nibabel, then mask, as most scripts do; in halves, since the whole takes 24 GB."""
     betas = nib.load(path).dataobj
     middle = betas.shape[3] // 2
     halves = (np.asarray(betas[..., part])[mask] for part in (np.s_[:middle], np.s_[middle:]))
@@ -31,7 +31,7 @@ def nibabel_load(path: Path, mask: np.ndarray) -> np.ndarray:
 
 
 def gzip_stream(path: Path, mask: np.ndarray, n_trials: int) -> np.ndarray:
-    """Volume after volume through Python's gzip, keeping the mask: no memory to speak of."""
+    """Inflate volume by volume with Python's gzip and keep the mask's voxels; low memory use."""
     index = np.ravel_multi_index(np.nonzero(mask), mask.shape, order="F")
     found = np.empty((n_trials, len(index)), dtype="<f4")
     with gzip.open(path) as file:
@@ -42,14 +42,14 @@ def gzip_stream(path: Path, mask: np.ndarray, n_trials: int) -> np.ndarray:
 
 
 def write_hdf5(path: Path, betas: np.ndarray) -> None:
-    """All betas of a session, (trial, voxel), in chunks of some trials × all voxels."""
+    """Write all betas of a session, (trial, voxel), in chunks of 16 trials × all voxels."""
     with h5py.File(path, "w") as file:
         chunks = (min(TRIALS_PER_CHUNK, len(betas)), betas.shape[1])
         file.create_dataset("betas", data=betas, chunks=chunks)
 
 
 def read_hdf5(path: Path, keep: np.ndarray) -> np.ndarray:
-    """Some voxels of all trials: block after block, since h5py's own fancy indexing is slower."""
+    """Read some voxels of all trials, block by block: h5py's own fancy indexing is slower."""
     with h5py.File(path) as file:
         betas = file["betas"]
         found = np.empty((len(betas), len(keep)), dtype="<f4")
@@ -59,5 +59,5 @@ def read_hdf5(path: Path, keep: np.ndarray) -> np.ndarray:
 
 
 def read_memmap(path: Path) -> np.ndarray:
-    """A contiguous file of just these voxels: no format can be faster."""
+    """Read a contiguous file of only these voxels: no format can be faster."""
     return np.array(np.load(path, mmap_mode="r"))

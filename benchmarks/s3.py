@@ -1,7 +1,8 @@
-"""Requests and bytes of reaching the dataset and of stores in a bucket, counted at an S3 server.
+"""Counts, at an S3 server, requests and bytes of downloads and of reads from a store in a bucket.
 
 Run ``python benchmarks/s3.py [--size tiny|demo|full] [--json FILE]``; it needs moto's server, as
-the tests do. Makes a synthetic subject of one session first, links it to thirty, and copies it.
+the tests do. First makes a synthetic subject of one session, extends it to thirty sessions by hard
+links, and copies the store into a bucket.
 """
 
 from __future__ import annotations
@@ -28,13 +29,14 @@ import s3_server
 SUBJECT, SESSION, N_SESSIONS = "sub-01", "ses-17", 30
 STORE = "s3://mine/laion-fmri.zarr"
 LATENCY = 0.03  # seconds that each request takes
-# Links of the one session; of its thirty betas, those that are read.
+# Parts of keys that are not copied into the bucket: of the thirty equal sessions of betas, only
+# ses-17 is read.
 LEFT_OUT = tuple(f"ses-{n:02d}/betas/c/" for n in range(1, N_SESSIONS + 1) if n != 17)
 
 
 @contextmanager
 def bucket(store: Path) -> Iterator[s3_proxy.Proxy]:
-    """A server with a store in it, and the proxy that counts."""
+    """Serve a store from a bucket; gives the proxy that counts requests and bytes."""
     empty = store.parent / "nothing" / "stimuli"
     empty.mkdir(parents=True)
     for name in (s3_server.IMAGES, "task-images_metadata.csv"):
@@ -54,7 +56,7 @@ def bucket(store: Path) -> Iterator[s3_proxy.Proxy]:
 def counted(
     proxy: s3_proxy.Proxy, what: str, work: Callable[[], Any], most: float | None = None
 ) -> Iterator[Figure]:
-    """Requests, rounds and bytes of one work."""
+    """Requests, rounds of parallel requests, and bytes of one call of `work`."""
     proxy.reset()
     proxy.latency = LATENCY
     work()
@@ -64,7 +66,7 @@ def counted(
 
 
 def reaching(root: Path, folder: Path) -> Iterator[Figure]:
-    """Discovery and downloads of a mirror, by requests to the bucket."""
+    """Requests to the bucket for listing subjects and ROIs, and for downloads of a subject."""
     data = folder / "mirror"
     data.mkdir()
     ours = {"LAION_ZARR_DATA_DIR": str(data), "XDG_CONFIG_HOME": str(folder / "config")}
@@ -83,7 +85,7 @@ def reaching(root: Path, folder: Path) -> Iterator[Figure]:
 
 
 def figures(proxy: s3_proxy.Proxy) -> Iterator[Figure]:
-    """Open a subject, read a region of a session, read a picture."""
+    """Requests and bytes to open a subject, read an ROI of a session, and read pictures."""
     anon = {"storage_options": {"anon": True}}
     found: dict[str, Any] = {}
 

@@ -1,9 +1,9 @@
-"""Whole-subject analyses on a Dask cluster of two workers of 2 GB, beside plain reading.
+"""Measures whole-subject analyses on a Dask cluster of two workers of 2 GB, beside plain reading.
 
 Run ``python benchmarks/scale.py [--dir DIR] [--size full|tiny] [--sessions 30] [--json FILE]``. The
-subject's sessions are links of one full-size session under other names and with trials of their own
+subject's sessions are hard links to one full-size session, each with a trial table of its own
 (6,204 images of 4 or 12 repeats in 30 sessions), so that 33 GB of betas take one gigabyte of disk.
-Makes and converts that session first, unless ``--dir`` holds it (see ``budgets.py``).
+First makes and converts that session, unless ``--dir`` holds it (see ``budgets.py``).
 """
 
 from __future__ import annotations
@@ -36,15 +36,17 @@ from laion_zarr.conversion.synthetic import write_dataset
 SUBJECT, SESSION = "sub-01", "ses-01"
 N_SESSIONS, FEW_SESSIONS = 30, 5
 N_WORKERS, MEMORY = 2, "2GB"
-# As docs/cluster.md advises: memory that is returned at once must be found anew, page by page.
+# As docs/cluster.md advises: malloc keeps freed memory, since memory that is returned to the system
+# at once must be allocated again page by page.
 KEEP_MEMORY = {
     "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": 1 << 24,
     "distributed.nanny.pre-spawn-environ.MALLOC_MMAP_THRESHOLD_": 1 << 21,
 }
 ENCODING, REGION, N_FEATURES = "encoding model", "face", 1024
-# Of the release, in 30 sessions: images shown 12 times, shared and unique ones shown 4 times.
+# Numbers of images in the release, in 30 sessions: images shown 12 times; shared,
+# out-of-distribution and unique images, each shown 4 times.
 FREQUENT, RARE, OOD, UNIQUE = 813, 308, 371, 4712
-# Reads and decodes whole sessions, shard by shard: nothing but zarr-python.
+# Reads and decodes whole sessions with zarr-python alone, shard by shard.
 PLAIN = """
 import sys, time
 import zarr
@@ -59,7 +61,7 @@ for session in sessions:
 
 
 def image_names(n_trials: int) -> np.ndarray:
-    """What each trial of the subject shows: as often as in the release, in mixed order."""
+    """Image name of each trial, (trial,): repeats as in the release, in random order."""
     share = n_trials / (12 * FREQUENT + 4 * (RARE + OOD + UNIQUE))
     counts = [max(1, round(share * n)) for n in (FREQUENT, RARE, OOD)]
     kinds = ("12rep_LAION_cluster_{}_i0.jpg", "4rep_NSD_{}.jpg", "4rep_OOD_shape_{}.png")
@@ -75,7 +77,7 @@ def image_names(n_trials: int) -> np.ndarray:
 
 
 def make_subject(store: Path, grown: Path, n_sessions: int) -> None:
-    """A subject of many sessions from a store of one."""
+    """Make a store with a subject of many sessions from a store with one session."""
     shutil.rmtree(grown, ignore_errors=True)
     shutil.copytree(store, grown, copy_function=os.link)
     n_trials = len(load_subject(SUBJECT, store).metadata)
@@ -84,7 +86,7 @@ def make_subject(store: Path, grown: Path, n_sessions: int) -> None:
 
 
 def plain(store: Path, n_processes: int) -> float:
-    """Seconds to read and decode all betas, sessions dealt out to processes."""
+    """Seconds to read and decode all betas, with the sessions divided among processes."""
     sessions = load_subject(SUBJECT, store).get_sessions()
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     command = [sys.executable, "-c", PLAIN, str(store / SUBJECT)]
@@ -119,7 +121,7 @@ def _spilled_gb(dask_worker: Any) -> float:
 
 
 def run(client: Client, name: str, lazy: Any, work: Callable[[Any], Any]) -> dict[str, float]:
-    """One analysis: time and memory, what was sent, and what was spilled."""
+    """Run one analysis: its time, peak memory, size of the task graph, and spilled memory."""
     client.run(_reset_peak)
     spilled = sum(client.run(_spilled_gb).values())
     graph = len(pickle.dumps(dask.optimize(lazy.data)[0].dask))
@@ -138,7 +140,7 @@ def run(client: Client, name: str, lazy: Any, work: Callable[[Any], Any]) -> dic
 
 
 def analyses(sub: Any, folder: Path) -> dict[str, tuple[Any, Callable[[Any], Any]]]:
-    """What is measured: a lazy array, and how it is used."""
+    """Analyses to measure, by name: a lazy array, and the function that computes it."""
 
     def kept(lazy: Any) -> None:
         shutil.rmtree(folder / "kept.zarr", ignore_errors=True)
@@ -159,7 +161,7 @@ def analyses(sub: Any, folder: Path) -> dict[str, tuple[Any, Callable[[Any], Any
 
 
 def of_subject(client: Client, store: Path, folder: Path) -> dict[str, dict[str, float]]:
-    """Every analysis of one subject."""
+    """Run all analyses of one subject; results by name of the analysis."""
     found = {}
     for name, (lazy, work) in analyses(load_subject(SUBJECT, store), folder).items():
         found[name] = run(client, name, lazy, work)
@@ -168,7 +170,7 @@ def of_subject(client: Client, store: Path, folder: Path) -> dict[str, dict[str,
 
 
 def own_figures(name: str, own: dict[str, float]) -> Iterator[Figure]:
-    """What is said of one analysis by itself."""
+    """Figures of one analysis that need no comparison."""
     yield Figure(f"{name}: time", own["seconds"], "s")
     yield Figure(f"{name}: peak memory of a worker", own["peak"], "GB", 2.0)
     yield Figure(f"{name}: spilled", own["spilled"], "GB", 0.0)
@@ -177,7 +179,7 @@ def own_figures(name: str, own: dict[str, float]) -> Iterator[Figure]:
 
 
 def figures(root: Path, n_sessions: int) -> Iterator[Figure]:
-    """The whole table, line by line."""
+    """All figures of the table, in order."""
     few = min(FEW_SESSIONS, n_sessions)
     stores = {n: root / f"scale-{n}.zarr" for n in sorted({few, n_sessions})}
     for n, store in stores.items():
@@ -201,7 +203,7 @@ def figures(root: Path, n_sessions: int) -> Iterator[Figure]:
         found = {n: of_subject(client, store, root) for n, store in stores.items()}
     for name, own in found[n_sessions].items():
         yield from own_figures(f"{name}, {what}", own)
-        if name.startswith(ENCODING):  # which computes more than it reads
+        if name.startswith(ENCODING):  # limited by computing, not by reading
             continue
         region = sub.get_betas(roi="all" if "ROIs" in name else None)
         share = region.nbytes / betas.nbytes / own["seconds"]
@@ -218,7 +220,7 @@ def figures(root: Path, n_sessions: int) -> Iterator[Figure]:
 
 
 def main() -> None:
-    """Make, measure, print."""
+    """Make the dataset, measure, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dir", type=Path, help="folder that keeps the dataset and its store")
     parser.add_argument("--size", default="full")

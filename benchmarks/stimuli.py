@@ -1,8 +1,8 @@
-"""The stimuli at full count, side by side with h5py and Pillow on the release's files.
+"""Measures reads of the stimuli at full count, beside h5py and Pillow on files as in the release.
 
-Run ``python benchmarks/stimuli.py [--dir DIR] [--size full|tiny] [--json FILE]``. Makes stimuli of
-25,052 images (tiny pictures), 24,011 masks of 1000 × 1000, and 1,000 pictures of 1000 × 1000 first
-(minutes, 1 GB). With ``--dir`` they are kept for the next run.
+Run ``python benchmarks/stimuli.py [--dir DIR] [--size full|tiny] [--json FILE]``. First makes
+stimuli of 25,052 images (tiny pictures), 24,011 masks of 1000 × 1000, and 1,000 pictures of
+1000 × 1000 (minutes, 1 GB). With ``--dir`` they are kept for the next run.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from laion_zarr import convert, load_stimuli, load_subject
 
 SUBJECT = "sub-01"
 MODELS = {"CLIP": 1024, "DINOv2": 1024, "PEcore": 1024, "SigLIP2": 1152}
-GRID = (3, 5, 4)  # of a subject whose trials count, not its voxels
-DISTINCT = 50  # large pictures and masks that differ; the others repeat them
+GRID = (3, 5, 4)  # small: the benchmark needs the trials of a subject, not its voxels
+DISTINCT = 50  # number of different pictures and masks; all further ones repeat them
 PEAK = """
 import sys
 from pathlib import Path
@@ -56,14 +56,14 @@ print(time.perf_counter() - start)
 
 @dataclass(frozen=True)
 class Size:
-    """How many of everything."""
+    """Numbers of images, masks, sessions and trials to make."""
 
     images: int
     masks: int
     sessions: int
     trials: int  # of a session
-    large: int  # pictures of 1000 x 1000, or smaller ones where this is quick
-    side: int
+    large: int  # number of large pictures
+    side: int  # edge length of large pictures and of masks, pixels
 
 
 SIZES = {
@@ -73,13 +73,13 @@ SIZES = {
 
 
 def image_names(size: Size) -> list[str]:
-    """Names of all images, in an order of their own."""
+    """Names of all images, in random order."""
     numbers = np.random.default_rng(0).permutation(size.images)
     return [f"shared_4rep_LAION_cluster_{number}_i{number % 46}.jpg" for number in numbers]
 
 
 def picture(rng: np.random.Generator, side: int) -> bytes:
-    """A JPEG about as large as a photograph of that side."""
+    """JPEG of `side` × `side` random pixels, with about as many bytes as a photograph."""
     coarse = Image.fromarray(rng.integers(0, 256, (side // 8, side // 8, 3), dtype=np.uint8))
     smooth = np.asarray(coarse.resize((side, side), Image.Resampling.BICUBIC), np.int16)
     noisy = smooth + rng.normal(0, 12, smooth.shape).astype(np.int16)
@@ -89,7 +89,7 @@ def picture(rng: np.random.Generator, side: int) -> bytes:
 
 
 def _mask(rng: np.random.Generator, side: int) -> NDArray[np.uint8]:
-    """A blob."""
+    """Mask of a random blob."""
     y, x = np.mgrid[:side, :side]
     centre, radius = rng.uniform(0.3, 0.7, 2) * side, rng.uniform(0.05, 0.3) * side
     angle = np.arctan2(y - centre[0], x - centre[1])
@@ -98,7 +98,7 @@ def _mask(rng: np.random.Generator, side: int) -> NDArray[np.uint8]:
 
 
 def write_pictures(root: Path, names: list[str], make: Callable[[int], bytes]) -> None:
-    """The pictures' files and their metadata."""
+    """Write the HDF5 file of encoded pictures, and the table of metadata."""
     path = root / release.STIMULUS_IMAGES
     path.parent.mkdir(parents=True, exist_ok=True)
     with h5py.File(path, "w") as file:
@@ -112,7 +112,7 @@ def write_pictures(root: Path, names: list[str], make: Callable[[int], bytes]) -
 
 
 def write_embeddings(root: Path, names: list[str]) -> None:
-    """Embeddings by every model, in an order of their own."""
+    """Write embeddings by every model, in a random order of images."""
     rng = np.random.default_rng(1)
     order = rng.permutation(len(names))
     for model, n_features in MODELS.items():
@@ -156,7 +156,7 @@ def _write_captions(root: Path, names: list[str]) -> None:
 def write_subject(
     root: Path, size: Size, names: list[str], grid: tuple[int, int, int] = GRID
 ) -> None:
-    """A subject that is all brain, and a trial table of each session."""
+    """Write a subject with every voxel in the brain mask: betas and trial table of each session."""
     rng = np.random.default_rng(4)
     mask = root / release.anatomy(SUBJECT, "brain_mask", release.FUNCTIONAL_RES)
     mask.parent.mkdir(parents=True)
@@ -175,7 +175,7 @@ def write_subject(
 
 
 def make(root: Path, size: Size) -> None:
-    """Write both mirrors: everything at full count, and large pictures."""
+    """Write two mirrors: ``many`` with all stimuli at full count, ``large`` with large pictures."""
     names, rng = image_names(size), np.random.default_rng(5)
     small = [picture(rng, 32) for _ in range(DISTINCT)]
     write_pictures(root / "many", names, lambda row: small[row % DISTINCT])
@@ -193,7 +193,7 @@ def _nbytes(*paths: Path) -> int:
 
 
 def store_figures(root: Path, size: Size) -> Iterator[Figure]:
-    """Conversion, and each part's bytes against the files that it was made from."""
+    """Time of the conversion, and bytes of each part relative to its source files."""
     for mirror in ("many", "large"):
         store = root / f"{mirror}.zarr"
         shutil.rmtree(store, ignore_errors=True)
@@ -210,18 +210,18 @@ def store_figures(root: Path, size: Size) -> Iterator[Figure]:
     for part, names in files.items():
         stored = _nbytes(root / "many.zarr" / "stimuli" / part)
         ratio = stored / _nbytes(*(stimuli / name for name in names))
-        budget = 1.0 if size.images > 10_000 else None  # a chunk is filled up at its end
+        budget = 1.0 if size.images > 10_000 else None  # few images fill only a part of a chunk
         yield Figure(f"{part}, {size.images:,} images: store", ratio, "× source", budget)
 
 
 def open_figures(root: Path, size: Size) -> Iterator[Figure]:
-    """Opening, in a process of its own, after imports."""
+    """Time to open the stimuli, in a new process, after its imports."""
     opening = float(np.median([in_child(OPENING, root / "many.zarr") for _ in range(5)]))
     yield Figure(f"open the stimuli, dataset ready, {size.images:,} images", opening, "s", 0.15)
 
 
 def picture_figures(root: Path, size: Size) -> Iterator[Figure]:
-    """Large pictures, one by one and many, against h5py and Pillow."""
+    """Times to read one large picture and many, relative to h5py and Pillow."""
     rng = np.random.default_rng(6)
     images = load_stimuli(root / "large.zarr").images
     names, side = images.names(), size.side
@@ -254,7 +254,7 @@ def picture_figures(root: Path, size: Size) -> Iterator[Figure]:
 
 
 def embedding_figures(root: Path) -> Iterator[Figure]:
-    """Embeddings of all trials, against h5py on the release's file, and on one in HDF5 chunks."""
+    """Time to read the embeddings of all trials, relative to h5py on plain and chunked HDF5."""
     sub = load_subject(SUBJECT, root / "many.zarr")
     labels = sub.metadata["label"]
     cut = root / "chunked.h5"
@@ -282,7 +282,7 @@ def embedding_figures(root: Path) -> Iterator[Figure]:
 
 
 def mask_figures(root: Path, size: Size) -> Iterator[Figure]:
-    """A random mask, against h5py on the release's file."""
+    """Time to read a random mask, relative to h5py on a file as in the release."""
     rng = np.random.default_rng(7)
     masks = load_stimuli(root / "many.zarr").segmentations
     with h5py.File(root / "many" / release.SEGMENTATIONS) as file:
@@ -298,7 +298,7 @@ def mask_figures(root: Path, size: Size) -> Iterator[Figure]:
 
 
 def caption_figures(root: Path) -> Iterator[Figure]:
-    """Captions of one image, once the table is there, and the first time."""
+    """Time to get the captions of one image: first call, and later calls with the table loaded."""
     names = load_stimuli(root / "many.zarr").images.names()
     first = timed(lambda: load_stimuli(root / "many.zarr").captions.human(names[0]))
     captions = load_stimuli(root / "many.zarr").captions
@@ -307,7 +307,7 @@ def caption_figures(root: Path) -> Iterator[Figure]:
 
 
 def all_figures(root: Path, size: Size) -> Iterator[Figure]:
-    """The whole table, line by line."""
+    """All figures of the table, in order."""
     yield from store_figures(root, size)
     yield from open_figures(root, size)
     yield from picture_figures(root, size)
@@ -317,7 +317,7 @@ def all_figures(root: Path, size: Size) -> Iterator[Figure]:
 
 
 def main() -> None:
-    """Make, measure, print."""
+    """Make the dataset, measure, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dir", type=Path, help="folder that keeps the mirrors and the stores")
     parser.add_argument("--size", choices=SIZES, default="full")

@@ -1,7 +1,7 @@
-"""PyTorch's DataLoader over a subject's trials, side by side with tensors and files in memory.
+"""Measures PyTorch's DataLoader over a subject's trials, beside tensors and files in memory.
 
-Run ``python benchmarks/torch_loading.py [--dir DIR] [--size full|tiny] [--json FILE]``. Makes a
-subject of 30 × 1,000 trials with embeddings, and one with pictures of 1000 × 1000, first (a minute,
+Run ``python benchmarks/torch_loading.py [--dir DIR] [--size full|tiny] [--json FILE]``. First makes
+a subject of 30 × 1,000 trials with embeddings, and one with pictures of 1000 × 1000 (a minute,
 1 GB). With ``--dir`` they are kept for the next run.
 """
 
@@ -36,22 +36,23 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 from laion_zarr import convert, load_stimuli, load_subject
 from laion_zarr.arrays import trial_rows
 
-GRID = (7, 9, 8)  # all brain
+GRID = (7, 9, 8)  # every voxel is in the brain mask
 N_VOXELS = 500
 MODEL = "CLIP"
 BATCH, PICTURES_IN_BATCH = 128, 16
 LOOKED_AT = 512  # trials of an epoch over large pictures
-# Memory at its highest in an epoch, against the highest of its first tenth.
+# Prints the peak memory of an epoch, relative to the peak in its first tenth.
 GROWTH = """
 import sys
 from pathlib import Path
 from torch.utils.data import DataLoader
-from laion_zarr import _trial_rows, load_subject
+from laion_zarr import load_subject
+from laion_zarr.arrays import trial_rows
 def rss(name):
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) / 1e3 for line in lines if line.startswith(name))
 store, include, batch, most = sys.argv[1], sys.argv[2].split(), int(sys.argv[3]), int(sys.argv[4])
-_trial_rows.MOST_IN_MEMORY = most
+trial_rows.MOST_IN_MEMORY = most
 data = load_subject("sub-01", store).to_torch_dataset(include=include)
 loader = DataLoader(data, batch_size=batch, shuffle=True)
 for n, found in enumerate(loader):
@@ -62,7 +63,7 @@ print(rss("VmHWM") / before)
 
 
 def make(root: Path, size: Size) -> None:
-    """Write both mirrors: many trials, and large pictures; then their stores."""
+    """Write and convert two mirrors: ``trials`` with many trials, ``pictures`` with large ones."""
     names, rng = image_names(size), np.random.default_rng(5)
     few = names[: size.large]
     for name, side, seen, sessions in (
@@ -78,7 +79,7 @@ def make(root: Path, size: Size) -> None:
 
 
 class Decoded(Dataset):
-    """Decoding and nothing else: the files are in memory."""
+    """Dataset that only decodes pictures, from encoded files in memory."""
 
     def __init__(self, files: list[bytes]) -> None:
         self.files = files
@@ -93,13 +94,13 @@ class Decoded(Dataset):
 
 
 def epoch(data: Any, batch: int, workers: int) -> None:
-    """All trials once, in a random order."""
+    """Load all trials once, in random order."""
     for _ in DataLoader(data, batch_size=batch, shuffle=True, num_workers=workers):
         pass
 
 
 def row_figures(root: Path) -> Iterator[Figure]:
-    """Betas and embeddings, against the same tensors in memory."""
+    """Time of an epoch of betas and embeddings, relative to equal tensors in memory."""
     sub = load_subject(SUBJECT, root / "trials.zarr")
     mask = np.arange(sub.get_n_voxels()) < N_VOXELS
 
@@ -134,7 +135,7 @@ def row_figures(root: Path) -> Iterator[Figure]:
 
 
 def picture_figures(root: Path, size: Size) -> Iterator[Figure]:
-    """Betas and large pictures, against decoding the same files from memory."""
+    """Time of an epoch of betas and large pictures, relative to decoding files in memory."""
     ours = load_subject(SUBJECT, root / "pictures.zarr").to_torch_dataset()
     images = load_stimuli(root / "pictures.zarr").images
     few = range(min(LOOKED_AT, len(ours)))
@@ -156,7 +157,7 @@ def picture_figures(root: Path, size: Size) -> Iterator[Figure]:
 
 
 def memory_figures(root: Path) -> Iterator[Figure]:
-    """Whether an epoch takes more and more; the betas in memory, and streamed."""
+    """Growth of memory during an epoch, with betas in memory and streamed from a file."""
     most = trial_rows.MOST_IN_MEMORY
     for name, store, include, batch in (
         (f"betas + {MODEL}", "trials", f"embedding:{MODEL}", BATCH),
@@ -169,14 +170,14 @@ def memory_figures(root: Path) -> Iterator[Figure]:
 
 
 def all_figures(root: Path, size: Size) -> Iterator[Figure]:
-    """The whole table, line by line."""
+    """All figures of the table, in order."""
     yield from row_figures(root)
     yield from picture_figures(root, size)
     yield from memory_figures(root)
 
 
 def main() -> None:
-    """Make, measure, print."""
+    """Make the datasets, measure, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dir", type=Path, help="folder that keeps the mirrors and the stores")
     parser.add_argument("--size", choices=SIZES, default="full")

@@ -25,7 +25,7 @@ extensions = [
     "sphinxarg.ext",
 ]
 root_doc = "README"
-include_patterns = ["README.md", "CHANGELOG.md", "docs/**", "notebooks/*.ipynb"]
+include_patterns = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/**", "notebooks/*.ipynb"]
 exclude_patterns = ["**/.ipynb_checkpoints"]
 templates_path = ["_templates"]
 
@@ -34,8 +34,8 @@ CONTENTS = {
     "Start": ["docs/install.md", "docs/coming-from-laion_fmri.md", "docs/faq.md"],
     "Notebooks": ["notebooks/*.ipynb"],
     "Reference": ["docs/api/index.rst", "docs/store.md", "docs/promises.md", "docs/benchmarks.md"],
-    "Guides": ["docs/*.md"],
-    "Project": ["CHANGELOG.md"],
+    "Guides": ["docs/cluster.md", "docs/pytorch.md", "docs/s3.md"],
+    "Project": ["docs/architecture.md", "CONTRIBUTING.md", "CHANGELOG.md"],
 }
 
 # -- text

@@ -1,4 +1,4 @@
-"""Captions of the stimuli, where users import them; see `laion_zarr.stimuli.captions`."""
+"""Public import path of captions of the stimuli; see `laion_zarr.stimuli.captions`."""
 
 from laion_zarr.stimuli.captions import Captions, ImageCaptions
 

@@ -1,6 +1,6 @@
-"""What the bucket holds, without downloading anything: no local data and no credentials needed.
+"""Lists of subjects and ROIs in the bucket; no local data, credentials or download are needed.
 
-Listings are kept for the process; `laion_zarr.download` asks anew.
+Listings are cached in the process; the functions of `laion_zarr.download` list the bucket again.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from laion_zarr.download import bucket
 
 
 def get_subjects() -> list[str]:
-    """Subjects that the bucket holds betas or ROIs of.
+    """Subjects with betas or ROIs in the bucket.
 
     Returns
     -------
     list of str
-        Ids, sorted.
+        Subject ids, sorted.
 
     Examples
     --------
@@ -27,19 +27,19 @@ def get_subjects() -> list[str]:
 
 
 def get_rois(subject: str | None = None, category: str | None = None) -> list[str]:
-    """Names of the ROIs that the bucket holds of a subject.
+    """Names of the ROIs of a subject in the bucket.
 
     Parameters
     ----------
     subject : str, optional
         ``"sub-01"`` or ``"01"``. If not provided, the first subject.
     category : str, optional
-        Such as ``"face"``. If not provided, ROIs of every category.
+        Category of ROIs, such as ``"face"``. If not provided, ROIs of every category.
 
     Returns
     -------
     list of str
-        Names, sorted.
+        ROI names, sorted.
 
     Examples
     --------
@@ -64,7 +64,7 @@ def get_rois(subject: str | None = None, category: str | None = None) -> list[st
 
 
 def describe() -> None:
-    """Print what the bucket holds, for people.
+    """Print the address of the bucket, its subjects, and the ROIs of the first subject.
 
     Examples
     --------
@@ -85,7 +85,7 @@ def describe() -> None:
 
 
 def inspect_bucket() -> None:
-    """Print what lies at the top of the bucket and where the subjects are, to find out what fails.
+    """Print the top-level folders of the bucket and counts of subject folders, to debug access.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Embeddings of the stimuli, where users import them; see `laion_zarr.stimuli.embeddings`."""
+"""Public import path of embeddings of the stimuli; see `laion_zarr.stimuli.embeddings`."""
 
 from laion_zarr.stimuli.embeddings import Embeddings, SubjectEmbeddings, load_embeddings
 

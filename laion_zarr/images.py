@@ -1,4 +1,4 @@
-"""Pictures of the stimuli, where users import them; see `laion_zarr.stimuli.images`."""
+"""Public import path of the stimulus pictures; see `laion_zarr.stimuli.images`."""
 
 from laion_zarr.stimuli.images import Images, SubjectImages
 

@@ -1,4 +1,4 @@
-"""Masks in the stimuli, where users import them; see `laion_zarr.stimuli.segmentations`."""
+"""Public import path of segmentation masks; see `laion_zarr.stimuli.segmentations`."""
 
 from laion_zarr.stimuli.segmentations import ImageSegmentations, Segmentations
 

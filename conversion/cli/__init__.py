@@ -1,11 +1,12 @@
-"""The command ``laion-zarr``: words in, one call, words out.
+"""The command ``laion-zarr``: parses the command line, calls the library, prints the result.
 
-Knows the commands and their options (`commands`, `download`), what ``info`` prints (`info`), and
-the demo (`demo`). Does no work of its own: each command is one call to the room that does the work.
+`commands` and `download` define the commands and their options, `info` writes the text that
+``info`` prints, and `demo` runs the demo. Each other command is one call to the package that does
+the work.
 
-Promises that errors are one readable line each on stderr, that the exit code is 0 only if all that
-was asked for is done, and that ``--help`` answers at once: what is slow to import is imported by
-the command that needs it.
+Each error is one readable line on stderr. The exit code is 0 only if everything that the user
+asked for is done. ``--help`` answers at once, since modules that are slow to import are imported
+only by the commands that need them.
 
 Begin with `commands.main`.
 """

@@ -1,4 +1,4 @@
-"""``python -m laion_zarr.conversion.cli``: the command, by this interpreter."""
+"""Run the command ``laion-zarr`` as ``python -m laion_zarr.conversion.cli``."""
 
 import sys
 

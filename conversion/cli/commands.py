@@ -1,4 +1,4 @@
-"""The command line: parse, call, say what happened."""
+"""Parsers and handlers of the ``laion-zarr`` commands, except those in `download`."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run ``laion-zarr``; returns the exit code, 0 only if all that was asked is done."""
+    """Run ``laion-zarr`` and return its exit code, 0 only if everything asked for is done."""
     arguments = _parser().parse_args(argv)
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a locale may lack what names and texts hold
+    if isinstance(sys.stdout, io.TextIOWrapper):  # its encoding may lack some characters
         sys.stdout.reconfigure(errors="backslashreplace")
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     try:
@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("Interrupted. What is whole is kept; run the same command to go on.", file=sys.stderr)
         return _INTERRUPTED
-    except BrokenPipeError:  # the reader of our output went away
+    except BrokenPipeError:  # the process that reads stdout, such as ``head``, has ended
         return 1
     except (LaionZarrError, ValueError, OSError, ImportError) as error:
         if arguments.debug:
@@ -248,7 +248,7 @@ def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
 
 
 def _demo(arguments: argparse.Namespace) -> int:
-    from laion_zarr.conversion.demo import run_demo
+    from laion_zarr.conversion.cli.demo import run_demo
 
     run_demo(arguments.dir, progress=not arguments.quiet)
     return 0

@@ -1,4 +1,4 @@
-"""``laion-zarr demo``: a synthetic dataset, converted, a face area loaded, a picture."""
+"""``laion-zarr demo``: make a synthetic dataset, convert it, load face areas, save a picture."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _CAPTION_WIDTH = 52
 _LEVELS = 10
 _COLOURS = ("tab:red", "tab:blue", "tab:green", "tab:purple", "tab:olive")
 _DPI = 110
-_SHOWN = 30  # percent: what few repeats show of a ceiling by chance stays below
+_SHOWN = 30  # percent; noise ceilings that arise by chance from few repeats are lower
 
 
 def run_demo(
@@ -45,18 +45,18 @@ def run_demo(
     Parameters
     ----------
     folder : str or Path
-        Where to write: ``data`` (the dataset), ``splits``, the store, the picture.
+        Folder to write into: ``data`` (the dataset), ``splits``, the store and the picture.
     size : str
         A size of `laion_zarr.conversion.synthetic.SIZES`.
     progress : bool
         Whether to show progress bars.
     say : callable
-        Takes a line of what happened.
+        Called with each line of text that reports a finished step.
 
     Returns
     -------
     pathlib.Path
-        The picture.
+        Path of the picture, a PNG.
     """
     data, store = _places(folder)
     started = time.perf_counter()
@@ -99,23 +99,24 @@ def use_demo(
     subjects: Sequence[str] = (SUBJECT,),
     size: str = "demo",
 ) -> Path:
-    """Let all that follows in this process use the demo's store; make it if it is not there.
+    """Use the demo's store in the rest of this process; make the store if it does not exist.
 
-    Sets ``LAION_ZARR_STORE`` and ``LAION_ZARR_DATA_DIR``, which win over what is configured.
+    Sets the environment variables ``LAION_ZARR_STORE`` and ``LAION_ZARR_DATA_DIR``, which take
+    precedence over the configured paths.
 
     Parameters
     ----------
     folder : str or Path
         As in `run_demo`.
     subjects : sequence of str
-        Who must be in the store; those who are not are added.
+        Subjects that the store must hold; missing subjects are made and added.
     size : str
         A size of `laion_zarr.conversion.synthetic.SIZES`.
 
     Returns
     -------
     pathlib.Path
-        The store.
+        Path of the store.
 
     Examples
     --------
@@ -135,13 +136,13 @@ def use_demo(
 
 
 def _places(folder: str | Path) -> tuple[Path, Path]:
-    """The dataset and the store of a demo's folder."""
+    """Paths of the dataset and of the store in a demo's folder."""
     root = Path(folder).absolute()
     return root / "data", root / DEFAULT_STORE
 
 
 def _is_made(store: Path, subject: str, size: str) -> bool:
-    """Whether nothing is left to do for a subject: sessions come last in it, splits in all."""
+    """Whether a subject is complete: all its sessions and, written last, the splits exist."""
     try:
         load_split("tau", "shared", store)
         return load_subject(subject, store).get_sessions() == list(SIZES[size].sessions)
@@ -155,7 +156,7 @@ def _megabytes(folder: Path) -> str:
 
 
 def mean_responses(betas: xr.DataArray) -> xr.DataArray:
-    """Mean over voxels and repeats of each image that was shown at least three times."""
+    """Mean beta over voxels and repeats of each image that was shown at least three times."""
     per_trial = betas.mean(VOXEL)
     grouped = per_trial.groupby("image_name")
     counts = per_trial.groupby("image_name").count()
@@ -168,7 +169,7 @@ def extremes(responses: xr.DataArray) -> tuple[str, str]:
 
 
 def telling_trial(sub: Subject, responses: xr.DataArray) -> int:
-    """First trial of the image that face areas respond to most, of those with masks."""
+    """First trial of the image with the highest response, among images with masks if any."""
     covered = responses.sel(image_name=responses["image_name"].isin(sub.segmentations.images()))
     best = str((covered if covered.size else responses).idxmax().item())
     return int(sub.metadata.index[sub.metadata["label"] == best][0])
@@ -187,7 +188,7 @@ def _about_trial(sub: Subject, trial: int, faces: xr.DataArray) -> list[str]:
 
 
 def draw(sub: Subject, store: Path, faces: xr.DataArray, trial: int, path: Path) -> Path:
-    """Noise ceiling over T1w with ROI outlines; one trial; responses to images; saved as PNG."""
+    """Save a PNG: noise ceiling over T1w with ROI outlines, one trial, responses to images."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12, 12), layout="constrained")
@@ -224,7 +225,7 @@ def _draw_brain(figure: Any, sub: Subject, store: Path) -> None:
 
 
 def _draw_trial(figure: Any, sub: Subject, trial: int) -> None:
-    """What was seen, where its objects are, what people said of it, what it evoked."""
+    """Draw one trial: its picture with object masks, its captions, its mean beta per region."""
     axes = figure.subplots(1, 3, width_ratios=[1, 1.3, 1.5])
     axes[0].imshow(sub.images.get(trial))
     for noun, colour in zip(sub.segmentations.nouns(trial), _COLOURS, strict=False):
@@ -262,7 +263,7 @@ def _draw_responses(figure: Any, sub: Subject, faces: xr.DataArray) -> None:
         offsets = np.linspace(-0.15, 0.15, trials.size) if trials.size > 1 else [0]
         axes[0].plot(position + np.asarray(offsets), trials, "o", color="k", ms=4)
         trial = sub.metadata.index[sub.metadata["label"] == name][0]
-        # Beside its bar.
+        # The picture of the image, beside the image's bar.
         inset = axes[0].inset_axes((0.42 + 0.45 * position, 0.72, 0.12, 0.26))
         inset.imshow(sub.images.get(int(trial)))
         inset.axis("off")

@@ -1,4 +1,4 @@
-"""The commands that reach the bucket and the access service."""
+"""Commands of ``laion-zarr`` that send requests to the bucket or to the access service."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _FILTERS = {
 
 
 def add(commands: Commands, command: Command) -> None:
-    """Add the commands; `command` makes the parser of one."""
+    """Add the commands; `command` makes the parser of one command from its name and help text."""
     _add_discovery(commands, command)
     _add_download(commands, command)
     for name, text, run in (

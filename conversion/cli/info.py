@@ -1,4 +1,4 @@
-"""What is downloaded and what is converted, for people."""
+"""Text of ``laion-zarr info``: what the local mirror and the store hold."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from laion_zarr.store.schema import STIMULUS_PARTS, TRIALS_PART, VOXELS_PART, is
 def describe(
     store: StoreLike | None, storage_options: dict[str, Any] | None, subject: str | None
 ) -> str:
-    """Text for ``laion-zarr info``."""
+    """Describe the local mirror and the store; with `subject`, only what they hold of it."""
     wanted = None if subject is None else release.subject_id(subject)
     return "\n".join([*_mirror_lines(wanted), *_store_lines(store, storage_options, wanted)])
 

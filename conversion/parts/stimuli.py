@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
-from zarr.abc.store import Store
 
 from laion_zarr.conversion.parts.rows import RowWriter
 from laion_zarr.conversion.parts.session import column_spec
@@ -48,30 +47,27 @@ def _check_integers(path: str, table: pd.DataFrame, columns: Sequence[str]) -> N
             raise damaged(path, f"{name} {table[name].iloc[:3].tolist()} …", "whole numbers")
 
 
-def write_metadata(store: Store, path: str, source: Source, file: str, ids: Sources) -> Part:
+def write_metadata(writer: PartWriter, source: Source, file: str, ids: Sources) -> Part:
     """Write the stimulus metadata, rows in the order of the source file."""
     table = read_metadata(source, file)
     source.check_unchanged(ids)
-    writer = PartWriter(store, path)
     arrays = _write_columns(writer, table, {NAMES: schema.IMAGE_NAME}, schema.IMAGE)
     writer.group({"csv_columns": arrays} | attributes_of(source, file, ids))
     return writer.part(ids)
 
 
-def write_captions(store: Store, path: str, source: Source, file: str, ids: Sources) -> Part:
+def write_captions(writer: PartWriter, source: Source, file: str, ids: Sources) -> Part:
     """Write the captions, rows in the order of the source file."""
     table = read_table(source, file, list(schema.CAPTION_ARRAYS))
     _check_integers(source.full(file), table, ["caption_idx"])
     source.check_unchanged(ids)
-    writer = PartWriter(store, path)
     arrays = _write_columns(writer, table, schema.CAPTION_ARRAYS, "row")
     writer.group({"csv_columns": arrays} | attributes_of(source, file, ids))
     return writer.part(ids)
 
 
 def write_segmentations(
-    store: Store,
-    path: str,
+    writer: PartWriter,
     source: Source,
     files: tuple[str, str],
     ids: Sources,
@@ -82,7 +78,6 @@ def write_segmentations(
     columns = [name for name, spec in schema.SEGMENTATION_ARRAYS.items() if spec.dims == ("row",)]
     table = read_table(source, table_file, columns)
     _check_integers(source.full(table_file), table, ["mask_row", "instance_id", "localized"])
-    writer = PartWriter(store, path)
     with open_hdf5(source, masks_file) as hdf5:
         masks = hdf5.masks()
         outside = table["mask_row"][(table["mask_row"] < 0) | (table["mask_row"] >= len(masks))]
@@ -103,8 +98,7 @@ def write_segmentations(
 
 
 def write_embeddings(
-    store: Store,
-    path: str,
+    writer: PartWriter,
     source: Source,
     file: str,
     ids: Sources,
@@ -124,7 +118,6 @@ def write_embeddings(
         known = known[known >= 0]
         order = np.concatenate([known, np.setdiff1d(order, known)])
     values[~valid] = np.nan
-    writer = PartWriter(store, path)
     rows = RowWriter(writer, schema.EMBEDDING, values.shape[1:], {})
     for lo in range(0, len(order), _WRITTEN_AT_ONCE):
         rows.add(values[order[lo : lo + _WRITTEN_AT_ONCE]])
@@ -136,8 +129,7 @@ def write_embeddings(
 
 
 def write_images(
-    store: Store,
-    path: str,
+    writer: PartWriter,
     source: Source,
     file: str,
     ids: Sources,
@@ -145,7 +137,6 @@ def write_images(
     progress: Progress,
 ) -> Part:
     """Write the bytes of all picture files, unchanged, one after the other."""
-    writer = PartWriter(store, path)
     with open_hdf5(source, file) as hdf5:
         count, pictures = hdf5.pictures()
         if count != len(names):

@@ -192,7 +192,7 @@ class Planner:
             if not self.options.overwrite:
                 raise
         if not self.options.overwrite:
-            raise damaged(self.store, f"{subject}/manifest.json", "is missing")
+            raise damaged(self.store, f"{subject}/{schema.MANIFEST}", "is missing")
         catalogue = Catalogue(self.store, subject, ignore_manifest=True)
         self._refuse_unlisted_loss(release.subject_files(subject, self.names), catalogue)
         return catalogue

@@ -21,6 +21,7 @@ from laion_zarr.conversion.planning.subjects import Planner
 from laion_zarr.conversion.source.tables import read_metadata
 from laion_zarr.conversion.write.catalogue import Catalogue
 from laion_zarr.conversion.write.root import lost_manifests
+from laion_zarr.conversion.write.writer import PartWriter
 from laion_zarr.errors import DataNotDownloadedError, LaionZarrError, SourceError, StoreError
 from laion_zarr.store import schema
 from laion_zarr.store.objects import damaged
@@ -173,20 +174,21 @@ class StimulusRun:
         file, store, source = files[0], self._store, self._source
 
         def write(path: str, progress: Progress) -> Part:
+            writer = PartWriter(store, path)
             match kind:
                 case "images":
                     rows = self._names_for(kind) or []
-                    return recipe.write_images(store, path, source, file, ids, rows, progress)
+                    return recipe.write_images(writer, source, file, ids, rows, progress)
                 case "segmentations":
                     pair = (file, files[1])
-                    return recipe.write_segmentations(store, path, source, pair, ids, progress)
+                    return recipe.write_segmentations(writer, source, pair, ids, progress)
                 case "embeddings":
                     order = self._names_for(kind)
-                    part = recipe.write_embeddings(store, path, source, file, ids, order)
+                    part = recipe.write_embeddings(writer, source, file, ids, order)
                 case "captions":
-                    part = recipe.write_captions(store, path, source, file, ids)
+                    part = recipe.write_captions(writer, source, file, ids)
                 case _:
-                    part = recipe.write_metadata(store, path, source, file, ids)
+                    part = recipe.write_metadata(writer, source, file, ids)
             progress(ids[file]["size"])
             return part
 

@@ -1,11 +1,11 @@
-"""A small dataset in the release's layout, made up: for the demo, the tests and the benchmarks.
+"""A small synthetic dataset in the release's layout: for the demo, the tests and the benchmarks.
 
-Knows a made-up brain (`phantom`), a made-up experiment with responses to what pictures show
-(`experiment`), and how their files are written (`dataset`, `freesurfer`, `stimulus_files`,
-`pictures` with `shapes`, `split_files`).
+`phantom` and `cortex` model a head, `experiment` the images and trials, `responses` the betas, maps
+and noise ceilings. `dataset`, `freesurfer`, `stimulus_files`, `pictures` with `shapes`, and
+`split_files` make the files.
 
-Promises that the same size and subject give the same files, byte for byte, and that responses go
-with what the pictures show.
+The same size and subject give the same files, byte for byte. The responses depend on the content of
+the pictures.
 
 Begin with `dataset.write_dataset`.
 """

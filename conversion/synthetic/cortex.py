@@ -23,14 +23,15 @@ from laion_zarr.conversion.synthetic.phantom import (
     stream,
 )
 
-# Depth below the shell of the cortex's inner and outer surface, and of where regions are drawn, mm.
+# Depth below the cortical shell, mm: of the white and pial surface, and of the surface halfway
+# through the cortex, on which the regions are defined.
 SURFACE_DEPTHS = {"white": 0.3 + RIBBON, "pial": 0.3}
 _MIDDLE = RIBBON / 2
-# From the MNI coordinates in which the regions are listed to the head's.
+# Shift from the MNI coordinates in which the regions are listed to the coordinates of the head, mm.
 _FROM_MNI = np.array([0, 15, -10], np.float32)
-# Directions from the centre of the right hemisphere to those on fsaverage's sphere: the linear map
-# that brings fsaverage5's pial vertices closest to their places (least squares, the back of the
-# brain counted three times).
+# Linear map of directions from the centre of the right hemisphere to directions on fsaverage's
+# sphere. It was fitted to fsaverage5's pial vertices and their places on the sphere (least squares,
+# the back of the brain counted three times).
 _TO_FSAVERAGE = np.array([[1.2, 0, 0.03], [0.14, 0.75, 0.31], [0.02, -0.25, 0.96]])
 
 
@@ -39,9 +40,9 @@ class Region:
     """A region of interest: a bilateral patch of cortex."""
 
     category: str
-    seed: tuple[float, float, float]  # of the right hemisphere, MNI mm
+    seed: tuple[float, float, float]  # centre in the right hemisphere, MNI mm
     radius: float  # mm
-    subjects: tuple[str, ...] = release.SUBJECTS  # who has it
+    subjects: tuple[str, ...] = release.SUBJECTS  # subjects that have the region
 
 
 GENERAL = "laiongeneral"  # the union of the other regions of its category
@@ -94,14 +95,14 @@ REGIONS = {
 
 
 def to_mni(head: Head) -> NDArray[np.float64]:
-    """Affine from the head's mm to the MNI mm in which its regions are listed."""
+    """Affine (4, 4) from the head's mm to the MNI mm in which the regions are listed."""
     affine = np.diag([*(1 / head.scale.astype(float)), 1.0])
     affine[:3, 3] = -_FROM_MNI
     return affine
 
 
 def _on_cortex(head: Head, rays: Points, right: bool, depth: float = _MIDDLE) -> Points:
-    """Where rays from the centre of a hemisphere reach a depth below its shell."""
+    """Points where rays from the centre of a hemisphere reach a depth (mm) below its shell."""
     low: Volume = np.zeros(len(rays), np.float32)
     high: Volume = np.full(len(rays), 130, np.float32)
     for _ in range(20):
@@ -115,7 +116,7 @@ def _on_cortex(head: Head, rays: Points, right: bool, depth: float = _MIDDLE) ->
 
 
 def _corner_faces(corners: NDArray) -> list[tuple[int, int, int]]:
-    """Faces of the icosahedron."""
+    """Faces of the icosahedron, each as the indices of its three corners."""
     near = np.isclose(((corners[:, None] - corners) ** 2).sum(-1), 4)
     return [
         (a, b, c)
@@ -125,7 +126,7 @@ def _corner_faces(corners: NDArray) -> list[tuple[int, int, int]]:
 
 
 def _parts(frequency: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Lattice of a divided triangle: steps to its corners (n, 3), small triangles (m, 3)."""
+    """Divide a triangle: barycentric steps of n points (n, 3), indices of m triangles (m, 3)."""
     steps = [(i, j, frequency - i - j) for i, j in np.ndindex(frequency + 1, frequency + 1)]
     kept = [step for step in steps if step[2] >= 0]
     number = {step[:2]: k for k, step in enumerate(kept)}
@@ -139,7 +140,7 @@ def _parts(frequency: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
 
 
 def _geodesic_sphere(frequency: int) -> tuple[Points, NDArray[np.intp]]:
-    """Directions of the vertices of a geodesic sphere, and its triangles, seen from outside."""
+    """Unit vectors of the vertices of a geodesic sphere, and its outward-facing triangles."""
     golden = (1 + 5**0.5) / 2
     signs = np.array([(a, b) for a in (-1, 1) for b in (-golden, golden)])
     corners = np.concatenate([np.roll(np.c_[np.zeros(4), signs], k, axis=1) for k in range(3)])
@@ -147,7 +148,7 @@ def _geodesic_sphere(frequency: int) -> tuple[Points, NDArray[np.intp]]:
     faces = _corner_faces(corners)
     points = np.concatenate([steps / frequency @ corners[list(face)] for face in faces])
     triangles = np.concatenate([small + k * len(steps) for k in range(len(faces))])
-    # Faces share their edges: one vertex each, numbered as they first come.
+    # Neighbouring faces share the points of an edge: keep each point once, in order of first use.
     _, first, which = np.unique(points.round(6), axis=0, return_index=True, return_inverse=True)
     triangles = np.argsort(np.argsort(first))[which.ravel()][triangles]
     points = points[np.sort(first)]
@@ -158,24 +159,25 @@ def _geodesic_sphere(frequency: int) -> tuple[Points, NDArray[np.intp]]:
 
 
 def surface(head: Head, hemi: str, frequency: int, depth: float = _MIDDLE) -> Points:
-    """Vertices of a hemisphere's surface: a geodesic sphere laid on the cortex.
+    """Vertices of a hemisphere's surface: a geodesic sphere projected onto the cortex.
 
     Parameters
     ----------
     head : Head
-        Whose cortex.
+        Head that the cortex belongs to.
     hemi : str
         ``"L"`` or ``"R"``.
     frequency : int
-        Parts of each edge of the icosahedron: ``10 * frequency**2 + 2`` vertices.
+        Number of parts into which each edge of the icosahedron is divided; the surface has
+        ``10 * frequency**2 + 2`` vertices.
     depth : float
-        Below the shell of the cortex, mm.
+        Depth below the cortical shell, mm.
     """
     return _on_cortex(head, _geodesic_sphere(frequency)[0], hemi == "R", depth)
 
 
 def surface_faces(hemi: str, frequency: int) -> NDArray[np.intp]:
-    """Triangles of a hemisphere's surface, seen from outside."""
+    """Outward-facing triangles of a hemisphere's surface, as vertex indices (m, 3)."""
     faces = _geodesic_sphere(frequency)[1]
     return faces if hemi == "R" else faces[:, ::-1]
 
@@ -189,7 +191,7 @@ def registered_sphere(hemi: str, frequency: int) -> Points:
 
 
 def region_names(subject: str) -> list[str]:
-    """Regions that a subject has."""
+    """Names of the regions that a subject has."""
     return [name for name, region in REGIONS.items() if subject in region.subjects]
 
 
@@ -206,14 +208,14 @@ def _distances(head: Head, name: str, points: Points) -> dict[str, Volume]:
 
 
 def _with_union(masks: dict[str, Mask]) -> dict[str, Mask]:
-    """Add the region that is the union of its category."""
+    """Add the region ``laiongeneral``: the union of the other regions of its category."""
     category = REGIONS[GENERAL].category
     parts = [mask for name, mask in masks.items() if REGIONS[name].category == category]
     return {**masks, GENERAL: np.logical_or.reduce(parts)}
 
 
 def region_volumes(head: Head, grid: Grid, anatomy: Anatomy) -> dict[str, Mask]:
-    """Voxels of each region, flat: the cortex near its seeds, and a little outside of it."""
+    """Flat voxel mask of each region: cortex near the region's seeds, and a thin layer outside."""
     near = np.flatnonzero(anatomy.cortex)
     for index in grid.slabs():
         depth = cortical_depth(head, grid.points(index))
@@ -227,16 +229,16 @@ def region_volumes(head: Head, grid: Grid, anatomy: Anatomy) -> dict[str, Mask]:
         mask = np.zeros(anatomy.brain.size, bool)
         for distance in _distances(head, name, points).values():
             mask[near[ribbon & (distance < 1)]] = True
-            mask[near[distance.argmin()]] = True  # however coarse the grid
+            mask[near[distance.argmin()]] = True  # at least one voxel, however coarse the grid
         masks[name] = mask
     return _with_union(masks)
 
 
 def region_vertices(head: Head, hemi: str, vertices: Points) -> dict[str, Mask]:
-    """Vertices of each region in one hemisphere."""
+    """Vertex mask of each region in one hemisphere."""
     masks = {}
     for name in region_names(head.subject):
         if name != GENERAL:
             distance = _distances(head, name, vertices)[hemi]
-            masks[name] = distance <= max(1, distance.min())  # however coarse the surface
+            masks[name] = distance <= max(1, distance.min())  # at least one vertex
     return _with_union(masks)

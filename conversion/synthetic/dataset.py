@@ -1,7 +1,8 @@
 """A synthetic dataset in the exact layout of the LAION-fMRI release: for tests, demos, benchmarks.
 
-Made of formulas and seeded random numbers, so it is the same wherever it is made, and any part is
-the same as in the whole: the numbers of a file depend on its subject, session and size alone.
+All values come from formulas and seeded random numbers, so every machine makes the same dataset.
+The values of a file depend only on its subject, its session and the size of the dataset, not on
+which other files are made.
 """
 
 from __future__ import annotations
@@ -52,12 +53,12 @@ _SESSION_SIDECARS: dict[str, dict[str, object]] = {
 
 @dataclass(frozen=True)
 class _Folder:
-    """The dataset's folder: writes files at release paths, each with its sidecar."""
+    """Folder of the dataset: writes files at the paths of the release, and their sidecars."""
 
     root: Path
 
     def target(self, path: PurePosixPath) -> Path:
-        """Where to write; its folder is made."""
+        """Path of a file below the root; makes the file's folder."""
         target = self.root / path
         target.parent.mkdir(parents=True, exist_ok=True)
         return target
@@ -83,8 +84,8 @@ class _Folder:
         self.text(folder / "dataset_description.json", json.dumps(content, indent=2) + "\n")
 
     def packed(self, path: PurePosixPath, pieces: Iterable[bytes]) -> None:
-        """Write a gzip file of pieces as they come."""
-        # Neither name nor time goes into the gzip header: same numbers, same bytes.
+        """Write a gzip file from an iterable of pieces of its content."""
+        # No file name and no time in the gzip header: the same content gives the same bytes.
         with (
             self.target(path).open("wb") as raw,
             igzip.IGzipFile("", "wb", compresslevel=1, fileobj=raw, mtime=0) as stream,
@@ -99,7 +100,7 @@ class _Folder:
         shape: tuple[int, ...],
         volumes: Iterable[NDArray],
     ) -> None:
-        """Write a NIfTI file of volumes, each flat in file order, as they come."""
+        """Write a NIfTI file volume by volume, each flat in the order of the file (Fortran)."""
         header = nib.Nifti1Header()
         volumes = iter(volumes)
         first = next(volumes)
@@ -121,14 +122,14 @@ class _Folder:
         values: NDArray,
         sidecar: Mapping[str, object],
     ) -> None:
-        """Write a 3-D NIfTI file, from values in C order."""
+        """Write a 3-D NIfTI file from flat values in C order, and its sidecar."""
         in_file_order = values.reshape(grid.shape).ravel(order="F")
         self.series(path, grid, grid.shape, [in_file_order])
         self.sidecar(path, sidecar)
 
 
 def _write_anatomy(folder: _Folder, model: responses.Model) -> None:
-    """Write T1w, T2w and brain mask, at full and at functional resolution."""
+    """Write T1w, T2w and brain mask at full and at functional resolution; the FreeSurfer recon."""
     size, subject = model.size, model.subject
     fine = phantom.Grid(size.anatomy_shape, size.anatomy_mm)
     scans = {
@@ -157,7 +158,7 @@ def _write_recon(
 
 
 def _label_text(subject: str, vertices: NDArray, mask: phantom.Mask) -> str:
-    """Format a label as FreeSurfer does: vertex, position, value."""
+    """Text of a FreeSurfer label: vertex, position in mm and value, one line per vertex."""
     lines = [f"#!ascii label  , from subject {subject} vox2ras=TkReg", str(mask.sum())]
     for vertex in np.flatnonzero(mask):
         x, y, z = vertices[vertex]
@@ -166,7 +167,7 @@ def _label_text(subject: str, vertices: NDArray, mask: phantom.Mask) -> str:
 
 
 def _gifti_text(hemi: str, mask: phantom.Mask) -> str:
-    """Format one float32 per vertex, 0 or 1, as GIFTI."""
+    """Text of a GIFTI file with one float32 per vertex, 0 or 1."""
     values = nib.gifti.GiftiDataArray(
         mask.astype(np.float32), intent="NIFTI_INTENT_SHAPE", datatype="NIFTI_TYPE_FLOAT32"
     )
@@ -200,7 +201,7 @@ def _write_regions(folder: _Folder, model: responses.Model) -> None:
 def _write_trials(folder: _Folder, size: Size, subject: str, session: str) -> None:
     table = experiment.trial_table(size, subject, session)
     if session == size.sessions[-1]:
-        # beta_index decides which volume is whose, whatever the order of the rows.
+        # `beta_index` assigns the volumes to the trials, so the rows may have any order.
         table = table.sample(frac=1, random_state=phantom.stream(subject, session, "rows"))
     path = release.trials(subject, session)
     folder.table(path, table, "\t")
@@ -214,7 +215,7 @@ def _write_session(
     betas: responses.Betas,
     progress: bool,
 ) -> None:
-    """Write what a session consists of: betas, trials and maps."""
+    """Write the files of one session: trial table, betas and maps."""
     size, subject = model.size, model.subject
     _write_trials(folder, size, subject, session)
     path = release.betas(subject, session)
@@ -241,7 +242,7 @@ def _write_subject(
     _write_regions(folder, model)
     every = []
     for session in size.sessions:
-        # Also of sessions that are not wanted: the maps across sessions are made from all.
+        # Also of sessions that are not written: the maps across sessions need all betas.
         betas = responses.session_betas(model, session, progress)
         if session in sessions:
             _write_session(folder, model, session, betas, progress)
@@ -258,7 +259,7 @@ def _write_subject(
 
 
 def _write_root(folder: _Folder, size: Size) -> None:
-    """Write what belongs to no subject."""
+    """Write the files of the whole dataset: README, descriptions, table of participants."""
     top = PurePosixPath()
     folder.text(top / "README", NOTE + "\n")
     folder.description(top, "LAION-fMRI (synthetic)", "raw")
@@ -270,7 +271,7 @@ def _write_root(folder: _Folder, size: Size) -> None:
 
 
 def _write_stimuli(folder: _Folder, size: Size, progress: bool) -> None:
-    """Write the images of all subjects, and what goes with them."""
+    """Write the images of all subjects, their metadata, embeddings, masks and captions."""
     folder.table(release.STIMULUS_METADATA, experiment.metadata(size), ",")
     files.write_images(folder.target(release.STIMULUS_IMAGES), size, progress)
     for model in files.MODELS:
@@ -283,7 +284,7 @@ def _write_stimuli(folder: _Folder, size: Size, progress: bool) -> None:
 def _known(
     kind: str, wanted: Iterable[str], known: Iterable[str], error: type[ValueError] = ValueError
 ) -> list[str]:
-    """Check that everything wanted is known."""
+    """List the wanted names; raise `error` if one of them is not a known name."""
     wanted, known = list(wanted), list(known)
     for name in wanted:
         if name not in known:
@@ -300,20 +301,20 @@ def write_dataset(
 ) -> Path:
     """Write a synthetic dataset in the layout of the release.
 
-    Files that are there already are overwritten, others left alone. The same arguments give the
-    same bytes, and fewer subjects or sessions give the same files, only fewer; the stimuli are
-    those of all subjects and sessions, whatever is written of them.
+    Existing files of the same names are overwritten; other files in the folder are kept. The same
+    arguments give the same bytes. With fewer subjects or sessions, fewer files are written, but
+    each has the same bytes. The stimuli are always those of all subjects and sessions.
 
     Parameters
     ----------
     root : str or path
-        Folder of the dataset; made if need be.
+        Folder of the dataset; made if it does not exist.
     size : str or Size
-        One of `SIZES` or a size of your own.
+        Key of `SIZES`, or a `Size`.
     subjects : sequence of str
-        Subjects to write, of those of the release.
+        Subjects of the release to write, such as ``"sub-01"``.
     sessions : sequence of str, optional
-        Sessions to write. If not provided, all of the size.
+        Sessions to write. If not provided, all sessions of the size.
     progress : bool
         Whether to show progress bars.
 

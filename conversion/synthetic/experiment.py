@@ -1,6 +1,7 @@
 """A made-up experiment: its size, the images, and the trials in which they are shown.
 
-Every random number is seeded by what it is for, never by what else is made along with it.
+Each random number is seeded by names of its purpose, such as subject and session, so it does not
+depend on which other parts of the dataset are made.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ from numpy.typing import NDArray
 from laion_zarr import _release as release
 from laion_zarr.conversion.synthetic import phantom
 
-# The historical suffix of a subject's unique images.
+# Historical suffix in the names of the images that only this subject saw.
 SUFFIXES = {"sub-01": "p01", "sub-06": "p02", "sub-05": "p03", "sub-03": "p04", "sub-07": "p05"}
 NOUNS = ("acorn", "bell", "camera", "donut", "gloves", "kettle", "lamp", "ribbon", "ship", "violin")
-# What some images show and some regions prefer: the first features of an image.
+# Contents of images, each preferred by some regions: the first features of an image, in this order.
 CONTENTS = ("face", "body", "place", "object", "character")
 N_FEATURES = 12
 
@@ -30,23 +31,23 @@ class Size:
     Attributes
     ----------
     shape : tuple of int
-        Functional grid.
+        Shape of the functional grid.
     voxel_mm : float
-        Edge of its voxels.
+        Edge length of the functional voxels, mm.
     trials : tuple of int
-        Trials of each session.
+        Number of trials of each session.
     runs : int
-        Runs of each session.
+        Number of runs of each session.
     anatomy_shape : tuple of int
-        Grid of the full-resolution anatomy.
+        Shape of the grid of the full-resolution anatomy.
     anatomy_mm : float
-        Edge of its voxels.
+        Edge length of the voxels of the full-resolution anatomy, mm.
     sphere : tuple of int
         Frequency ``f`` of the left and right surface, which have ``10 f² + 2`` vertices.
     picture : int
-        Edge of a picture, pixels.
+        Edge length of a picture, pixels.
     embeddings : tuple of int
-        Lengths of the embeddings by each model.
+        Number of features of the embeddings by each model.
     """
 
     shape: tuple[int, int, int]
@@ -61,7 +62,7 @@ class Size:
 
     @property
     def sessions(self) -> tuple[str, ...]:
-        """Ids of the sessions."""
+        """Session ids, such as ``"ses-01"``."""
         return tuple(f"ses-{number:02d}" for number in range(1, len(self.trials) + 1))
 
     @property
@@ -86,7 +87,7 @@ SIZES = {
 
 
 def _shared_frequent(n_images: int) -> list[str]:
-    """Names of images shown twelve times to everyone."""
+    """Names of images shown twelve times to every subject."""
     rng = phantom.stream("12rep")
     numbers, items = rng.permutation(5500)[:n_images], rng.integers(0, 6, n_images)
     return [
@@ -98,7 +99,7 @@ def _shared_frequent(n_images: int) -> list[str]:
 
 
 def _shared_rare(n_images: int) -> list[str]:
-    """Names of images shown four times to everyone: natural and out-of-distribution in turn."""
+    """Names of images shown four times to every subject, every second one out-of-distribution."""
     numbers = phantom.stream("4rep").permutation(1000)[:n_images]
     names = [f"shared_4rep_NSD_special1000_{number}.jpg" for number in numbers]
     for k in range(1, n_images, 2):
@@ -109,7 +110,7 @@ def _shared_rare(n_images: int) -> list[str]:
 
 
 def _unique(subject: str, n_images: int) -> list[str]:
-    """Names of images that one subject alone saw."""
+    """Names of images shown to one subject only."""
     rng = phantom.stream(subject, "unique")
     numbers, items = rng.permutation(5500)[:n_images], rng.integers(0, 46, n_images)
     pools = rng.choice(["initial", "new", "fillup", ""], n_images, p=[0.68, 0.07, 0.15, 0.1])
@@ -123,20 +124,20 @@ def _unique(subject: str, n_images: int) -> list[str]:
 
 @dataclass(frozen=True)
 class Images:
-    """The images of a subject, by the role that they play in the sessions."""
+    """Names of the images of a subject, grouped by the sessions in which they are shown."""
 
-    frequent: list[str]  # in every session
-    cohorts: list[list[str]]  # each twice in its session and twice in the next
-    fillers: list[list[str]]  # in one session, to fill it up
+    frequent: list[str]  # shown in every session
+    cohorts: list[list[str]]  # per session: shown twice in it and twice in the next session
+    fillers: list[list[str]]  # per session: shown only in it, to reach its number of trials
 
     @property
     def names(self) -> list[str]:
-        """All images."""
+        """Names of all images."""
         return sum([*self.cohorts, *self.fillers], self.frequent)
 
 
 def _repeats(size: Size) -> int:
-    """How often a frequent image is shown in one session."""
+    """Number of trials of one session that show a given frequent image."""
     return max(1, min(12 // len(size.trials), min(size.trials) // 4))
 
 
@@ -161,7 +162,7 @@ def _images(size: Size, subject: str) -> Images:
 
 
 def trial_table(size: Size, subject: str, session: str) -> pd.DataFrame:
-    """Trials of a session, in the order of its volumes."""
+    """Trial table of a session, in the order of the volumes of its betas."""
     number = size.sessions.index(session)
     images, n_trials = _images(size, subject), size.trials[number]
     labels = images.frequent * _repeats(size)
@@ -180,7 +181,7 @@ def trial_table(size: Size, subject: str, session: str) -> pd.DataFrame:
 
 
 def metadata(size: Size) -> pd.DataFrame:
-    """One row per image of any subject, in an order of their own."""
+    """Image metadata: one row per image of all subjects, in random order."""
     seen_by = {
         name: subject for subject in release.SUBJECTS for name in _images(size, subject).names
     }
@@ -201,13 +202,13 @@ def metadata(size: Size) -> pd.DataFrame:
             "n_reps": [
                 part[1] if both else "4rep" for part, both in zip(parts, shared, strict=True)
             ],
-            "aesthetic_score": np.where(score < 1.4, np.nan, score),  # as in life, some have none
+            "aesthetic_score": np.where(score < 1.4, np.nan, score),  # some images have none
         }
     )
 
 
 def features(label: str) -> NDArray[np.float32]:
-    """Describe an image, by its name alone: one content, and variety."""
+    """Features (12,) of an image, seeded by its name: one dominant content, the rest random."""
     rng = np.random.default_rng(zlib.crc32(label.encode()))
     values = rng.standard_normal(N_FEATURES)
     values[: len(CONTENTS)] = values[: len(CONTENTS)] * 0.4 - 0.4

@@ -1,7 +1,7 @@
-"""A FreeSurfer recon of a made-up head: surfaces, volume and transform, as recon-all leaves them.
+"""A FreeSurfer recon of a made-up head: surfaces, volume and transform, as recon-all writes them.
 
-FreeSurfer's surfaces are in mm from the middle of its volume, which is not where the scanner's mm
-begin: ``c_ras`` lies between, and is not 0 here, as in life.
+FreeSurfer gives the coordinates of surfaces in mm from the centre of its volume, not from the
+origin of the scanner. The offset between the two, ``c_ras``, is not 0 here, as in real recons.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from laion_zarr.conversion.synthetic import cortex, phantom
 from laion_zarr.conversion.synthetic.experiment import Size
 
 _AXES = np.array([[-1, 0, 0], [0, 0, 1], [0, -1, 0]])  # columns: left, inferior, anterior
-_STAMP = "synthetic"  # not FreeSurfer's, which holds a name and a time
+_STAMP = "synthetic"  # FreeSurfer writes a user name and a time here
 _LTA = """# transform file talairach.lta, synthetic
 type      = 1
 nxforms   = 1
@@ -37,7 +37,7 @@ subject {subject}
 
 @dataclass(frozen=True)
 class Geometry:
-    """A volume as FreeSurfer conforms it: a cube, its axes to the left, down and to the front."""
+    """Geometry of a volume conformed by FreeSurfer: a cube with axes left, inferior, anterior."""
 
     name: str
     side: int
@@ -46,12 +46,12 @@ class Geometry:
 
     @property
     def affine(self) -> NDArray[np.float64]:
-        """Voxel indices to scanner mm."""
+        """Affine (4, 4) from voxel indices to scanner mm."""
         linear = _AXES * self.voxel_mm
         return nib.affines.from_matvec(linear, self.centre - linear @ np.full(3, self.side / 2))
 
     def info(self) -> OrderedDict[str, object]:
-        """What the footer of a surface says of it."""
+        """Geometry as the footer of a surface file states it."""
         axes = {f"{axis}ras": column for axis, column in zip("xyz", _AXES.T, strict=True)}
         return OrderedDict(
             head=np.array([2, 0, 20], np.int32),
@@ -64,7 +64,7 @@ class Geometry:
         )
 
     def text(self) -> str:
-        """What a transform says of it."""
+        """Geometry as a transform file (LTA) states it."""
         axes = zip("xyz", _AXES.T, strict=True)
         return "\n".join(
             [
@@ -83,13 +83,13 @@ def _numbers(values: NDArray) -> str:
 
 
 def geometry(size: Size, subject: str) -> Geometry:
-    """The cube that holds a subject's head, off the scanner's origin."""
+    """Geometry of a subject's recon volume; its centre is not the scanner's origin."""
     centre = np.array([-0.4, -17.0, 12.0]) + phantom.stream(subject, "c_ras").uniform(-2, 2, 3)
     return Geometry("orig.mgz", max(size.anatomy_shape), size.anatomy_mm, centre.round(3))
 
 
 def orig(cube: Geometry, grid: phantom.Grid, t1w: phantom.Volume) -> bytes:
-    """The volume ``orig.mgz`` unpacked: each voxel is the nearest of a T1w image, in 0-255."""
+    """Content of ``orig.mgz`` before gzip: nearest voxels of a T1w image, scaled to 0-255."""
     to_grid = np.linalg.inv(grid.affine) @ cube.affine
     scaled = (t1w / t1w.max() * 255).round().astype(np.uint8).reshape(grid.shape)
     values = np.zeros((cube.side,) * 3, np.uint8)
@@ -102,7 +102,7 @@ def orig(cube: Geometry, grid: phantom.Grid, t1w: phantom.Volume) -> bytes:
 
 
 def write_surfaces(folder: Path, head: phantom.Head, size: Size, cube: Geometry) -> None:
-    """Write white and pial surface and the registered sphere of each hemisphere."""
+    """Write the white surface, the pial surface and the registered sphere of each hemisphere."""
     for hemi, frequency in zip(release.HEMIS, size.sphere, strict=True):
         surfaces: dict[str, NDArray] = {
             name: cortex.surface(head, hemi, frequency, depth) - cube.centre
@@ -117,7 +117,7 @@ def write_surfaces(folder: Path, head: phantom.Head, size: Size, cube: Geometry)
 
 
 def talairach(head: phantom.Head, cube: Geometry) -> str:
-    """The affine from scanner mm to MNI305 mm, as an LTA file."""
+    """Text of the LTA file with the affine from scanner mm to MNI305 mm."""
     rows = (" ".join(f"{value:.12f}" for value in row) for row in cortex.to_mni(head))
     return _LTA.format(
         matrix="\n".join(rows),

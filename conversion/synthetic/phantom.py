@@ -1,7 +1,8 @@
 """A made-up head: tissues and folded cortex, as functions of position, and its scans.
 
-Points are mm, RAS, with the brain around the origin, so that one head can be sampled on any grid.
-Left and right share their shape (``|x|``) but not their folds. Nothing here touches a disk.
+Points are in mm, RAS, with the brain around the origin, so that a head can be sampled on any grid.
+The hemispheres have the same shape (a function of ``|x|``) but different folds. This module reads
+and writes no files.
 """
 
 from __future__ import annotations
@@ -21,32 +22,32 @@ AIR, SCALP, MUSCLE, SKULL, CSF, CORTEX, WHITE, NUCLEI = range(8)
 T1W = np.array([6, 720, 330, 90, 160, 470, 750, 560], np.float32)
 T2W = np.array([6, 420, 190, 60, 980, 540, 330, 450], np.float32)
 
-# Where the rays of the cortical surface start, in the folded hemisphere (x >= 0).
+# Origin of the rays to the cortical surface, in coordinates mirrored to x >= 0, mm.
 CENTRE = np.array([24, 0, 2], np.float32)
 FISSURE = 1.2  # half the gap between the hemispheres, mm
 RIBBON = 3.0  # thickness of the cortex, mm
-_FOLD_RADIUS = 50.0  # the sphere on which the folds are drawn, mm
-_FOLD_LENGTH = 25.0  # from one sulcus to the next but one, mm
+_FOLD_RADIUS = 50.0  # radius of the sphere on which the folds are defined, mm
+_FOLD_LENGTH = 25.0  # wavelength of the folds: twice the distance between sulci, mm
 _SLAB = 200_000  # points evaluated at once: bounds the memory of a large grid
 
 
 def stream(*purpose: str) -> np.random.Generator:
-    """Random numbers that depend on the words alone: any part of a dataset is made alike."""
+    """Random generator seeded by the given words alone, not by what was generated before."""
     return np.random.default_rng([zlib.crc32(word.encode()) for word in purpose])
 
 
 @dataclass(frozen=True)
 class Head:
-    """What distinguishes one head from another."""
+    """Parameters that differ between the heads of subjects."""
 
     subject: str
-    scale: Points  # (3,) size of the head along each axis, about 1
-    waves: Points  # (wave, 3) rad / mm, whose sum's zeros are the sulci
-    phases: Points  # (hemisphere, wave)
+    scale: Points  # (3,) relative size of the head along each axis, about 1
+    waves: Points  # (wave, 3) wave vectors, rad / mm; sulci are the zeros of the sum of the waves
+    phases: Points  # (hemisphere, wave) rad
 
     @classmethod
     def of(cls, subject: str, n_waves: int = 14) -> Head:
-        """Draw the head of a subject."""
+        """Random parameters of the head of a subject."""
         rng = stream(subject, "head")
         waves = rng.standard_normal((n_waves, 3))
         waves *= 2 * np.pi / _FOLD_LENGTH / np.linalg.norm(waves, axis=1, keepdims=True)
@@ -67,21 +68,21 @@ def _ellipsoid(points: Points, centre: Sequence[float], semi: Sequence[float]) -
 
 
 def _cranium(points: Points) -> Volume:
-    """Depth below a smooth shell around the brain, narrower in front."""
+    """Depth below a smooth shell around the brain, narrower in front, mm."""
     tapered = points.copy()
     tapered[:, 0] *= 1 + 0.0012 * points[:, 1]
     return _ellipsoid(tapered, (0, 0, -2), (69.5, 87.5, 67))
 
 
 def cerebrum(points: Points) -> Volume:
-    """Depth below the outer shell of the cerebrum, flat underneath but for the temporal lobes."""
+    """Depth below the shell of the cerebrum, mm; flat underneath except at the temporal lobes."""
     x, y, z = points.T
     lobe = np.exp(-(((np.abs(x) - 42) / 22) ** 2) - ((y - 12) / 34) ** 2)
     return np.minimum(_cranium(points), (z + 25 + 24 * lobe) * np.float32(0.8))
 
 
 def _cerebellum(points: Points) -> Volume:
-    halves = _ellipsoid(points, (21, -47, -45), (31, 28, 22))  # |x|: left and right in one
+    halves = _ellipsoid(points, (21, -47, -45), (31, 28, 22))  # both halves: x is mirrored
     return np.minimum(halves, -23.5 - points[:, 2] - 0.12 * np.abs(points[:, 0]))
 
 
@@ -93,7 +94,7 @@ def _brainstem(points: Points) -> Volume:
 
 
 def _half(head: Head, points: Points) -> tuple[Points, Mask]:
-    """Points of the unscaled head folded onto its right half, and which were there already."""
+    """Points of the unscaled head mirrored to x >= 0, and a mask of those on the right side."""
     half = points / head.scale
     right = half[:, 0] > 0
     half[:, 0] = np.abs(half[:, 0])
@@ -101,8 +102,8 @@ def _half(head: Head, points: Points) -> tuple[Points, Mask]:
 
 
 def _sulci(head: Head, points: Points, right: Mask) -> Volume:
-    """Distance to the nearest sulcus: sheets along rays from the centre of the hemisphere."""
-    # Bent a little, as straight sheets look like spokes.
+    """Distance to the nearest sulcus, mm; sulci are sheets along rays from the centre."""
+    # The sheets are bent a little: straight ones would look like the spokes of a wheel.
     ray = points + 3 * np.sin(points[:, [1, 2, 0]] / 8) - CENTRE
     radius = np.sqrt((ray**2).sum(1)) + np.float32(1e-3)
     unit = ray / radius[:, None]
@@ -110,18 +111,18 @@ def _sulci(head: Head, points: Points, right: Mask) -> Volume:
     level = np.cos(angle).sum(1)
     slope = np.sin(angle) @ head.waves
     slope -= (slope * unit).sum(1, keepdims=True) * unit
-    # The floor keeps saddles of the pattern from widening into lakes.
+    # The constant keeps sulci narrow at saddle points of the pattern, where the slope is small.
     steep = np.sqrt((slope**2).sum(1) + np.float32(0.08)) * (_FOLD_RADIUS / radius)
     x, y, z = points.T
     sylvian = np.maximum.reduce([np.abs(z + 3 + 0.38 * y) * 0.93, 40 - x, -28 - y, y - 44])
-    # Near the centre the rays crowd: no folds there.
+    # No folds within 30 mm of the centre, where the sheets would be too close to each other.
     return np.minimum(np.maximum(np.abs(level) / steep, 30 - radius), sylvian)
 
 
 def _cerebral_tissue(head: Head, points: Points, right: Mask) -> NDArray[np.uint8]:
-    """Tissue of points of the cerebrum."""
+    """Tissue of points in the cerebrum."""
     x, y, z = points.T
-    # The hemispheres meet at the callosum and below it.
+    # The hemispheres are joined at the corpus callosum and below it.
     joined = _ellipsoid(points, (0, -6, -4), (15, 38, 20))
     depth = np.minimum(cerebrum(points), np.maximum(x - FISSURE, joined))
     floor = 17 + 6 * np.sin(x / 9) * np.sin(y / 12 + 1) * np.cos(z / 10)
@@ -135,10 +136,10 @@ def _cerebral_tissue(head: Head, points: Points, right: Mask) -> NDArray[np.uint
             _ellipsoid(points, (14, 18, 6), (6, 11, 11)),  # caudate
         ]
     )
-    bend = 10 + 0.006 * y**2  # the horns diverge behind
+    bend = 10 + 0.006 * y**2  # the horns of the ventricles diverge towards the back
     ventricle = np.maximum(
         _ellipsoid(np.stack([x - bend, y, z - 0.1 * y], 1), (0, -4, 11), (5, 40, 7)),
-        _ellipsoid(points, (0, -10, -4), (2, 14, 9)),  # the third
+        _ellipsoid(points, (0, -10, -4), (2, 14, 9)),  # third ventricle
     )
     tissue[nuclei > 0] = NUCLEI
     tissue[ventricle > 0] = CSF
@@ -146,7 +147,7 @@ def _cerebral_tissue(head: Head, points: Points, right: Mask) -> NDArray[np.uint
 
 
 def _cerebellar_tissue(points: Points, depth: Volume) -> NDArray[np.uint8]:
-    """Tissue of points of the cerebellum: a white core with folia around it."""
+    """Tissue of points in the cerebellum: a white core with folia around it."""
     x, y, z = points.T
     folia = np.sin(2 * np.pi * np.sqrt(0.3 * x**2 + (y + 30) ** 2 + (z + 36) ** 2) / 5.5)
     core = (depth > 12) | ((depth > 2) & (folia > 0.4))
@@ -154,7 +155,7 @@ def _cerebellar_tissue(points: Points, depth: Volume) -> NDArray[np.uint8]:
 
 
 def _face(points: Points) -> NDArray[np.int_]:
-    """Tissue of points under the skin that are not the skull: flesh, airways, eyes."""
+    """Tissue of points below the skin and outside of the skull: muscle, fat, airways, eyes."""
     x, y, z = points.T
     fat = np.sin(np.abs(x) / 4 + 2 * np.sin(y / 9)) + np.sin(z / 5 + np.cos(x / 6)) > 1.25
     eye = _ellipsoid(np.stack([np.abs(x), y, z], 1), (31, 74, -38), (12, 12, 12))
@@ -165,7 +166,7 @@ def _face(points: Points) -> NDArray[np.int_]:
 
 
 def head_depth(head: Head, points: Points) -> Volume:
-    """Depth below the skin, positive inside: skull, face and neck."""
+    """Depth below the skin of skull, face and neck, mm, positive inside."""
     scaled = points / head.scale
     face = _ellipsoid(scaled, (0, 42, -66), (62, 56, 66))
     neck = _ellipsoid(scaled, (0, -27, -105), (66, 70, 96))
@@ -173,13 +174,13 @@ def head_depth(head: Head, points: Points) -> Volume:
 
 
 def brain_depth(head: Head, points: Points) -> Volume:
-    """Depth below a smooth shell around the brain, sulci and fissure filled."""
+    """Depth below a smooth shell around the brain, mm, with sulci and fissure filled."""
     half, _ = _half(head, points)
     return np.maximum.reduce([cerebrum(half), _cerebellum(half), _brainstem(half)])
 
 
 def cortical_depth(head: Head, points: Points) -> Volume:
-    """Depth below the shell of the cerebrum alone."""
+    """Depth below the shell of the cerebrum, mm, without cerebellum and brainstem."""
     return cerebrum(points / head.scale)
 
 
@@ -211,19 +212,19 @@ class Grid:
 
     @property
     def affine(self) -> NDArray[np.float64]:
-        """Voxel indices to mm, the origin in the middle of the grid."""
+        """Affine (4, 4) from voxel indices to mm, with the origin in the middle of the grid."""
         steps = np.array([-1, 1, 1]) * self.voxel_mm
         affine = np.diag([*steps, 1.0])
         affine[:3, 3] = -steps * (np.array(self.shape) - 1) / 2
         return affine
 
     def points(self, index: NDArray[np.intp]) -> Points:
-        """Centres of voxels, given by their flat index in C order."""
+        """Centres of voxels given by their flat indices in C order."""
         ijk = np.stack(np.unravel_index(index, self.shape), 1)
         return (ijk @ self.affine[:3, :3] + self.affine[:3, 3]).astype(np.float32)
 
     def slabs(self) -> Iterator[NDArray[np.intp]]:
-        """Flat indices of all voxels, in pieces."""
+        """Flat indices of all voxels, in pieces of limited size."""
         n_voxels = int(np.prod(self.shape))
         for start in range(0, n_voxels, _SLAB):
             yield np.arange(start, min(start + _SLAB, n_voxels))
@@ -231,13 +232,13 @@ class Grid:
 
 @dataclass(frozen=True)
 class Anatomy:
-    """A head as scanned: flat volumes in C order of the grid."""
+    """Simulated scans of a head: flat volumes in C order of the grid."""
 
     t1w: Volume
     t2w: Volume
     brain: Mask
     head: Mask
-    cortex: Volume  # fraction of the voxel
+    cortex: Volume  # fraction of the voxel that is cortex
 
 
 def scan(head: Head, grid: Grid) -> Anatomy:
@@ -255,11 +256,11 @@ def scan(head: Head, grid: Grid) -> Anatomy:
         inside[index] = head_depth(head, points) > 0
         for shift in shifts:
             mixed[:, index] += looks[:, tissues(head, points + shift)]
-        # Coils see what is near them better.
+        # Smooth intensity bias: receive coils are more sensitive to tissue near them.
         bias = 1 + 0.1 * np.sin(points @ np.array([0.008, 0.012, -0.01], np.float32) + 0.4)
         mixed[:2, index] *= bias
     rng = stream(head.subject, "scan", str(grid))
     for image in mixed[:2]:
         noise = rng.standard_normal((2, n_voxels), np.float32) * 14
-        np.hypot(image + noise[0], noise[1], out=image)  # magnitudes: Rician
+        np.hypot(image + noise[0], noise[1], out=image)  # magnitude: Rician noise
     return Anatomy(mixed[0], mixed[1], brain, inside, mixed[2])

@@ -1,7 +1,7 @@
 """The pictures of the made-up experiment: drawn from the features that the voxels respond to.
 
-What a picture shows (a face, a body, …) is what the regions that prefer it respond to; small
-things in front add a little of another content. Nothing here touches a disk.
+The regions that prefer a content (a face, a body, …) respond to pictures that show it; small things
+in front of the main thing add a little of a second content. This module reads and writes no files.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from laion_zarr.conversion.synthetic.shapes import COLOURS, KINDS, SKINS, Colour
 
 Mask = NDArray[np.uint8]  # (y, x), 0 or 1
 
-# Dark, then pale, each opposite of its own: what does not stand out is given the other.
+# Dark colours, then the pale counterpart of each: `_background` takes the counterpart of a colour
+# on which the main thing would not stand out.
 BACKGROUNDS = {
     "dark green": (36, 76, 58),
     "dark blue": (36, 52, 96),
@@ -31,57 +32,57 @@ BACKGROUNDS = {
     "pale pink": (246, 218, 214),
     "pale grey": (214, 214, 216),
 }
-_CONTRAST = 55  # least difference of brightness between a thing and what is behind it
-_FINE = 3  # drawn so much larger, then reduced: smooth edges; odd, so that pixels have a middle
-_SMALL = 0.12  # half the size of what is beside the main thing, in parts of the picture
+_CONTRAST = 55  # least difference of brightness between the main thing and the background
+_FINE = 3  # oversampling, for smooth edges; odd, so that each pixel has a central sample
+_SMALL = 0.12  # radius of the small things, as a fraction of the picture's side
 _ON_GROUND = ("body", "place", "object")
 _CORNERS = ((0.14, 0.85), (0.86, 0.85), (0.86, 0.15))
 
 
-# What a picture shows
+# Scenes
 
 
 @dataclass(frozen=True)
 class Thing:
-    """Something drawn: what, where, how."""
+    """An object in a picture: its kind, colour, position and size."""
 
     kind: Kind
     colour: str
     fill: Colour
-    centre: tuple[float, float]  # in parts of the picture
-    radius: float
-    trait: float
+    centre: tuple[float, float]  # x, y as fractions of the picture's side
+    radius: float  # as a fraction of the picture's side
+    trait: float  # 0 … 1, varies the shape
 
 
 @dataclass(frozen=True)
 class Scene:
-    """All that a picture shows."""
+    """Description of a picture, from which it is drawn and captioned."""
 
     label: str
     content: str  # one of `CONTENTS`
     main: Thing
-    small: tuple[Thing, ...]  # of one kind, in front
+    small: tuple[Thing, ...]  # all of one kind, in front of the main thing
     background: str
-    mode: str  # of the encoded picture: RGB, RGBA or L (grey)
+    mode: str  # PIL mode of the encoded picture: RGB, RGBA or L (grey)
 
     @property
     def things(self) -> tuple[Thing, ...]:
-        """All things, from behind to in front."""
+        """All things, from back to front."""
         return self.main, *self.small
 
 
 def _uniform(value: float) -> float:
-    """A normally distributed number -> one that is uniform between 0 and 1."""
+    """Map a normally distributed number to a uniformly distributed one between 0 and 1."""
     return min(0.5 * (1 + math.erf(value / 2**0.5)), 0.9999)
 
 
 def _brightness(colour: Colour) -> float:
-    """How bright a colour looks, 0 … 255."""
+    """Perceived brightness of a colour, 0 … 255."""
     return float(np.dot(colour, (0.3, 0.59, 0.11)))
 
 
 def _background(wanted: float, main: Colour) -> str:
-    """A background on which the main thing stands out."""
+    """Name of the background at `wanted` (0 … 1), or its counterpart, if `main` needs contrast."""
     names = list(BACKGROUNDS)
     index = int(wanted * len(names))
     if abs(_brightness(BACKGROUNDS[names[index]]) - _brightness(main)) < _CONTRAST:
@@ -90,7 +91,7 @@ def _background(wanted: float, main: Colour) -> str:
 
 
 def _choose(content: str, kind: float, colour: float, label: str) -> tuple[Kind, str, Colour]:
-    """A kind of thing and its colour; an object that the label names is that object."""
+    """Choose the kind and colour of a thing; an object named in the label is that object."""
     kinds, colours = KINDS[content], list((SKINS if content == "face" else COLOURS).items())
     named = [one for one in kinds if f"_{one.noun}" in label]
     chosen = named[0] if named else kinds[int(kind * len(kinds))]
@@ -98,16 +99,17 @@ def _choose(content: str, kind: float, colour: float, label: str) -> tuple[Kind,
 
 
 def _mode(label: str) -> str:
-    """How the picture is encoded: some cut-outs are transparent, some photographs grey."""
+    """PIL mode of a picture: RGBA for most PNG files, L (grey) for some JPEG files, else RGB."""
     if label.endswith(".png"):
         return "RGB" if "illusion" in label else "RGBA"
     return "L" if zlib.crc32(label.encode()) % 16 == 0 else "RGB"
 
 
 def scene(label: str) -> Scene:
-    """What the picture of an image shows: by its features, and for some objects by its name.
+    """Make the scene of an image from its features and, for some objects, from its name.
 
-    The strongest content is the main thing; the next, if it is there at all, is small beside it.
+    The content with the highest feature is the main thing. The second highest, if its feature is
+    positive, is shown by small things in the corners.
     """
     values = features(label)
     contents = values[: len(CONTENTS)]
@@ -116,12 +118,12 @@ def scene(label: str) -> Scene:
     beside = contents[CONTENTS.index(second)] > 0
     painted = _choose(first, kind, colour, label)
     background = _background(ground, painted[2])
-    # What is small moves the main thing out of its way.
+    # The main thing moves up a little to make room for small things.
     centre = (0.5 + 0.1 * (x - 0.5), 0.5 + 0.06 * (y - 0.5) - 0.05 * beside)
     main = Thing(*painted, centre, 0.3 + 0.1 * size, trait)
     small = []
     if beside:
-        # Not by features of their own: those are used up.
+        # Kind and colour reuse the features of the main thing: there are no unused ones.
         painted = _choose(second, (kind * 7 + colour) % 1, (colour * 5 + 0.4) % 1, "")
         for corner in _CORNERS[: 1 + int(3 * trait)]:
             small.append(Thing(*painted, corner, _SMALL, (trait * 3) % 1))
@@ -133,18 +135,18 @@ def scene(label: str) -> Scene:
 
 @dataclass(frozen=True)
 class Picture:
-    """A scene, drawn."""
+    """A drawn scene: the colours of its pixels, and the thing that each pixel shows."""
 
     scene: Scene
     colours: NDArray[np.uint8]  # (y, x, 3)
-    numbers: NDArray[np.uint8]  # (y, x): 0, or from 1 the thing that is seen there
+    numbers: NDArray[np.uint8]  # (y, x): 0 is background, n the thing with index n - 1
 
     def mask(self, thing: int) -> Mask:
-        """Where a thing, counted from 0, is seen."""
+        """Mask of the pixels that show the thing with index `thing`, from 0."""
         return (self.numbers == thing + 1).astype(np.uint8)
 
     def encode(self) -> bytes:
-        """The picture as a file: JPEG, or PNG if its name says so."""
+        """Encode the picture as JPEG, or as PNG if its label ends with ``.png``."""
         image, data = Image.fromarray(self.colours), io.BytesIO()
         if self.scene.mode == "RGBA":
             image.putalpha(_alpha(self.numbers))
@@ -158,14 +160,14 @@ class Picture:
 
 
 def _alpha(numbers: NDArray[np.uint8]) -> Image.Image:
-    """Opacity of a cut-out: the things, and a halo around them."""
+    """Alpha channel of a cut-out: things are opaque, a halo around them is translucent."""
     things = np.where(numbers > 0, np.uint8(255), np.uint8(0))
     halo = Image.fromarray(things).filter(ImageFilter.GaussianBlur(len(numbers) / 20))
     return Image.fromarray(np.maximum(things, np.asarray(halo) // 4 * 3))
 
 
 def _backdrop(scene: Scene, side: int) -> Image.Image:
-    """A wall that is lighter above, and a floor where things stand."""
+    """Draw a wall, lighter at the top, and a floor if the content is one that stands on it."""
     tones = np.linspace(1.08, 0.9, side)
     if scene.content in _ON_GROUND:
         tones[int(0.72 * side) :] *= 0.82
@@ -174,7 +176,7 @@ def _backdrop(scene: Scene, side: int) -> Image.Image:
 
 
 def _outline(colours: NDArray[np.uint8], numbers: NDArray[np.uint8], width: int) -> None:
-    """Darken the rim of each thing."""
+    """Darken the rim of each thing, in place."""
     rim = np.zeros(numbers.shape, bool)
     for axis in (0, 1):
         for shift in (-width, width):
@@ -184,7 +186,7 @@ def _outline(colours: NDArray[np.uint8], numbers: NDArray[np.uint8], width: int)
 
 
 def draw(scene: Scene, side: int) -> Picture:
-    """Draw a scene as a square of `side` pixels."""
+    """Draw a scene as a square picture of `side` × `side` pixels."""
     fine = side * _FINE
     backdrop, numbers = _backdrop(scene, fine), Image.new("L", (fine, fine))
     pens = ImageDraw.Draw(backdrop), ImageDraw.Draw(numbers)
@@ -196,27 +198,27 @@ def draw(scene: Scene, side: int) -> Picture:
     colours, owners = np.array(backdrop), np.array(numbers)
     _outline(colours, owners, max(1, fine // 160))
     reduced = np.asarray(Image.fromarray(colours).reduce(_FINE))
-    # A pixel is whose its middle is: each belongs to one thing, whole.
+    # A pixel belongs to the thing at its central sample, so masks are binary and do not overlap.
     middle = slice(_FINE // 2, None, _FINE)
     return Picture(scene, reduced, owners[middle, middle])
 
 
 def box(mask: Mask) -> tuple[int, int, int, int]:
-    """Where a mask begins and ends: x0, y0, x1, y1, the ends exclusive."""
+    """Bounding box of a mask: x0, y0, x1, y1, the ends exclusive."""
     columns, rows = (np.flatnonzero(mask.any(axis)) for axis in (0, 1))
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
-# Words
+# Captions
 
 
 def _a(phrase: str) -> str:
-    """Put an article before a phrase."""
+    """Put the article "a" or "an" before a phrase."""
     return f"{'an' if phrase[0] in 'aeiou' else 'a'} {phrase}"
 
 
 def _beside(scene: Scene) -> str:
-    """What is small, in words."""
+    """Phrase for the small things of a scene, empty if it has none."""
     if not scene.small:
         return ""
     noun = scene.small[0].kind.noun
@@ -225,10 +227,10 @@ def _beside(scene: Scene) -> str:
 
 
 def describe(scene: Scene, rank: int) -> str:
-    """A caption: 0 says all, the others each what another person might."""
+    """Caption of a scene: 0 describes it in full, 1 to 5 are worded as by different people."""
     colour = "grey" if scene.mode == "L" else scene.main.colour
     main = _a(scene.main.kind.phrase.format(colour))
-    # A cut-out has lost its background: it is shown on grey.
+    # A cut-out is transparent around its things, and is displayed on grey.
     ground = scene.background if scene.mode == "RGB" else "grey"
     small = _beside(scene)
     both = f"{main} and {small}" if small else main

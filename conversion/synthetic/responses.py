@@ -1,6 +1,7 @@
 """How the voxels of a made-up head respond to images: betas, maps and noise ceilings.
 
-Every random number is seeded by what the number is for, never by what else is made along with it.
+Each random number is seeded by names of its purpose, such as subject and session, so it does not
+depend on which other parts of the dataset are made.
 """
 
 from __future__ import annotations
@@ -23,34 +24,34 @@ from laion_zarr.conversion.synthetic.experiment import (
     trial_table,
 )
 
-_SLICE = 4096  # voxels whose noise ceiling is made at once: bounds the memory
+_SLICE = 4096  # voxels whose noise ceiling is computed at once: bounds the memory
 Betas = NDArray[np.float32]  # (trial, voxel)
 
 
 @dataclass(frozen=True)
 class Model:
-    """One subject's head on the functional grid, and how its voxels respond."""
+    """One subject's head on the functional grid, and the response parameters of its voxels."""
 
     size: Size
     subject: str
     anatomy: phantom.Anatomy
-    regions: dict[str, phantom.Mask]  # flat, C order, as are all volumes here
-    rsquare: phantom.Mask
-    voxels: NDArray[np.intp]  # voxels of either mask, in the order of the file: x runs fastest
-    positions: NDArray[np.intp]  # the same in Fortran order
+    regions: dict[str, phantom.Mask]  # flat in C order, as all volumes of this module
+    rsquare: phantom.Mask  # voxels with a value in the R² maps
+    voxels: NDArray[np.intp]  # C-order indices of the voxels in brain or rsquare, x runs fastest
+    positions: NDArray[np.intp]  # Fortran-order indices of `voxels`
     tuning: NDArray[np.float32]  # (feature, voxel) signal, in units of the noise
-    baseline: NDArray[np.float32]  # (voxel,)
-    scale: NDArray[np.float32]  # (voxel,) noise, percent signal change
-    damage: dict[str, NDArray[np.intp]]  # rows of `voxels` that lack values
+    baseline: NDArray[np.float32]  # (voxel,) mean response, in units of the noise
+    scale: NDArray[np.float32]  # (voxel,) standard deviation of the noise, percent signal change
+    damage: dict[str, NDArray[np.intp]]  # kind -> positions of damaged voxels in `voxels`
 
     def volume(self, values: NDArray, dtype: DTypeLike = np.float32) -> NDArray:
-        """Values of the voxels as a flat volume, 0 elsewhere."""
+        """Flat volume in C order with the values of `voxels`, 0 elsewhere."""
         volume = np.zeros(self.rsquare.size, dtype)
         volume[self.voxels] = values
         return volume
 
     def in_file_order(self, values: NDArray) -> NDArray:
-        """Values of the voxels as a flat volume in Fortran order, as NIfTI has it."""
+        """Flat volume in Fortran order, as in a NIfTI file, with the values of `voxels`."""
         volume = np.zeros(self.rsquare.size, values.dtype)
         volume[self.positions] = values
         return volume
@@ -59,7 +60,7 @@ class Model:
 def _rsquare_mask(
     subject: str, grid: phantom.Grid, anatomy: phantom.Anatomy, regions: Iterable[phantom.Mask]
 ) -> phantom.Mask:
-    """Where the model of the signal fits: the head, but for dropout."""
+    """Mask of the voxels with a value in the R² maps: the head except for signal dropout."""
     rng = phantom.stream(subject, "dropout")
     brain = np.flatnonzero(anatomy.brain)
     sinus = np.linalg.norm(grid.points(brain) - [0, 58, -22], axis=1) < 11
@@ -84,7 +85,7 @@ def _waves(rng: np.random.Generator, points: phantom.Points, n_fields: int) -> N
 def _tuning(
     subject: str, points: phantom.Points, cortex: NDArray, regions: dict[str, phantom.Mask]
 ) -> NDArray[np.float32]:
-    """Signal of each voxel per feature: strong in visual regions, weak in white matter."""
+    """Signal per feature, (feature, voxel): strong in visual regions, weak in white matter."""
     rng = phantom.stream(subject, "tuning")
     tuning = _waves(rng, points, N_FEATURES)
     gain = 0.05 + cortex * (0.1 + 0.25 / (1 + np.exp((points[:, 1] + 15) / 12)))
@@ -92,7 +93,7 @@ def _tuning(
         content = REGIONS[name].category
         if content in CONTENTS:
             tuning[CONTENTS.index(content), mask] += 3
-        # Behind the central sulcus all regions here are visual.
+        # All regions of the model behind the central sulcus are visual.
         posterior = mask & (points[:, 1] < -10)
         gain[posterior] = np.maximum(gain[posterior], 0.75)
     gain *= np.exp(0.25 * rng.standard_normal(gain.size))
@@ -100,7 +101,7 @@ def _tuning(
 
 
 def _damage(size: Size, subject: str, n_voxels: int) -> dict[str, NDArray[np.intp]]:
-    """Choose the voxels without values: always, in a session, in one trial of a session."""
+    """Choose damaged voxels: NaN or 0 in all trials, NaN in one session or in one trial of it."""
     kinds = ["nan", "zero", *size.sessions, *(f"{session} trial" for session in size.sessions)]
     each = max(2, n_voxels // 8000)
     chosen = phantom.stream(subject, "damage").permutation(n_voxels)[: each * len(kinds)]
@@ -108,7 +109,7 @@ def _damage(size: Size, subject: str, n_voxels: int) -> dict[str, NDArray[np.int
 
 
 def voxel_model(size: Size, subject: str) -> Model:
-    """Make a subject's head and the responses of its voxels."""
+    """Make the model of a subject: anatomy, regions and response parameters of the voxels."""
     head, grid = phantom.Head.of(subject), size.grid
     anatomy = phantom.scan(head, grid)
     regions = region_volumes(head, grid, anatomy)
@@ -119,7 +120,7 @@ def voxel_model(size: Size, subject: str) -> Model:
     points, rng = grid.points(voxels), phantom.stream(subject, "voxels")
     here = {name: mask[voxels] for name, mask in regions.items()}
     tuning = _tuning(subject, points, anatomy.cortex[voxels], here)
-    tuning *= anatomy.brain[voxels]  # the rest of the head sees nothing
+    tuning *= anatomy.brain[voxels]  # voxels outside of the brain do not respond
     return Model(
         size,
         subject,
@@ -136,7 +137,7 @@ def voxel_model(size: Size, subject: str) -> Model:
 
 
 def session_betas(model: Model, session: str, progress: bool) -> Betas:
-    """Betas of a session, (trial, voxel): what the image evokes, an offset and noise."""
+    """Betas of a session, (trial, voxel), percent signal change: response, offset and noise."""
     labels = trial_table(model.size, model.subject, session)["label"]
     rng = phantom.stream(model.subject, session, "noise")
     offset = rng.standard_normal(model.voxels.size, np.float32) * np.float32(0.3) + model.baseline
@@ -158,7 +159,7 @@ def session_betas(model: Model, session: str, progress: bool) -> Betas:
 
 
 def r_squared(model: Model, session: str) -> NDArray[np.float32]:
-    """R² of a session, percent: of voxels in the rsquare mask, some negative or NaN."""
+    """R² of a session, (voxel,) percent; 0 outside the rsquare mask, some negative or NaN in it."""
     rng, again = (phantom.stream(model.subject, name, "R2") for name in ("", session))
     signal = (model.tuning**2).sum(0)
     noise = 0.7 * rng.standard_normal(signal.size) + 0.3 * again.standard_normal(signal.size)
@@ -168,7 +169,7 @@ def r_squared(model: Model, session: str) -> NDArray[np.float32]:
 
 
 def fit_maps(model: Model, session: str) -> dict[str, NDArray]:
-    """Choices that GLMsingle makes per voxel: response function and ridge fraction."""
+    """Maps of GLMsingle's choices per voxel: index of the response function, ridge fraction."""
     rng = phantom.stream(model.subject, session, "fit")
     level, fraction = _waves(rng, model.size.grid.points(model.voxels), 2)
     fits = model.rsquare[model.voxels]
@@ -201,7 +202,8 @@ def _ceiling(scored: NDArray[np.float64], labels: pd.Series) -> NDArray[np.float
     variances = np.add.reduceat(values**2, starts) / (counts - 1)[:, None]
     noise = variances.mean(0)
     signal = np.maximum(0, 1 - noise)
-    # ncsnr² / (ncsnr² + mean(1/n)), both sides times the noise, which may be 0.
+    # ncsnr² / (ncsnr² + mean(1/n)), with numerator and denominator multiplied by the noise
+    # variance, which may be 0.
     return 100 * signal / (signal + noise * (1 / counts).mean())
 
 

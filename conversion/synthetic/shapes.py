@@ -1,6 +1,6 @@
-"""Shapes of the made-up pictures: a few things of each content, drawn with polygons.
+"""Shapes of the made-up pictures: a few kinds of things per content, drawn with polygons.
 
-Nothing here knows the experiment, and nothing touches a disk.
+This module does not depend on the experiment, and reads and writes no files.
 """
 
 from __future__ import annotations
@@ -39,22 +39,22 @@ HAIR = ((60, 42, 34), (120, 76, 40), (206, 160, 70), (34, 32, 38), (150, 148, 15
 
 @dataclass(frozen=True)
 class Pen:
-    """Draws one thing twice: in colour, and as its number."""
+    """Draws one thing into two images: in its colours, and with its number as pixel value."""
 
     colours: ImageDraw.ImageDraw
     numbers: ImageDraw.ImageDraw
     number: int
     centre: tuple[float, float]  # pixels
     radius: float  # pixels
-    fill: Colour  # of the thing
-    trait: float  # 0 … 1, what the shape varies by
+    fill: Colour  # colour of the thing
+    trait: float  # 0 … 1, varies the shape
 
     def _at(self, points: Points) -> list[tuple[float, float]]:
         x, y = self.centre
         return [(x + self.radius * u, y + self.radius * v) for u, v in points]
 
     def polygon(self, points: Points, colour: Colour | None = None) -> None:
-        """Fill a polygon; with the thing's own colour if none is given."""
+        """Fill a polygon; with the thing's own colour if `colour` is None."""
         corners = self._at(points)
         self.colours.polygon(corners, fill=colour or self.fill)
         self.numbers.polygon(corners, fill=self.number)
@@ -82,7 +82,7 @@ class Pen:
             self.ellipse(x, y, width / 2, width / 2, colour)
 
     def shade(self, by: float) -> Colour:
-        """The thing's colour, darker or lighter."""
+        """The thing's colour multiplied by `by`: darker below 1, lighter above 1."""
         red, green, blue = (min(255, round(part * by)) for part in self.fill)
         return red, green, blue
 
@@ -99,7 +99,7 @@ _BROWS = {"smiling": (-0.33, -0.3), "sad": (-0.36, -0.26), "surprised": (-0.42, 
 
 
 def _face(pen: Pen, mouth: str) -> None:
-    """A head with hair, eyes, nose and a mouth that smiles, sulks or stands open."""
+    """A head with hair, eyes, nose and a mouth that is smiling, sad or surprised."""
     hair = HAIR[int(pen.trait * len(HAIR))]
     if pen.trait * 10 % 2 < 1:
         pen.ellipse(0, -0.02, 0.92, 0.98, hair)
@@ -125,7 +125,7 @@ def _face(pen: Pen, mouth: str) -> None:
 
 
 _POSES: dict[str, dict[str, Points]] = {
-    # From the shoulder by the elbow to the hand, from the hip by the knee to the foot.
+    # Arms: shoulder, elbow, hand. Legs: hip, knee, foot.
     "waving": {
         "arms": [(-0.2, -0.42), (-0.52, -0.5), (-0.5, -0.92)],
         "other arm": [(0.2, -0.42), (0.44, -0.12), (0.4, 0.2)],
@@ -196,7 +196,7 @@ def _castle(pen: Pen) -> None:
 
 
 def _mountain(pen: Pen) -> None:
-    """A mountain with snow, a lower one behind it, and a forest."""
+    """A mountain with snow, a lower mountain behind it, and a forest."""
     peak = -0.5 + 0.3 * pen.trait
     pen.polygon([(-0.1, 0.9), (0.55, -0.34), (1, 0.9)], pen.shade(0.72))
     pen.polygon([(-1, 0.9), (peak + 0.1, -0.92), (0.66, 0.9)])
@@ -291,7 +291,7 @@ class Kind:
     """A kind of thing that can be drawn."""
 
     noun: str
-    phrase: str  # with its colour to be filled in
+    phrase: str  # format string that takes the colour
     paint: Callable[[Pen], None]
 
 

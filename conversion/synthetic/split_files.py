@@ -1,4 +1,4 @@
-"""Split files of the made-up experiment, in the schema of the published ones."""
+"""Split files of the made-up experiment, in the schema of the published split files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _FIFTH = 5
 def _divisions(ids: list[str], ood: list[str]) -> Iterator[tuple[str, dict[str, Any], list[str]]]:
     """Name, parameters and test images of each split of a pool."""
     features = np.array([experiment.features(name) for name in ids])[:, : len(CONTENTS)]
-    # By content, and within each by how clearly it is shown.
+    # Images sorted by content, and within a content by the value of its feature.
     alike = np.lexsort((features.max(axis=1), features.argmax(axis=1)))
     for k, cluster in enumerate(np.array_split(alike, _FIFTH)):
         yield f"random_{k}", {"seed": k}, rules.random_ids(ids, k)[1]
@@ -30,19 +30,19 @@ def _divisions(ids: list[str], ood: list[str]) -> Iterator[tuple[str, dict[str, 
 
 
 def write_splits(folder: str | os.PathLike[str], size: Size) -> Path:
-    """Write the splits of a synthetic dataset's images, of every pool.
+    """Write the train/test splits of a synthetic dataset for every pool of images.
 
     Parameters
     ----------
     folder : str or path
-        Where ``<pool>/<name>.json`` go; made if need be.
+        Folder to write ``<pool>/<name>.json`` into; made if it does not exist.
     size : Size
-        Of the dataset.
+        Size of the dataset.
 
     Returns
     -------
     Path
-        The folder.
+        Path of the folder.
     """
     metadata = experiment.metadata(size)
     for pool in rules.POOLS:

@@ -1,6 +1,6 @@
 """Files of the made-up experiment's stimuli: pictures, embeddings, masks, captions.
 
-All follow from a size alone, whoever of its subjects is written.
+The files depend only on the size of the dataset, not on which of its subjects are written.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from laion_zarr.conversion.synthetic.experiment import Size
 from laion_zarr.conversion.synthetic.pictures import Mask
 
 MODELS = ("CLIP", "DINOv2", "PEcore", "SigLIP2")
-# What people write, and what a reader of tables may take for something else.
+# Captions as participants may write them, which a reader of CSV files may misread.
 ODD_CAPTIONS = (
     "",
     "NA",
@@ -33,14 +33,14 @@ ODD_CAPTIONS = (
     "tab\there; semicolon",
     "Un café crème — 日本の猫 🐈",
 )
-_UNSEEN = ("shadow", "tree", "window")  # said to be in a picture, but found nowhere
+_UNSEEN = ("shadow", "tree", "window")  # nouns listed for pictures that do not show them
 _BOX = ("box_x0", "box_y0", "box_x1", "box_y1")
 _CAPTION_COLUMNS = [
     *("image_name", "caption_idx", "source", "caption"),
     *("origin_collection", "participant_id", "ai_model"),
 ]
-_SILENT = 0.04  # part of the captions that people were to write and did not
-_NOISE = 0.5  # of an embedding's numbers, whose signal has unit variance
+_SILENT = 0.04  # fraction of missing human captions
+_NOISE = 0.5  # standard deviation of the noise of embeddings; their signal has unit variance
 
 
 def _names(size: Size) -> list[str]:
@@ -49,17 +49,17 @@ def _names(size: Size) -> list[str]:
 
 
 def _shuffled(table: pd.DataFrame, purpose: str) -> pd.DataFrame:
-    """Mix the rows of a table, whose order no reader may rely on."""
+    """Shuffle the rows of a table, since readers must not rely on their order."""
     return table.sample(frac=1, random_state=phantom.stream(purpose, "rows"))
 
 
 def _shared(size: Size) -> list[str]:
-    """Names of the images that everyone saw: these alone are segmented."""
+    """Names of the images that every subject saw; only these are segmented."""
     return sorted(filter(release.is_shared, _names(size)))
 
 
 def write_images(path: Path, size: Size, progress: bool) -> None:
-    """Write the file of each picture, in the order of the metadata."""
+    """Write an HDF5 file with the encoded pictures, in the order of the metadata."""
     names = _names(size)
     with h5py.File(path, "w") as file:
         images = file.create_dataset("images", len(names), h5py.vlen_dtype(np.uint8))
@@ -72,7 +72,7 @@ def write_images(path: Path, size: Size, progress: bool) -> None:
 
 
 def _embedded(names: list[str], model: str, length: int) -> Iterator[np.ndarray]:
-    """One model's view of each image: its features, projected, and noise."""
+    """Embedding of each image by one model: a projection of the image's features, plus noise."""
     projection = phantom.stream(model, "projection").standard_normal(
         (experiment.N_FEATURES, length)
     )
@@ -83,14 +83,14 @@ def _embedded(names: list[str], model: str, length: int) -> Iterator[np.ndarray]
 
 
 def write_embeddings(path: Path, size: Size, model: str) -> None:
-    """Write the embeddings by a model, in an order of all models but not of the metadata."""
+    """Write the embeddings by one model; all models share an order, not that of the metadata."""
     names = phantom.stream("embeddings").permutation(sorted(_names(size))).tolist()
     length = dict(zip(MODELS, size.embeddings, strict=True))[model]
     without = phantom.stream(model, "invalid").choice(len(names), 2 + len(names) // 100, False)
     valid = np.ones(len(names), bool)
     valid[without] = False
     with h5py.File(path, "w") as file:
-        # Where an embedding is lacking, a pipeline leaves what its array was filled with.
+        # A missing embedding keeps the fill value of the array, 0.
         embedding = file.create_dataset("embedding", (len(names), length), np.float16)
         for row, values in enumerate(_embedded(names, model, length)):
             if valid[row]:
@@ -103,15 +103,15 @@ def write_embeddings(path: Path, size: Size, model: str) -> None:
 
 
 def _nouns(name: str, rank: int) -> list[str]:
-    """What is said to be in a picture: its things, and for some what is found nowhere."""
+    """Nouns listed for a picture: its things and, for every third picture, one not shown in it."""
     nouns = [thing.kind.noun for thing in pictures.scene(name).things]
     return [*nouns, _UNSEEN[rank // 3 % len(_UNSEEN)]] if rank % 3 == 1 else nouns
 
 
 def _segments(name: str, nouns: list[str], side: int) -> Iterator[tuple[dict[str, Any], Mask]]:
-    """Record and mask of each noun of a picture."""
+    """Row of the table, and mask, of each noun of a picture."""
     picture = pictures.draw(pictures.scene(name), side)
-    # Falling, so that the first instance of a noun is the best.
+    # In descending order, so that the first instance of a noun has the highest score.
     scores = np.sort(phantom.stream(name, "scores").uniform(0.2, 0.99, len(nouns)))[::-1]
     for k, noun in enumerate(nouns):
         mask, instance = picture.mask(k), nouns[:k].count(noun)
@@ -129,7 +129,7 @@ def _segments(name: str, nouns: list[str], side: int) -> Iterator[tuple[dict[str
 
 
 def write_masks(path: Path, size: Size, progress: bool) -> pd.DataFrame:
-    """Write the masks of the shared images; their table, neither in the order of the other."""
+    """Write the masks of the shared images and return their table, in a different order."""
     nouns = {name: _nouns(name, rank) for rank, name in enumerate(_shared(size))}
     n_masks, side = sum(map(len, nouns.values())), size.picture
     rows = iter(phantom.stream("masks").permutation(n_masks).tolist())
@@ -154,7 +154,7 @@ def write_masks(path: Path, size: Size, progress: bool) -> pd.DataFrame:
 
 
 def _captions_of(name: str) -> Iterator[tuple[Any, ...]]:
-    """Captions of an image: by people, some of whom said nothing, and of some by a machine."""
+    """Captions of an image: by people, some missing, and by a model for natural shared images."""
     shared, scene = release.is_shared(name), pictures.scene(name)
     rng = phantom.stream(name, "captions")
     collection = "COCO" if "_NSD_" in name else "online"
@@ -167,7 +167,7 @@ def _captions_of(name: str) -> Iterator[tuple[Any, ...]]:
 
 
 def captions(size: Size) -> pd.DataFrame:
-    """Make the table of captions, odd ones among them."""
+    """Make the table of captions, some of which are `ODD_CAPTIONS`."""
     records = [record for name in _names(size) for record in _captions_of(name)]
     table = pd.DataFrame(records, columns=_CAPTION_COLUMNS)
     human = np.flatnonzero(table["source"] == "human")

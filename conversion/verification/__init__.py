@@ -1,9 +1,12 @@
-"""Checks that a store is whole, and that its values are those of the source.
+"""Checks that a store is complete, and that its values equal the values of the source files.
 
-By code of its own: nothing of the rooms that read the source, plan and write is imported here, so
-that a fault there cannot hide itself. Volumes are read by plain nibabel, tables by plain pandas.
+`store` runs all checks, `checks` holds what they share, and `subjects`, `stimuli` and `splits` each
+check one kind of group. Nothing is imported from the packages that read the source, plan a
+conversion and write the store, so that an error in their code cannot hide itself here. Volumes are
+read with nibabel, HDF5 files with h5py, tables with pandas.
 
-Promises that every problem is found and named, not only the first.
+Every problem is reported, not only the first. The contents of the arrays are checked only if all
+checksums are right, and compared with the source only if no other problem was found.
 
-Begin with `store.verify`; `checks.Check` is what all others share.
+Begin with `store.verify`; all other checks use `checks.Check`.
 """

@@ -1,6 +1,6 @@
-"""What all checks of a store share: its bytes against the manifests, values against values.
+"""Shared by all checks of a store: checksums against manifests, values against the source.
 
-Reads with other code than converter and reader: zarr-python the store.
+Arrays of the store are read with zarr-python, not with the array readers of laion_zarr.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ from laion_zarr.store.objects import check, damaged, fetch, location
 from laion_zarr.store.parts import Part
 from laion_zarr.store.schema import MANIFEST, STAGING, ArraySpec, chunk_table
 
-# Files fetched together: many small ones, or one large.
+# Limits of a batch of objects that are fetched together: many small objects, or a large one.
 _FILES_AT_ONCE = 16
 _BYTES_AT_ONCE = 64 << 20
 
 
 @dataclass
 class VerifyReport:
-    """What `verify` looked at and found.
+    """Result of `verify`: the problems that were found, and how much was checked.
 
     Attributes
     ----------
     problems : list of str
-        Everything that is wrong; empty if the store is whole.
+        One message per problem; empty if the store is intact.
     notes : list of str
-        What could not be compared, because the source no longer has it.
+        One message per source file that is missing and therefore could not be compared.
     n_files, n_bytes, n_values : int
-        Objects and bytes checked, values compared with the source.
+        Numbers of objects and bytes checked, and of values compared with the source.
     """
 
     problems: list[str] = field(default_factory=list)
@@ -55,16 +55,16 @@ class VerifyReport:
 
 @dataclass
 class Check:
-    """One verification of one store.
+    """State of one verification of one store, shared by the checks of its groups.
 
     Attributes
     ----------
     store : zarr.abc.store.Store
-        Open.
+        The open store.
     report : VerifyReport
-        Takes what is found.
+        Collects problems, notes and counts.
     folder : Path or None
-        The mirror to compare with.
+        Local mirror to compare with; None if nothing is compared.
     progress : bool
         Whether to show progress bars.
     """
@@ -79,34 +79,34 @@ class Check:
 
     @cached_property
     def root(self) -> Any:
-        """The store as zarr-python opens it."""
-        # Not before the bytes are right: zarr has its own errors for a damaged root.
-        # Its types admit any JSON everywhere; the schema says what is where.
+        """Root group of the store, opened with zarr-python."""
+        # Opened only after all checksums were right: zarr raises other errors for a damaged root.
+        # Typed Any: zarr's types allow any JSON value as an attribute, the schema fixes the types.
         return zarr.open_group(self.store, mode="r", zarr_format=3, use_consolidated=False)
 
     def problem(self, text: str) -> None:
-        """Note what is wrong."""
+        """Add a problem to the report."""
         self.report.problems.append(text)
 
     def array(self, path: str) -> np.ndarray:
-        """A whole array, as zarr-python reads it."""
+        """Read a whole array with zarr-python."""
         return np.asarray(self.root[path][...])
 
     def bar(self, total: int, what: str) -> Any:
-        """A progress bar of bytes."""
+        """Progress bar that counts bytes; `what` is its title."""
         return tqdm(total=total, unit="B", unit_scale=True, desc=what, disable=not self.progress)
 
     # -- bytes
 
     def files(self) -> None:
-        """Every object that a manifest lists, and none that no manifest lists."""
+        """Check size and checksum of every listed object; report objects that no manifest lists."""
         expected: dict[str, tuple[int, int] | None] = {MANIFEST: None}
         root = self._manifest(MANIFEST)
         if root is not None:
             expected |= {key: tuple(value) for key, value in root["files"].items()}
             for group in root["groups"]:
                 expected |= self._listed(group)
-        else:  # what a run that was cut off has finished is whole; the rest cannot be told
+        else:  # conversion interrupted or manifest damaged: check the groups with a manifest
             for group in _groups_found(self._keys()):
                 expected |= self._listed(group)
         here = set(self._keys()) if root is not None else set()
@@ -137,7 +137,7 @@ class Check:
         key = f"{group}/{MANIFEST}"
         manifest = self._manifest(key)
         if manifest is None:
-            # Its files cannot be told from strangers.
+            # Without the manifest, unlisted files of the group cannot be told apart: report none.
             return {k: None for k in self._keys() if k.startswith(f"{group}/")}
         parts = {name: Part.from_json(entry) for name, entry in manifest["parts"].items()}
         self.groups[group] = parts
@@ -164,7 +164,7 @@ class Check:
     def _fetch(self, keys: list[str]) -> list[bytes | None]:
         try:
             return fetch(self.store, keys)
-        except StoreError as error:  # one that cannot be read at all
+        except StoreError as error:  # an object cannot be read: fetch each of the batch alone
             if len(keys) == 1:
                 self.problem(str(error))
                 return [None]
@@ -173,7 +173,7 @@ class Check:
     # -- contents
 
     def chunk_table(self, path: str, spec: ArraySpec) -> None:
-        """Check that a chunk table says what the shards hold."""
+        """Check the checksum of each chunk in the shards against the chunk table."""
         assert spec.chunking is not None
         table = self.array(f"{path}/{chunk_table(spec.name).name}")
         per_shard, below = spec.chunking.per_shard, "/0" * (len(spec.dims) - 1)
@@ -188,7 +188,7 @@ class Check:
     # -- source files as recorded
 
     def sources(self) -> None:
-        """Check that the source files are still those that were converted."""
+        """Check size and CRC-32 of the source files against those recorded by the conversion."""
         assert self.folder is not None
         for group, parts in self.groups.items():
             for name, part in parts.items():
@@ -210,8 +210,8 @@ class Check:
     # -- values
 
     def same(self, where: str, stored: np.ndarray, source: np.ndarray) -> None:
-        """Compare values; NaN only equals NaN."""
-        with np.errstate(over="ignore", invalid="ignore"):  # as the converter rounds
+        """Compare stored values with source values; NaN equals only NaN."""
+        with np.errstate(over="ignore", invalid="ignore"):  # the converter casts in this way
             source = source.astype(stored.dtype, copy=False)
         if stored.shape != source.shape:
             self.problem(
@@ -230,7 +230,7 @@ class Check:
             )
 
     def same_table(self, path: str, table: pd.DataFrame, arrays: dict[str, str]) -> None:
-        """Compare the columns of a table, all text, with their arrays."""
+        """Compare the columns of a source table, read as text, with the arrays that store them."""
         for name, array in arrays.items():
             self._same_column(f"{path}/{name}", self.array(f"{path}/{array}"), table[name])
 
@@ -244,13 +244,13 @@ class Check:
 
 
 def read_text_table(path: Path, separator: str) -> pd.DataFrame:
-    """A table of the source, every value as its text."""
+    """Read a table of the source with every value as text."""
     text = path.read_bytes()
     return pd.read_csv(io.BytesIO(text), sep=separator, dtype=str, keep_default_na=False)
 
 
 def _groups_found(keys: list[str]) -> list[str]:
-    """Groups with a manifest."""
+    """Names of the groups that have a manifest."""
     return sorted({key.split("/")[0] for key in keys if key.endswith(f"/{MANIFEST}")})
 
 
@@ -270,20 +270,20 @@ def _batches(keys: list[str], sizes: dict[str, tuple[int, int]]) -> Iterator[lis
 def _no_manifest(store: Store, key: str) -> StoreError:
     if key != MANIFEST:
         return damaged(store, key, "is missing")
-    return StoreError(  # the last that a run writes
+    return StoreError(  # a run writes the root's manifest last
         f"{location(store, key)} is missing: the last conversion did not finish. Run the same "
         "'laion-zarr convert' again."
     )
 
 
 def as_stored(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """A mask as booleans; other values are rounded where they are compared."""
+    """Values of a mask as booleans; other values unchanged, since `Check.same` rounds them."""
     return values != 0 if dtype.kind == "b" else values
 
 
 def _content_crc(path: Path) -> int:
     with path.open("rb") as file:
-        if path.suffix == ".gz":
+        if path.suffix == ".gz":  # the trailer states the CRC-32 of the inflated content
             file.seek(-8, io.SEEK_END)
             return int.from_bytes(file.read(4), "little")
         crc = 0

@@ -1,4 +1,4 @@
-"""Checks of the splits: every image on one side, and the sides that the published files say."""
+"""Checks of the train/test splits: lengths, unique image names, valid sides."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ class SplitChecks:
     Attributes
     ----------
     check : Check
-        The verification that this belongs to.
+        Verification that these checks belong to.
     """
 
     check: Check
 
     def contents(self) -> None:
-        """Check that the table agrees with itself."""
+        """Check lengths, unique image names, valid sides, and a side for every image."""
         arrays = {name: self.check.array(f"{_PATH}/{name}") for name in SPLIT_ARRAYS}
         side, names = arrays.pop("side"), arrays.pop("image_name")
         rows = {len(values) for values in arrays.values()}
@@ -38,7 +38,7 @@ class SplitChecks:
             self._problem("a side is neither train nor test, or an image is on none")
 
     def values(self) -> None:
-        """Split files lie outside of a mirror: their checksums were proven when they were added."""
+        """Compare nothing: split files are not in the mirror, and were checked when added."""
 
     def _problem(self, what: str) -> None:
         where = location(self.check.store, _PATH)

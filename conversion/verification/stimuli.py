@@ -1,6 +1,6 @@
-"""Checks of the stimuli: parts against one another, values against HDF5 and CSV.
+"""Checks of the stimuli: the arrays of each part against one another, values against the source.
 
-Reads the source with h5py and nothing else.
+Source arrays are read with h5py, source tables with pandas.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class StimulusChecks:
     Attributes
     ----------
     check : Check
-        The verification that this belongs to.
+        Verification that these checks belong to.
     """
 
     check: Check
@@ -56,7 +56,7 @@ class StimulusChecks:
     # -- contents
 
     def contents(self) -> None:
-        """Check that what is in a part agrees with itself."""
+        """Check in each part: lengths, chunk tables, mask rows, checksums of pictures."""
         for name in sorted(self._parts):
             path = f"{STIMULI_GROUP}/{name}"
             if name == IMAGES_PART:
@@ -80,7 +80,7 @@ class StimulusChecks:
             self._problem(path, f"mask_row goes beyond the {n_masks} masks")
 
     def _pictures(self, path: str) -> None:
-        """Every picture lies where the table says, and is what its checksum says."""
+        """Check the checksum of each picture at the position that the part's table states."""
         self._lengths(path, ("start", "nbytes", "crc32", "height", "width", "image_name"))
         crcs, names = self.check.array(f"{path}/crc32"), self.check.array(f"{path}/image_name")
         for row, picture in enumerate(self._stored_pictures(path)):
@@ -101,7 +101,7 @@ class StimulusChecks:
     # -- values
 
     def values(self) -> None:
-        """Read the source with h5py and compare every value."""
+        """Read the source with h5py and pandas and compare every value."""
         for name, part in sorted(self._parts.items()):
             path = f"{STIMULI_GROUP}/{name}"
             if name in (METADATA_PART, CAPTIONS_PART, SEGMENTATIONS_PART):
@@ -122,7 +122,7 @@ class StimulusChecks:
 
     @contextmanager
     def _source(self, part: Part) -> Iterator[Any]:
-        """The part's HDF5 file, or None where it is gone."""
+        """Open the HDF5 source file of a part; None if the file is missing."""
         assert self.check.folder is not None
         (path,) = (self.check.folder / name for name in part.sources if name.endswith(".h5"))
         if not path.is_file():

@@ -1,4 +1,4 @@
-"""Checks that the store is whole, and that it is what the source says."""
+"""Checks of a whole store: structure, checksums and, optionally, values against the source."""
 
 from __future__ import annotations
 
@@ -37,24 +37,24 @@ def verify(
     store : str, Path or zarr.abc.store.Store, optional
         If not provided, `laion_zarr.config.get_store`.
     source : str or Path, optional
-        Data directory: also compare the recorded source files with it.
+        Data directory: also check that the source files in it are those that were converted.
     deep : bool
         Read the source again and compare every value. If `source` is not provided,
         `laion_zarr.config.get_data_dir`.
     storage_options : dict, optional
-        For a store at an fsspec URL.
+        Options of fsspec for a store at a URL.
     progress : bool
         Whether to show a progress bar.
 
     Returns
     -------
     VerifyReport
-        Without problems.
+        Report of what was checked; its list of problems is empty.
 
     Raises
     ------
     StoreError
-        If anything is wrong; lists all of it, file by file, and says how to mend it.
+        If anything is wrong; the message lists all problems, file by file, and how to repair each.
 
     Examples
     --------
@@ -76,7 +76,7 @@ def run_verification(
     storage_options: dict[str, Any] | None,
     progress: bool,
 ) -> VerifyReport:
-    """`verify` that reports problems instead of raising them."""
+    """Do what `verify` does, but return the problems in the report instead of raising an error."""
     opened = open_store(config.get_store() if store is None else store, storage_options)
     folder = Path(source) if source else config.get_data_dir() if deep else None
     if folder is not None and not folder.is_dir():
@@ -86,7 +86,7 @@ def run_verification(
     with _default_zarr():
         check = Check(opened, report, folder, progress)
         check.files()
-        # Contents only where the bytes are right: else every error would be said twice.
+        # Contents are checked only if all bytes are right: else each error would be reported twice.
         if not report.problems:
             groups = [_checks(check, group) for group in check.groups]
             for group in groups:
@@ -110,7 +110,7 @@ def _checks(check: Check, group: str) -> SubjectChecks | StimulusChecks | SplitC
 
 
 def _check_root(store: Store) -> None:
-    """Refuse what is no store; a damaged root is left to its manifest, which knows its checksum."""
+    """Raise if this is no store; a damaged root that has a manifest is left to `Check.files`."""
     root, manifest = fetch(store, ["zarr.json", MANIFEST])
     try:
         parse_root(store, root)
@@ -122,7 +122,7 @@ def _check_root(store: Store) -> None:
 
 
 def _default_zarr() -> AbstractContextManager[object]:
-    """Zarr as it comes: what a user's settings put in its place proves nothing of the store."""
+    """Use zarr's default codecs and buffers: those of a user's settings may hide damage."""
     (defaults,) = zarr.config.defaults[:1]
     names = ("array", "buffer", "codec_pipeline", "codecs", "ndbuffer")
     return zarr.config.set({name: copy.deepcopy(defaults[name]) for name in names})

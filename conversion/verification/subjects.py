@@ -1,6 +1,6 @@
-"""Checks of the subjects: parts against one another, values against the NIfTI.
+"""Checks of the subjects: parts against one another, values against the source.
 
-Reads the source with nibabel and nothing else.
+Images, surfaces and labels of the source are read with nibabel, trial tables with pandas.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ class SubjectChecks:
     Attributes
     ----------
     check : Check
-        The verification that this belongs to.
+        Verification that these checks belong to.
     group : str
-        Subject id.
+        Name of the subject's group, which is the subject id.
     """
 
     check: Check
@@ -84,7 +84,7 @@ class SubjectChecks:
     # -- values
 
     def values(self) -> None:
-        """Read the source with nibabel and compare every value."""
+        """Read the source with nibabel and pandas and compare every value."""
         group = self.group
         shape = tuple(self.check.root[f"{group}/{VOXELS_PART}"].attrs["shape"])
         ijk = np.unravel_index(self.check.array(f"{group}/{VOXELS_PART}/voxel"), shape)
@@ -102,10 +102,10 @@ class SubjectChecks:
                 self._compare_surfaces(path)
 
     def _load(self, file: str) -> Any:
-        """A source image, or None where it is gone."""
+        """Open a source image; None if the file is missing."""
         assert self.check.folder is not None
         path = self.check.folder / file
-        # Kept open, so that reading on inflates on, instead of from the start.
+        # Kept open: inflating continues at the next volume, instead of at the start of the file.
         return nib.load(path, keep_file_open=True) if path.is_file() else None
 
     def _compare_betas(self, path: str, ijk: tuple[np.ndarray, ...]) -> None:
@@ -123,7 +123,7 @@ class SubjectChecks:
                 bar.update(stored[:, lo:hi].nbytes)
 
     def _compare_maps(self, path: str, where: tuple[np.ndarray, ...]) -> None:
-        """Compare 3-D images at some voxels, or whole."""
+        """Compare 3-D images at the voxel indices `where`, or whole if `where` is empty."""
         for name, array in self.check.root[path].arrays():
             if "source" in array.attrs:
                 image = self._load(array.attrs["source"]["file"])
@@ -141,7 +141,7 @@ class SubjectChecks:
                 stored = self._voxel_row(path, *what.partition(":")[::2])
                 self.check.same(f"{path} {what}", stored, as_stored(volume[ijk], stored.dtype))
                 if stored.dtype == bool and f"in_{what}" in self.check.root[path]:
-                    # A mask must be stored whole.
+                    # No voxel of a mask may be missing on the stored voxel axis.
                     self.check.same(f"{path} {what} size", stored.sum(), (volume != 0).sum())
 
     def _voxel_row(self, path: str, kind: str, name: str) -> np.ndarray:
@@ -174,7 +174,7 @@ class SubjectChecks:
             image = nib.gifti.GiftiImage.from_filename(path)
             self.check.same(where, np.asarray(array[...]), image.darrays[0].data.ravel() != 0)
         else:
-            with warnings.catch_warnings():  # that an empty label has no data
+            with warnings.catch_warnings():  # numpy warns that an empty label has no data
                 warnings.simplefilter("ignore", UserWarning)
                 vertices = np.atleast_1d(nib.freesurfer.read_label(path))
             self.check.same(where, np.asarray(array[...]), vertices)

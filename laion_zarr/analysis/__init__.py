@@ -10,7 +10,7 @@ order, all trials of a group of voxels at a time, each chunk once: memory use de
 a group, not on the size of the subject's data. Any other array (a product of betas, betas with a
 reordered axis, an array in memory) is processed without regard to storage order.
 
-Start reading at `repeats.average_repeats`, then `stream`, which reads betas in storage order.
+Begin with `repeats.average_repeats`, then `stream`, which reads betas in storage order.
 """
 
 from __future__ import annotations

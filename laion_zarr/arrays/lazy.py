@@ -14,7 +14,7 @@ from xarray.core import indexing
 
 from laion_zarr.store.chunks import ChunkedArray, gather_each
 from laion_zarr.store.handle import Handle
-from laion_zarr.store.schema import BETAS, CHUNK_VOXELS, VOXELS_PART, maps_part
+from laion_zarr.store.schema import BETAS, CHUNK_VOXELS, VOXEL, VOXELS_PART, maps_part
 
 # Size of the tiles of a transposition: 1024 cache lines are read, 1024 floats written at a time.
 _TILE = 1024
@@ -46,7 +46,7 @@ class SubjectHandle(Handle):
     def storage_order(self) -> np.ndarray:
         """Position in storage order of each voxel of the ascending (canonical) axis, (voxel,)."""
         if self._order is None:
-            self.set_storage_order(self.stored.load(VOXELS_PART, ["voxel"])["voxel"])
+            self.set_storage_order(self.stored.load(VOXELS_PART, [VOXEL])[VOXEL])
         assert self._order is not None
         return self._order
 

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from laion_zarr import _release as release
 from laion_zarr.arrays.labels import of_one_subject
 from laion_zarr.errors import NotConvertedError
 from laion_zarr.store.schema import (
@@ -53,8 +54,8 @@ def in_mask(dataset: xr.Dataset, mask_source: str) -> np.ndarray:
         other = next(mask for mask in MASKS if mask != mask_source)
         instead = f" Or pass mask_source={other!r}." if f"in_{other}" in dataset.coords else ""
         file = {
-            DEFAULT_MASK: "the functional-grid brain mask (derivatives/anatomical)",
-            "rsquare": "the R2mean map (derivatives/glmsingle-tedana)",
+            DEFAULT_MASK: f"the functional-grid brain mask ({release.ANATOMY})",
+            "rsquare": f"the R2mean map ({release.GLM})",
         }[mask_source]
         raise NotConvertedError(
             f"The store does not hold the {mask_source} brain mask of "
@@ -108,7 +109,7 @@ def in_rois(dataset: xr.Dataset, query: object) -> np.ndarray:
     if "roi_mask" not in dataset:
         raise NotConvertedError(
             f"The store holds no ROIs of {dataset.attrs.get('subject')}. Download them "
-            "(derivatives/rois) and run 'laion-zarr convert' again; betas are not touched."
+            f"({release.ROIS}) and run 'laion-zarr convert' again; betas are not touched."
         )
     names = resolve_rois(dataset["roi_mask"], query)
     rows = np.isin(dataset[ROI].values, names)

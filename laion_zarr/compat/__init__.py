@@ -1,12 +1,12 @@
-"""The names of the numpy package ``laion_fmri``, over the Zarr store: numpy arrays out.
+"""The API of the numpy package ``laion_fmri``, on the Zarr store: functions return numpy arrays.
 
-For scripts that exist: rename ``laion_fmri`` to ``laion_zarr.compat`` in them and convert the data
-once. Modules, functions and arguments are those of the numpy package; what comes back is computed,
-without labels, and the caller's own to write into. New code is better off with `laion_zarr` itself;
+For existing scripts: rename ``laion_fmri`` to ``laion_zarr.compat`` in them and convert the data
+once. Modules, functions and arguments have the names of the numpy package. Returned arrays are in
+memory, without labels, and writable. New code should use `laion_zarr` itself;
 ``docs/coming-from-laion_fmri.md`` shows each idiom in both forms.
 
-Loaders also take ``store=``, as those of `laion_zarr` do; where they took ``data_dir=``, that is
-still the folder that holds ``laion-fmri.zarr``.
+Loaders also take ``store=``, as the loaders of `laion_zarr` do. The argument ``data_dir=`` of a
+loader is the folder that holds ``laion-fmri.zarr``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""From labelled, lazy objects to numpy arrays: all that `laion_zarr.compat` does."""
+"""Conversion of labelled, lazy arrays to numpy arrays, shared by all of `laion_zarr.compat`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from laion_zarr.store.schema import DEFAULT_STORE, GRID_DIMS, HEMI
 
 
 def as_numpy(value: Any) -> Any:
-    """Labelled or lazy arrays, also in dicts, as the caller's own arrays; all else as it is."""
+    """Labelled or lazy arrays, also in dicts, as writable numpy arrays; other values unchanged."""
     if isinstance(value, dict):
         return {key: as_numpy(item) for key, item in value.items()}
     if isinstance(value, xr.DataArray | np.ndarray):
@@ -24,7 +24,7 @@ def as_numpy(value: Any) -> Any:
 
 
 def as_returned(carried: xr.DataArray) -> Any:
-    """A volume as NIfTI image, trials last; hemispheres as dict; one of them as array."""
+    """Template values: a volume as NIfTI image, trials last; a surface as array or dict by hemi."""
     if set(GRID_DIMS) <= set(carried.dims):
         values = carried.transpose(*GRID_DIMS, ...).values
         return nib.Nifti1Image(values, np.array(carried.attrs["affine"]))
@@ -34,7 +34,7 @@ def as_returned(carried: xr.DataArray) -> Any:
 
 
 def store_in(data_dir: str | os.PathLike[str] | None, store: StoreLike | None) -> StoreLike | None:
-    """The store that a loader means which may be told a data directory."""
+    """Store to open for a loader's arguments: in `data_dir`, under its default name, or `store`."""
     if data_dir is None:
         return store
     if store is not None:
@@ -43,19 +43,19 @@ def store_in(data_dir: str | os.PathLike[str] | None, store: StoreLike | None) -
 
 
 class NumpyView:
-    """Stands before an object of ours; what is not defined here is that object's own."""
+    """Wraps an object of laion_zarr; attributes that are not defined here are that object's."""
 
     _labelled: Any
 
     @classmethod
     def around(cls, labelled: Any) -> Self:
-        """A view of an object that is open already."""
+        """Wrap an object that is open already."""
         view = cls.__new__(cls)
         view._labelled = labelled
         return view
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):  # also while it is unpickled, when there is nothing to ask yet
+        if name.startswith("_"):  # also during unpickling, when `_labelled` is not set yet
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return getattr(self._labelled, name)
 
@@ -68,7 +68,7 @@ class NumpyView:
 
 
 class KeyedView(NumpyView):
-    """The same for what is asked by key."""
+    """Wraps an object that is indexed by a key; the values are returned as numpy arrays."""
 
     def __len__(self) -> int:
         return len(self._labelled)
@@ -81,7 +81,7 @@ class KeyedView(NumpyView):
 
 
 class Closing:
-    """For scripts that close what they opened; nothing is held open here."""
+    """Adds ``with`` and ``close``, for scripts that close their files; no file is held open."""
 
     def __enter__(self) -> Self:
         return self
@@ -90,4 +90,4 @@ class Closing:
         self.close()
 
     def close(self) -> None:
-        """Do nothing: a store needs no closing."""
+        """Do nothing: a store need not be closed."""

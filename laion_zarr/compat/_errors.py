@@ -1,8 +1,8 @@
-"""The errors, under the names of the numpy package.
+"""Errors under the names of the numpy package.
 
-Two of its names have no class of their own here, and are those that ours are kinds of:
-`DataNotFoundError` is `FileNotFoundError`, `NoMatchingDataError` (nothing in the bucket passes the
-filters of a download) is `ValueError`.
+Two names have no class of their own in laion_zarr, and are the built-in base classes of its errors:
+`DataNotFoundError` is `FileNotFoundError`, and `NoMatchingDataError` (no file in the bucket passes
+the filters of a download) is `ValueError`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Between a mask file's voxels and the brain; `Subject` has the same without naming files."""
+"""NIfTI files and coordinates of a mask file's voxels; methods of `Subject` need no mask file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PathLike = str | os.PathLike[str]
 def _selected(
     path: PathLike, roi_mask: np.ndarray | None, custom_mask: np.ndarray | None
 ) -> tuple[np.ndarray, tuple[int, ...]]:
-    """Flat C indices of the voxels that a mask file, and one within it, select; and the grid."""
+    """Flat indices, C order, of selected voxels of a mask file, and the shape of its grid."""
     mask, _ = load_nifti_with_affine(path)
     voxels = np.flatnonzero(mask)
     within = roi_mask if roi_mask is not None else custom_mask
@@ -37,18 +37,18 @@ def to_nifti(
     roi_mask: np.ndarray | None = None,
     custom_mask: np.ndarray | None = None,
 ) -> None:
-    """Write values on the voxels of a mask file as float32 NIfTI, 0 outside.
+    """Write values of the voxels of a mask file as float32 NIfTI, 0 outside.
 
     Parameters
     ----------
     values : numpy.ndarray, (voxel,)
-        In C order of the grid.
+        One value per selected voxel, in C order of the grid.
     output_path, brain_mask_path : str or os.PathLike
-        File to write, and the NIfTI whose non-zero voxels are meant.
+        File to write, and NIfTI file whose non-zero voxels are the mask.
     affine : numpy.ndarray, (4, 4)
-        Of the file to write.
+        Affine of the file to write.
     roi_mask, custom_mask : numpy.ndarray, bool, optional
-        Among the voxels of the mask; the first one given counts.
+        Selection among the voxels of the mask; `custom_mask` is ignored if `roi_mask` is given.
     """
     voxels, shape = _selected(brain_mask_path, roi_mask, custom_mask)
     axis = xr.Dataset(coords={VOXEL: voxels})
@@ -64,16 +64,16 @@ def get_voxel_coordinates(
     roi_mask: np.ndarray | None = None,
     custom_mask: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Positions of the voxels of a mask file, (voxel, 3) float64, in the affine's mm.
+    """Positions of the voxels of a mask file, (voxel, 3) float64, in the mm of the affine.
 
     Parameters
     ----------
     brain_mask_path : str or os.PathLike
-        NIfTI whose non-zero voxels are meant.
+        NIfTI file whose non-zero voxels are the mask.
     affine : numpy.ndarray, (4, 4)
-        From grid indices to mm.
+        Affine from grid indices to mm.
     roi_mask, custom_mask : numpy.ndarray, bool, optional
-        Among the voxels of the mask; the first one given counts.
+        Selection among the voxels of the mask; `custom_mask` is ignored if `roi_mask` is given.
     """
     voxels, shape = _selected(brain_mask_path, roi_mask, custom_mask)
     found = voxel_positions(voxels, shape, np.asarray(affine))

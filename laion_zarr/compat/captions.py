@@ -1,4 +1,4 @@
-"""Captions; as `laion_zarr.captions`, whose answers are lists and tables already."""
+"""Captions, as in `laion_zarr.captions`, whose methods return lists and tables, not arrays."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Captions(KeyedView):
     data_dir : str or os.PathLike, optional
         Folder that holds ``laion-fmri.zarr``. If not provided, the default store.
     store, storage_options
-        Instead of it, as in `laion_zarr.load_stimuli`.
+        Store to open instead of the store in `data_dir`, as in `laion_zarr.load_stimuli`.
     """
 
     def __init__(

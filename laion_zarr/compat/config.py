@@ -1,4 +1,4 @@
-"""Where the data are; as `laion_zarr.config`, with a string for the path."""
+"""The data directory, as in `laion_zarr.config`, but returned as a string."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ set_data_dir = dataset_initialize
 
 
 def get_data_dir() -> str:
-    """As `laion_zarr.config.get_data_dir`, but a string.
+    """Data directory, as in `laion_zarr.config.get_data_dir`, but as a string.
 
     Returns
     -------
@@ -21,6 +21,6 @@ def get_data_dir() -> str:
     Raises
     ------
     DataDirNotSetError
-        If it is not set.
+        If no data directory is set.
     """
     return str(config.get_data_dir())

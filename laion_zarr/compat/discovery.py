@@ -1,4 +1,4 @@
-"""What the bucket holds: `laion_zarr.discovery` itself, nothing to convert."""
+"""Subjects and ROIs in the bucket: the functions of `laion_zarr.discovery`, unchanged."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Fetching the dataset: `laion_zarr.download` itself.
+"""Downloads: the functions of `laion_zarr.download`, unchanged.
 
-Two things differ from the numpy package: files go to the data directory that is set (there is no
-``data_dir=``), and what comes back is a `Report` of all files, not a dict of paths.
+Two things differ from the numpy package: files are written to the data directory that is set (there
+is no ``data_dir=``), and a download returns a `Report` of all files, not a dict of paths.
 """
 
 from __future__ import annotations

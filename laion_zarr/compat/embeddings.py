@@ -1,4 +1,4 @@
-"""Embeddings; as `laion_zarr.embeddings`, with numpy arrays."""
+"""Embeddings, as in `laion_zarr.embeddings`, but returned as numpy arrays."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from laion_zarr.store.objects import StoreLike
 
 __all__ = ["AVAILABLE_MODELS", "Embeddings", "load_embeddings"]
 
-#: Models of the release; ``Embeddings.models`` says which of them a store holds.
+#: Models of the release; ``Embeddings.models`` lists the models that a store holds.
 AVAILABLE_MODELS = ("CLIP", "DINOv2", "PEcore", "SigLIP2")
 
 
 class Embeddings(KeyedView, Closing):
     """Embeddings of the stimuli by one or several models; as `laion_zarr.embeddings.Embeddings`.
 
-    ``[model]`` is the whole (image, feature) float16 array, in the order of `image_ids`, which is
-    that of the metadata. Where a model gave none there is NaN.
+    ``[model]`` is the whole (image, feature) float16 array. Its rows are in the order of
+    `image_ids`, which is the order of the metadata; the row of an image without embedding is NaN.
 
     Parameters
     ----------
     models : str or list of str
-        ``"all"``, a model, or several.
+        ``"all"``, the name of a model, or a list of names.
     data_dir : str or os.PathLike, optional
         Folder that holds ``laion-fmri.zarr``. If not provided, the default store.
     store, storage_options
-        Instead of it, as in `laion_zarr.load_stimuli`.
+        Store to open instead of the store in `data_dir`, as in `laion_zarr.load_stimuli`.
     """
 
     def __init__(
@@ -46,14 +46,14 @@ class Embeddings(KeyedView, Closing):
 
     @property
     def image_ids(self) -> np.ndarray:
-        """Image names, (image,) str, row by row those of ``[model]``."""
+        """Image names, (image,) str, in the order of the rows of ``[model]``."""
         return np.array(self._labelled._keys.names, dtype=str)
 
     def __len__(self) -> int:
         return len(self._labelled._keys.names)
 
     def __contains__(self, key: object) -> bool:
-        """Whether a model is there, or ``(model, image_name)``."""
+        """Whether a model, or an image of a model as ``(model, image_name)``, has embeddings."""
         if isinstance(key, tuple) and len(key) == 2:
             return key[0] in self._labelled and key[1] in self._labelled._keys.names
         return key in self._labelled
@@ -61,7 +61,7 @@ class Embeddings(KeyedView, Closing):
     def get(self, model: str, image_name: Any) -> np.ndarray:
         """Embeddings of one image, (feature,), or of several, (image, feature), float16.
 
-        As `laion_zarr.embeddings.Embeddings.get`.
+        The arguments are those of `laion_zarr.embeddings.Embeddings.get`.
         """
         return as_numpy(self._labelled.get(model, image_name))
 

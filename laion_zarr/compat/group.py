@@ -1,4 +1,4 @@
-"""Several subjects; as `laion_zarr.group`, with numpy arrays."""
+"""Several subjects, as in `laion_zarr.group`, but with numpy arrays."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ class Group(KeyedView):
         mask_source: str = DEFAULT_MASK,
         average: bool = False,
     ) -> dict[str, np.ndarray]:
-        """Betas of the shared images by subject, (trial, voxel) float32; see `average` there."""
+        """Shared images' betas by subject, (trial, voxel) or averaged (image, voxel), float32."""
         found = self._labelled.get_shared_betas(
             session, roi, mask, nc_threshold, average, mask_source
         )
         return as_numpy(found)
 
     def get_shared_images(self, format: str = "pil") -> Any:
-        """Pictures of the shared images, row by row those of `get_shared_stimulus_metadata`.
+        """Pictures of the shared images, in the order of `get_shared_stimulus_metadata`.
 
         Parameters
         ----------
@@ -77,7 +77,7 @@ def load_subjects(
     store: StoreLike | None = None,
     storage_options: dict[str, Any] | None = None,
 ) -> Group:
-    """Open several subjects, or ``"all"`` of the store; as `laion_zarr.load_subjects`.
+    """Open several subjects, or ``"all"`` subjects of the store; as `laion_zarr.load_subjects`.
 
     Examples
     --------

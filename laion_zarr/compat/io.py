@@ -1,6 +1,6 @@
-"""Files of the release as arrays: for scripts that read them beside the accessors.
+"""Readers of files of the release, for scripts that read some files themselves.
 
-These read the local mirror, not the store.
+The functions read files of the local mirror, not the store, and return numpy arrays or tables.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ PathLike = str | os.PathLike[str]
 
 
 def _load(path: PathLike, **options: Any) -> Any:
-    """Any image; `nibabel` cannot say of which kind it will be."""
+    """Load an image of any type; typed Any, since `nibabel` derives the type from the file."""
     return nib.load(path, **options)
 
 
 def load_nifti_mask(path: PathLike) -> np.ndarray:
-    """Non-zero voxels of a NIfTI, flat in C order, (grid,) bool."""
+    """Mask of the non-zero voxels of a NIfTI, flat in C order, (grid,) bool."""
     return np.asarray(_load(path).dataobj).ravel().astype(bool)
 
 
@@ -46,13 +46,13 @@ def load_nifti_4d(path: PathLike, voxel_mask: np.ndarray, streaming: bool = Fals
     Parameters
     ----------
     path : str or os.PathLike
-        The file.
+        Path of the 4-D NIfTI.
     voxel_mask : numpy.ndarray, (grid,) bool
-        Flat in C order.
+        Mask of the voxels to read, flat in C order.
     streaming : bool, optional
-        Without effect: one volume at a time is in memory.
+        Has no effect: in either case, one volume at a time is in memory.
     """
-    image = _load(path, keep_file_open=True)  # else each volume inflates all before it
+    image = _load(path, keep_file_open=True)  # else each volume inflates the file from its start
     if len(image.shape) != 4:
         raise ValueError(f"{path} has shape {image.shape}; expected four axes.")
     inside = np.asarray(voxel_mask).astype(bool)
@@ -74,7 +74,7 @@ def load_tsv(path: PathLike) -> pd.DataFrame:
 
 
 def load_gifti_mask(path: PathLike) -> np.ndarray:
-    """Non-zero vertices of a ``.func.gii``, (vertex,) bool."""
+    """Mask of the non-zero vertices of a ``.func.gii``, (vertex,) bool."""
     return np.asarray(_load(path).darrays[0].data).astype(bool)
 
 

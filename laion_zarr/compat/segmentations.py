@@ -1,4 +1,4 @@
-"""Masks of objects; as `laion_zarr.segmentations`, with numpy masks."""
+"""Masks of objects, as in `laion_zarr.segmentations`, but returned as numpy arrays."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ class ImageSegmentations(KeyedView, Closing):
     """Masks by image, or by a subject's trial; as `laion_zarr.segmentations.ImageSegmentations`."""
 
     def get(self, key: Any, noun: str, instance: int = 0) -> np.ndarray:
-        """One mask, (y, x) uint8; as `laion_zarr.segmentations.ImageSegmentations.get`."""
+        """Mask of an object, (y, x) uint8; as `laion_zarr.segmentations.ImageSegmentations.get`."""
         return as_numpy(self._labelled.get(key, noun, instance))
 
 
 class Segmentations(ImageSegmentations):
     """Masks of objects in the shared stimuli; as `laion_zarr.segmentations.Segmentations`.
 
-    ``[row]`` and `get` give (y, x) uint8 arrays.
+    ``[row]`` and `get` return (y, x) uint8 arrays.
 
     Parameters
     ----------
     data_dir : str or os.PathLike, optional
         Folder that holds ``laion-fmri.zarr``. If not provided, the default store.
     store, storage_options
-        Instead of it, as in `laion_zarr.load_stimuli`.
+        Store to open instead of the store in `data_dir`, as in `laion_zarr.load_stimuli`.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
-"""Train/test splits: `laion_zarr.splits` itself, whose answers are lists and numpy masks.
+"""Train/test splits: the functions of `laion_zarr.splits`, which return lists and numpy masks.
 
-The numpy package brings the published splits along; here they are data of the store: ``laion-zarr
-splits add``.
+The numpy package contains the published splits; here the command ``laion-zarr splits add`` writes
+them into the store.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The stimuli; as `laion_zarr.stimuli`, with numpy arrays."""
+"""The stimuli, as in `laion_zarr.stimuli`, but with numpy arrays."""
 
 from __future__ import annotations
 
@@ -29,27 +29,30 @@ class Images(KeyedView):
 
     @property
     def metadata(self) -> pd.DataFrame:
-        """One row per image; as `Stimuli.metadata`."""
+        """Table with one row per image; as `Stimuli.metadata`."""
         return self._labelled._handle.table(METADATA_PART).copy()
 
     def index_of(self, name: str) -> int:
-        """Row of an image."""
+        """Row of an image in the metadata."""
         return self._labelled._keys.position(name)
 
     def array(self, *args: Any, **kwargs: Any) -> np.ndarray:
-        """Pictures as displayed, (image, y, x, channel) uint8; as `laion_zarr.images` has it."""
+        """Pictures as displayed, (image, y, x, channel) uint8.
+
+        The arguments are those of `laion_zarr.images.Images.array`.
+        """
         return as_numpy(self._labelled.array(*args, **kwargs))
 
 
 class Stimuli(NumpyView, Closing):
-    """All that belongs to the stimuli; as `laion_zarr.stimuli.Stimuli`.
+    """Pictures, embeddings, segmentations and captions; as `laion_zarr.stimuli.Stimuli`.
 
     Parameters
     ----------
     data_dir : str or os.PathLike, optional
         Folder that holds ``laion-fmri.zarr``. If not provided, the default store.
     store, storage_options
-        Instead of it, as in `laion_zarr.load_stimuli`.
+        Store to open instead of the store in `data_dir`, as in `laion_zarr.load_stimuli`.
     """
 
     def __init__(
@@ -65,12 +68,12 @@ class Stimuli(NumpyView, Closing):
 
     @property
     def images(self) -> Images:
-        """The pictures."""
+        """Pictures, by image name or row."""
         return Images.around(self._labelled.images)
 
     @property
     def embeddings(self) -> Embeddings:
-        """Embeddings of the pictures, of all models in the store."""
+        """Embeddings of the pictures, by all models in the store."""
         return Embeddings.around(self._labelled.embeddings)
 
     @property

@@ -1,4 +1,4 @@
-"""One subject; as `laion_zarr.subject`, with numpy arrays."""
+"""One subject, as in `laion_zarr.subject`, but with numpy arrays."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["Subject", "load_subject", "resolve_subject_id"]
 
 
 def resolve_subject_id(subject: str) -> str:
-    """``"01"`` or ``"sub-01"`` -> ``"sub-01"``; `SubjectNotFoundError` if it is no subject id."""
+    """``"01"`` or ``"sub-01"`` -> ``"sub-01"``; `SubjectNotFoundError` for any other form."""
     return _release.subject_id(subject)
 
 
@@ -33,7 +33,7 @@ class SubjectImages(KeyedView):
     def array(self, session: str | None = None, size: tuple[int, int] | None = None) -> np.ndarray:
         """Pictures as displayed in trial order, (trial, y, x, channel) uint8, all in memory.
 
-        As `laion_zarr.images.SubjectImages.array`: a session of the release is 3 GB.
+        As `laion_zarr.images.SubjectImages.array`. One session of the release takes 3 GB.
         """
         return as_numpy(self._labelled.array(session, size))
 
@@ -42,11 +42,11 @@ class SubjectEmbeddings(Embeddings):
     """Embeddings by global trial index; as `laion_zarr.embeddings.SubjectEmbeddings`."""
 
     def get(self, model: str, trial_idx: Any) -> np.ndarray:
-        """Embeddings of what one trial showed, (feature,) float16."""
+        """Embedding of the image shown in one trial, (feature,) float16."""
         return as_numpy(self._labelled.get(model, trial_idx))
 
     def all(self, model: str, session: str | None = None) -> np.ndarray:
-        """Embeddings in trial order, (trial, feature) float16, row by row those of the betas."""
+        """Embeddings in trial order, (trial, feature) float16: row by row those of the betas."""
         return as_numpy(self._labelled.all(model, session))
 
 
@@ -54,15 +54,16 @@ class SubjectCaptions(KeyedView):
     """Captions by global trial index; as `laion_zarr.captions.ImageCaptions`."""
 
     def for_image(self, trial_idx: Any) -> pd.DataFrame:
-        """All captions of what one trial showed, one row each; the same as ``get``."""
+        """Table of all captions of the image shown in one trial, one row each; as ``get``."""
         return self._labelled.get(trial_idx)
 
 
 class Subject(NumpyView):
     """One subject; as `laion_zarr.subject.Subject`, with numpy arrays.
 
-    What needs no conversion is that class's own: ids, sessions, tables, paths. So are ``dataset``,
-    ``sel`` and ``get_image_betas``, which the numpy package does not have: they stay labelled.
+    Attributes that need no conversion (ids, sessions, tables, paths) are those of that class.
+    ``dataset``, ``sel`` and ``get_image_betas``, which the numpy package does not have, are not
+    converted either and return labelled arrays.
 
     Parameters
     ----------
@@ -71,7 +72,7 @@ class Subject(NumpyView):
     data_dir : str or os.PathLike, optional
         Folder that holds ``laion-fmri.zarr``. If not provided, the default store.
     store, storage_options
-        Instead of it, as in `laion_zarr.load_subject`.
+        Store to open instead of the store in `data_dir`, as in `laion_zarr.load_subject`.
     """
 
     _labelled: subject.Subject
@@ -90,7 +91,7 @@ class Subject(NumpyView):
     # -- regions
 
     def get_available_rois(self, category: str | None = None) -> list[str]:
-        """ROI names, sorted; as `laion_zarr.subject.Subject`, but none for an unknown category."""
+        """ROI names, sorted; an empty list, not an error, for an unknown category."""
         if category is not None and category not in self._labelled.get_available_categories():
             return []
         return self._labelled.get_available_rois(category)
@@ -104,7 +105,7 @@ class Subject(NumpyView):
         return as_numpy(self._labelled.get_roi_mask(query, mask_source))
 
     def get_roi_masks(self, queries: Any, mask_source: str = DEFAULT_MASK) -> dict[str, np.ndarray]:
-        """Several `get_roi_mask` at once, by query."""
+        """Masks of several queries as from `get_roi_mask`, in a dict by query."""
         return as_numpy(self._labelled.get_roi_masks(queries, mask_source))
 
     def get_roi_data(
@@ -114,7 +115,7 @@ class Subject(NumpyView):
         hemi: str | None = None,
         mask_source: str = DEFAULT_MASK,
     ) -> dict[str, dict[str, Any]]:
-        """ROIs in every form, as arrays; `format` and `hemi` may also be None, for ``"all"``."""
+        """ROIs as volume and surface masks and labels; None as `format` or `hemi` is ``"all"``."""
         found = self._labelled.get_roi_data(query, format or "all", hemi or "all", mask_source)
         return as_numpy(found)
 
@@ -135,13 +136,14 @@ class Subject(NumpyView):
         Parameters
         ----------
         session, roi, mask, nc_threshold, stimuli, streaming, mask_source
-            As in `laion_zarr.subject.Subject.get_betas`. Without `session`: all of them in one
-            array, which the numpy package refuses.
+            As in `laion_zarr.subject.Subject.get_betas`. Without `session`, the betas of all
+            sessions in one array; the numpy package raises an error instead.
 
         Returns
         -------
         numpy.ndarray, (trial, voxel) float32, percent signal change
-            C-contiguous, NaN where there is no estimate; a dict by session id for a list.
+            C-contiguous, NaN where there is no estimate. For a list of sessions, a dict of arrays
+            by session id.
 
         Examples
         --------
@@ -160,7 +162,7 @@ class Subject(NumpyView):
         mask: Any = None,
         mask_source: str = DEFAULT_MASK,
     ) -> Any:
-        """Noise ceiling per voxel, (voxel,) float32, percent; a dict for a list."""
+        """Noise ceiling per voxel, (voxel,) float32, percent; for a list, a dict of arrays."""
         return as_numpy(self._labelled.get_noise_ceiling(session, desc, roi, mask, mask_source))
 
     # -- brain space
@@ -204,8 +206,8 @@ class Subject(NumpyView):
         Returns
         -------
         numpy.ndarray, dict or nibabel.Nifti1Image
-            For fsaverage (vertex,) or (trial, vertex) of one `hemi`, else a dict of ``"L"`` and
-            ``"R"``. For MNI305 an image, trials last.
+            For fsaverage and one `hemi`, an array (vertex,) or (trial, vertex); without `hemi`, a
+            dict of such arrays by ``"L"`` and ``"R"``. For MNI305 an image, with trials last.
         """
         found = self._labelled.to_template(
             values,
@@ -227,17 +229,17 @@ class Subject(NumpyView):
 
     @property
     def embeddings(self) -> SubjectEmbeddings:
-        """Embeddings of what the subject saw, by global trial index."""
+        """Embeddings of the images that the subject saw, by global trial index."""
         return SubjectEmbeddings.around(self._labelled.embeddings)
 
     @property
     def segmentations(self) -> ImageSegmentations:
-        """Masks of objects in what the subject saw, by global trial index; shared images only."""
+        """Masks of objects in the shared images that the subject saw, by global trial index."""
         return ImageSegmentations.around(self._labelled.segmentations)
 
     @property
     def captions(self) -> SubjectCaptions:
-        """Captions of what the subject saw, by global trial index."""
+        """Captions of the images that the subject saw, by global trial index."""
         return SubjectCaptions.around(self._labelled.captions)
 
 
@@ -246,12 +248,12 @@ def load_subject(
     store: StoreLike | None = None,
     storage_options: dict[str, Any] | None = None,
 ) -> Subject:
-    """Open a subject; as `laion_zarr.load_subject`, but its arrays are numpy's.
+    """Open a subject; as `laion_zarr.load_subject`, but its methods return numpy arrays.
 
     Parameters
     ----------
     subject, store, storage_options
-        As there.
+        As in `laion_zarr.load_subject`.
 
     Returns
     -------

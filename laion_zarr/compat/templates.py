@@ -1,4 +1,4 @@
-"""Template spaces; as `Subject.to_template` of laion_zarr, with arrays and images."""
+"""Template spaces: `Subject.to_template` as a function, with numpy arrays and NIfTI images."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ __all__ = ["to_template"]
 
 
 def to_template(subject: Subject, values: Any, target: str, **options: Any) -> Any:
-    """Carry values into a template space; the same as ``subject.to_template``."""
+    """Carry values into a template space; calls ``subject.to_template``."""
     return subject.to_template(values, target, **options)

@@ -1,4 +1,4 @@
-"""A subject's trials for PyTorch: `laion_zarr.torch_data`, whose items are tensors already."""
+"""A subject's trials for PyTorch, as in `laion_zarr.torch_data`, whose items are tensors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class LaionFMRIDataset(torch_data.LaionFMRIDataset):
     Parameters
     ----------
     subject : Subject
-        From `laion_zarr.compat.subject.load_subject`.
+        Subject from `laion_zarr.compat.subject.load_subject`.
     session, roi, mask, nc_threshold, image_transform, mask_source, include
         As in `laion_zarr.subject.Subject.to_torch_dataset`.
     """

@@ -1,13 +1,14 @@
-"""Fetching the dataset into the data directory: just what is asked for, and only once.
+"""Download of the dataset into the data directory: only the requested files, each only once.
 
-Knows what lies in the release's bucket (`bucket`), which of it a user wants (`filters`, `items`),
-the licence and the access service behind the stimulus images (`license`, `access_service`), and how
-a file comes whole (`fetch`, `mirror`). Reads no content: what a file means is the converter's.
+`bucket` lists and reads the release's bucket; `filters` and `items` select the files that a user
+requests; `license` and `access_service` handle the dataset's licence and the access to the stimulus
+images; `fetch` and `mirror` transfer files. No module reads the content of a file: that is done by
+the converter.
 
-Promises that a file which is there already is left alone, that a cut-off one is continued, and that
-no file has its final name before it is whole and its checksum is proven.
+A file that is present already is not downloaded again, and an interrupted file is continued. A file
+gets its final name only when it is complete and its checksum, where one is known, is right.
 
-Begin with `dataset`, the functions that users call; `fetch.fetch` is the engine below all of them.
+Begin with `dataset`, the functions that users call; all of them call `fetch.fetch`.
 """
 
 from laion_zarr.download.dataset import (

@@ -1,7 +1,8 @@
 """Client of the access service, which gives links to the stimulus images for an accepted DUA.
 
-The request id, the links and what the form holds are secrets: they go into no message, no log and
-no exception. ``LAION_ZARR_ACCESS_URL`` names another service, for tests.
+DUA is the Data Use Agreement. The request id, the links and the answers in the form are secrets:
+no message, log or exception contains them. The environment variable ``LAION_ZARR_ACCESS_URL`` sets
+the URL of another service, for tests.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ MIN_PURPOSE = 20  # characters
 _BLOCK = 1 << 20
 _TRIES = 3
 _REQUEST = "Get access with 'laion-zarr request-access'"
-# Of the form, in order: field, prompt, what it must be.
+# Fields of the form, in order: name, prompt, pattern of a valid answer, description of the pattern.
 _FORM = (
     ("name", "Full name: ", r".+", "your name"),
     ("email", "Institutional e-mail: ", r"[^@\s]+@[^@\s]+\.[^@\s]+", "an e-mail address"),
@@ -47,7 +48,7 @@ _FORM = (
 
 
 class _TransientServiceError(AccessServiceError, Transient):
-    """The service failed for a moment."""
+    """A temporary failure of the service."""
 
 
 class _UnreachableServiceError(AccessServiceError, Unreachable):
@@ -66,17 +67,17 @@ def service() -> str:
 
 
 def _is_safe(url: str) -> bool:
-    """Whether what is sent there can be read by nobody else."""
+    """Whether requests to a URL are private: encrypted (HTTPS), or sent to this machine."""
     parts = urlsplit(url)
     local = parts.hostname in ("localhost", "127.0.0.1", "::1")
     return parts.scheme == "https" or (parts.scheme == "http" and local)
 
 
-# -- requests; errors are made outside of `except`, so that none holds what it came from
+# -- requests; errors are raised outside of `except`, so that none refers to an error with secrets
 
 
 def _open(request: urllib.request.Request) -> HTTPResponse | HTTPError | str:
-    """The answer, whatever its status, or why there is none."""
+    """Send a request and return the response, whatever its status, or why there is none."""
     try:
         return urllib.request.urlopen(request, timeout=TIMEOUT)
     except HTTPError as error:
@@ -97,7 +98,7 @@ def _read(answer: HTTPResponse | HTTPError) -> bytes | None:
 
 
 def _ask_service(path: str, payload: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """One question to the service, JSON out and in."""
+    """Send a request to the service, with a JSON payload if any, and return its JSON answer."""
     base = service()
     data = None if payload is None else json.dumps(payload).encode()
     headers = {"Accept": "application/json", "Content-Type": "application/json"}
@@ -128,7 +129,7 @@ def _parse(body: bytes | None) -> dict[str, Any] | None:
 
 
 def _refusal(status: int, body: dict[str, Any] | None, retry_after: str | None) -> Exception:
-    """The error that a status means; of the body only what the service says of itself is shown."""
+    """Error for an HTTP status; its message quotes nothing of the body that may be secret."""
     detail = (body or {}).get("detail", "")
     if status == 403 and isinstance(detail, dict) and detail.get("error") == "terms_outdated":
         return TermsOutdatedError(
@@ -162,19 +163,19 @@ def _refusal(status: int, body: dict[str, Any] | None, retry_after: str | None) 
 
 
 def _plain(value: object) -> str:
-    """A version as it may be shown."""
+    """A version number for a message, or "unknown" if it contains unexpected characters."""
     text = str(value)
     return text if re.fullmatch(r"[\w.\-]{1,40}", text) else "unknown"
 
 
 def _accept_page(url: object) -> str:
-    """The page that shows new terms, without a query: that may hold the request id."""
+    """URL of the page with new terms, without its query, which may hold the request id."""
     text = str(url)
     return text.partition("?")[0] if _is_safe(text) else f"{service()}/terms/accept"
 
 
 def _wrong_fields(detail: object) -> str:
-    """Names of the form's fields that the service found wrong; not what they hold."""
+    """Text with the names, not the values, of the form fields that the service refused."""
     places = (
         [entry.get("loc", ()) for entry in detail if isinstance(entry, dict)]
         if (isinstance(detail, list))
@@ -189,7 +190,7 @@ def _wrong_fields(detail: object) -> str:
 
 
 def id_file() -> Path:
-    """File that keeps the request id, readable by its owner alone."""
+    """Path of the file that keeps the request id, readable only by its owner."""
     return config.config_file().with_name("access.json")
 
 
@@ -199,7 +200,7 @@ def _where_kept() -> str:
 
 
 def _request_id() -> str | None:
-    """The request id: from the environment, else as it was kept for this service."""
+    """Request id from ``LAION_FMRI_REQUEST_ID``, else the id kept for this service, or None."""
     if given := os.environ.get("LAION_FMRI_REQUEST_ID", "").strip():
         return given
     try:
@@ -236,7 +237,7 @@ def _answer(prompt: str, pattern: str, expected: str) -> str:
 
 
 def request_access() -> None:
-    """Ask for what the service wants to know, send it, and keep the request id."""
+    """Ask the user for the fields of the form, send them, and keep the request id."""
     if not can_ask():
         raise AccessServiceError(
             f"The form needs somebody to fill it in. Run 'laion-zarr request-access' at a "
@@ -263,7 +264,7 @@ def request_access() -> None:
     if ask(prompt) != "I AGREE":
         raise AccessServiceError(f"The terms were not accepted, and nothing was sent. {_REQUEST}.")
     form |= {"accepted_terms": True, "terms_version": terms, "source": "cli"}
-    # Sent once: a second try of what arrived after all would be a second request.
+    # Not retried: if the first try reached the service, a retry would be a second request.
     granted = _ask_service("access/request", form)
     request_id = granted.get("request_id")
     if not isinstance(request_id, str) or not request_id:
@@ -273,7 +274,7 @@ def request_access() -> None:
 
 
 def ensure_access() -> None:
-    """Have a request id: filled in now, if there is somebody to ask."""
+    """Make sure that a request id exists; without one, ask the user to fill in the form."""
     if _request_id() is not None:
         return
     if not can_ask():
@@ -289,7 +290,7 @@ def ensure_access() -> None:
 
 @dataclass(frozen=True)
 class Link:
-    """One file that the service gives out."""
+    """Link to one file of the service, with the size in bytes and the SHA-256 of the file."""
 
     name: str
     size: int
@@ -312,7 +313,7 @@ def _as_links(files: Any) -> dict[str, Link] | None:
 
 
 class Links:
-    """The links of an accepted request; they are short-lived and refreshed as needed."""
+    """Links of an accepted request, by file name; they expire soon and are refreshed as needed."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -337,7 +338,7 @@ class Links:
 
     def _refresh(self, expired: Link) -> Link:
         with self._lock:
-            if self._links.get(expired.name) is expired:  # else another thread was faster
+            if self._links.get(expired.name) is expired:  # else another thread refreshed it
                 self._links = self._ask()
             link = self._links.get(expired.name)
         if link is None or (link.size, link.sha256) != (expired.size, expired.sha256):
@@ -345,7 +346,7 @@ class Links:
         return link
 
     def blocks(self, name: str, start: int) -> Iterator[bytes]:
-        """Bytes of a file from `start` on; an expired link is refreshed once."""
+        """Yield the bytes of a file from position `start`; an expired link is refreshed once."""
         link = self._links[name]
         answer = _get(link, start)
         if answer is None:
@@ -356,14 +357,14 @@ class Links:
                 "that does not help, get access anew with 'laion-zarr request-access'."
             )
         with answer:
-            skip = start if answer.status == 200 else 0  # the range was not answered
+            skip = start if answer.status == 200 else 0  # 200: the whole file, not the range
             while data := _block(answer, name):
                 yield data[skip:]
                 skip = max(0, skip - len(data))
 
 
 def _get(link: Link, start: int) -> HTTPResponse | None:
-    """The answer for a link; None where it has expired."""
+    """Response to a request of a link; None if the link has expired."""
     headers = {"Range": f"bytes={start}-"} if start else {}
     answer = _open(urllib.request.Request(link.url, headers=headers))
     if isinstance(answer, str):

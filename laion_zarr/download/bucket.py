@@ -1,11 +1,11 @@
-"""The release's bucket: what lies in it, and its bytes. Only this module asks it, by s3fs.
+"""Listings and contents of the release's bucket; the only module of the package that imports s3fs.
 
-Always anonymous, so no credentials are looked for. ``AWS_ENDPOINT_URL`` names another server.
+Requests are always anonymous, so no credentials are looked up. The environment variable
+``AWS_ENDPOINT_URL`` sets another server.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -16,15 +16,12 @@ from fsspec.asyn import sync
 
 from laion_zarr import _release as release
 from laion_zarr.errors import LaionZarrError
-from laion_zarr.store.remote import in_words
+from laion_zarr.store.remote import endpoint, in_words, options, without_retries
 from laion_zarr.store.retry import Unreachable, retrying
 
 NAME = release.BUCKET.removeprefix("s3://")
-REGION = "us-west-2"
 SUBJECT_FOLDERS = (release.GLM, release.ROIS)
-TIMEOUT = 30  # seconds without a byte
 _BLOCK = 1 << 20
-_CONNECTIONS = 64
 
 _filesystems: dict[str | None, s3fs.S3FileSystem] = {}
 _listings: dict[tuple[str | None, str, str], Listing] = {}
@@ -32,7 +29,7 @@ _listings: dict[tuple[str | None, str, str], Listing] = {}
 
 @dataclass(frozen=True)
 class Object:
-    """One object of the bucket; the ETag without its quotes."""
+    """One object of the bucket: key, size in bytes, ETag without quotes."""
 
     key: str
     size: int
@@ -40,56 +37,40 @@ class Object:
 
     @property
     def md5(self) -> str | None:
-        """MD5 of the content, which the ETag is unless it was put together of parts."""
+        """MD5 of the content, which is the ETag; None if the object was uploaded in parts."""
         return None if "-" in self.etag else self.etag
 
 
 @dataclass(frozen=True)
 class Listing:
-    """What lies below a prefix: objects, and the names of folders if they were not entered."""
+    """Objects below a prefix and, if the listing is not recursive, the names of folders."""
 
     objects: tuple[Object, ...]
     folders: tuple[str, ...]
 
 
-def _endpoint() -> str | None:
-    return os.environ.get("AWS_ENDPOINT_URL") or None
-
-
 def filesystem() -> s3fs.S3FileSystem:
-    """The one s3fs file system for the bucket, without credentials."""
-    endpoint = _endpoint()
-    if endpoint not in _filesystems:
-        fs = s3fs.S3FileSystem(
-            anon=True,
-            endpoint_url=endpoint,
-            client_kwargs={"region_name": REGION},
-            config_kwargs={
-                "read_timeout": TIMEOUT,
-                "max_pool_connections": _CONNECTIONS,
-                "retries": {"total_max_attempts": 1},  # `_retry` tries again
-            },
-            use_listings_cache=False,
-            skip_instance_cache=True,
-        )
-        fs.retries = 1
-        _filesystems[endpoint] = fs
-    return _filesystems[endpoint]
+    """The s3fs file system for the bucket, without credentials; made once per endpoint."""
+    server = endpoint()
+    if server not in _filesystems:
+        fs = s3fs.S3FileSystem(**options(release.BUCKET), skip_instance_cache=True)
+        _filesystems[server] = without_retries(fs)
+    return _filesystems[server]
 
 
 def clear() -> None:
-    """Forget all listings: the next question goes to the bucket again."""
+    """Drop the cached listings, so that the next listing is requested from the bucket."""
     _listings.clear()
 
 
 def _where() -> str:
-    endpoint = _endpoint()
-    return f"{release.BUCKET} at {endpoint}" if endpoint else release.BUCKET
+    server = endpoint()
+    return f"{release.BUCKET} at {server}" if server else release.BUCKET
 
 
 def _check_what() -> str:
-    if _endpoint():
-        return f"Check AWS_ENDPOINT_URL (it is {_endpoint()}), or unset it to ask Amazon."
+    if endpoint():
+        return f"Check AWS_ENDPOINT_URL (it is {endpoint()}), or unset it to ask Amazon."
     return (
         "Check the network connection and, behind a proxy, HTTPS_PROXY; then run the same again. "
         f"'curl -I https://{NAME}.s3.amazonaws.com' should answer."
@@ -97,9 +78,9 @@ def _check_what() -> str:
 
 
 def _as_ours(error: Exception) -> LaionZarrError:
-    """An error of s3fs, or of a library below it, in words."""
+    """Convert an error of s3fs, or of a library below it, to an error with a readable message."""
     found = in_words(error)
-    if isinstance(found, Unreachable):  # no other request will fare better: say so in full
+    if isinstance(found, Unreachable):  # any other request would fail, too: say what to check
         return Unreachable(f"{_where()}: {found}. {_check_what()}")
     return found
 
@@ -107,7 +88,7 @@ def _as_ours(error: Exception) -> LaionZarrError:
 def _call(method: str, **arguments: Any) -> dict[str, Any]:
     try:
         return filesystem().call_s3(method, Bucket=NAME, **arguments)
-    except Exception as error:  # whatever four libraries below may raise
+    except Exception as error:  # s3fs and the libraries below it raise many types
         raise _as_ours(error) from error
 
 
@@ -121,7 +102,7 @@ def _page(arguments: dict[str, str]) -> dict[str, Any]:
 
 
 def _list(prefix: str, delimiter: str) -> Listing:
-    known = (_endpoint(), prefix, delimiter)
+    known = (endpoint(), prefix, delimiter)
     if known not in _listings:
         objects: list[Object] = []
         folders: list[str] = []
@@ -131,7 +112,7 @@ def _list(prefix: str, delimiter: str) -> Listing:
             objects += [
                 Object(found["Key"], found["Size"], found["ETag"].strip('"'))
                 for found in page.get("Contents", [])
-                if not found["Key"].endswith("/")  # a folder's placeholder
+                if not found["Key"].endswith("/")  # placeholder of a folder
             ]
             folders += [found["Prefix"] for found in page.get("CommonPrefixes", [])]
             if not page.get("IsTruncated"):
@@ -143,27 +124,27 @@ def _list(prefix: str, delimiter: str) -> Listing:
 
 
 def objects(prefix: object) -> tuple[Object, ...]:
-    """All objects below a folder, as listed once per process."""
+    """All objects below a folder, recursively; the listing is cached until `clear`."""
     return _list(f"{prefix}/", "").objects
 
 
 def folder(prefix: object = "") -> Listing:
-    """What lies in a folder, ``""`` for the top, as listed once per process."""
+    """Objects and folders directly in a folder, ``""`` for the top; cached until `clear`."""
     return _list(f"{prefix}/" if str(prefix) else "", "/")
 
 
 def subjects_in(prefix: object) -> list[str]:
-    """Subjects that have a folder below a prefix."""
+    """Ids of the subjects that have a folder below a prefix."""
     return [name for name in folder(prefix).folders if name.startswith("sub-")]
 
 
 def subjects() -> list[str]:
-    """Subjects that the bucket holds betas or ROIs of, sorted."""
+    """Ids of the subjects with betas or ROIs in the bucket, sorted."""
     return sorted({name for prefix in SUBJECT_FOLDERS for name in subjects_in(prefix)})
 
 
 def check_subject(subject: object) -> str:
-    """The id of a subject that the bucket holds, or the error that lists those."""
+    """Id of a subject in the bucket; `ValueError` with a list of subjects if it is not there."""
     found, there = release.subject_id(subject), subjects()
     if found not in there:
         raise ValueError(
@@ -180,7 +161,7 @@ async def _read(body: Any) -> bytes:
             parts.append(part)
             size += len(part)
     except Exception:
-        if not parts:  # else what came counts, and the next call raises this again
+        if not parts:  # else return the bytes received; the next call raises the error again
             raise
     return b"".join(parts)
 
@@ -190,14 +171,14 @@ async def _close(body: Any) -> None:
 
 
 def blocks(wanted: Object, start: int) -> Iterator[bytes]:
-    """Bytes of an object from `start` on, as long as it is the one that was listed.
+    """Yield the bytes of an object from position `start`, if it has the ETag that was listed.
 
     Raises
     ------
     Transient
-        If the same may go better in a moment.
+        If a retry may succeed.
     LaionZarrError
-        If the object is gone, another one by now, or refused.
+        If the object is gone, has changed since it was listed, or is refused.
     """
     span = {"Range": f"bytes={start}-"} if start else {}
     answer = _call("get_object", Key=wanted.key, IfMatch=f'"{wanted.etag}"', **span)

@@ -1,4 +1,4 @@
-"""The downloads that users call; for the command line, the same with a say on the progress bar."""
+"""Downloads that users call, and variants with the option `progress` for the command line."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _FEW_JOBS = 4  # threads for a few large files
 
 
 def _data_dir() -> Path:
-    """The data directory, of somebody who accepted the licence."""
+    """The data directory, once the licence is accepted; asks for acceptance if necessary."""
     root = config.get_data_dir()
     if not root.is_dir():
         raise DataNotDownloadedError(
@@ -27,7 +27,7 @@ def _data_dir() -> Path:
             "'laion-zarr config --data-dir DIR'."
         )
     license.ask_once()
-    bucket.clear()  # what is there now, not what was when the process began
+    bucket.clear()  # list the bucket as it is now, not as it was earlier in the process
     return root
 
 
@@ -36,7 +36,7 @@ def _check_jobs(n_jobs: object) -> None:
         raise ValueError(f"n_jobs={n_jobs!r}: expected a whole number of 1 or more.")
 
 
-# -- the same as the public functions, with a say on the progress bar
+# -- variants of the public functions, with the option `progress`
 
 
 def run_download(
@@ -48,12 +48,12 @@ def run_download(
     n_jobs: int = 1,
     progress: bool = True,
 ) -> Report:
-    """Download what `download` says."""
+    """Do what `download` does, with its filters in `given`; optionally with a progress bar."""
     ids, asked = items.subject_ids(subject), filters.parse(given)
     _check_jobs(n_jobs)
     root = _data_dir()
     if include_stimuli:
-        access_service.ensure_access()  # asked now, not hours later
+        access_service.ensure_access()  # asked before the download, which may take hours
     ids = items.in_bucket(ids)
     items.check_filters(ids, asked)
     objects = items.dataset_objects()
@@ -66,14 +66,14 @@ def run_download(
 
 
 def run_stimuli(progress: bool = True) -> Report:
-    """Download what `download_stimuli` says."""
+    """Do what `download_stimuli` does, optionally with a progress bar."""
     root = _data_dir()
     access_service.ensure_access()
     return fetch(root, items.image_items(), _FEW_JOBS, progress)
 
 
 def run_embeddings(models: str | Sequence[str] | None = None, progress: bool = True) -> Report:
-    """Download what `download_embeddings` says."""
+    """Do what `download_embeddings` does, optionally with a progress bar."""
     wanted = None if models in (None, "all") else filters.one_or_many(models, "models")
     root = _data_dir()
     there = release.embedding_files([found.key for found in bucket.objects(release.STIMULI)])
@@ -86,12 +86,12 @@ def run_embeddings(models: str | Sequence[str] | None = None, progress: bool = T
 
 
 def run_segmentations(progress: bool = True) -> Report:
-    """Download what `download_segmentations` says."""
+    """Do what `download_segmentations` does, optionally with a progress bar."""
     return _run_public(_data_dir(), [release.SEGMENTATIONS, release.SEGMENTATION_TABLE], progress)
 
 
 def run_captions(progress: bool = True) -> Report:
-    """Download what `download_captions` says."""
+    """Do what `download_captions` does, optionally with a progress bar."""
     return _run_public(_data_dir(), [release.CAPTIONS], progress)
 
 
@@ -100,7 +100,7 @@ def _run_public(root: Path, paths: Iterable[object], progress: bool) -> Report:
     return fetch(root, wanted, _FEW_JOBS, progress)
 
 
-# -- what users call
+# -- public functions
 
 
 def download(
@@ -117,33 +117,34 @@ def download(
     include_freesurfer: bool = False,
     n_jobs: int = 1,
 ) -> Report:
-    """Download a subject, or part of it, into the data directory.
+    """Download subjects, or a selection of their files, into the data directory.
 
-    A file that is there already is left alone, a cut-off one is continued. What the voxel axis
-    needs (mean R² map, brain mask on the functional grid, ROIs) comes along.
+    A file that is present already is not downloaded again; an interrupted file is continued. Files
+    that define the voxel axis (mean R² map, brain mask on the functional grid, ROIs) are included
+    whatever the filters select.
 
     Parameters
     ----------
     subject : str or list of str
-        ``"sub-01"`` or ``"01"``, several of them, or ``"all"``.
+        ``"sub-01"`` or ``"01"``, a list of ids, or ``"all"``.
     ses : str or list of str, optional
         Sessions, such as ``"04"`` or ``"ses-04"``; ``"averages"`` for the files that belong to no
-        session. If not provided, all that are public.
+        session. If not provided, all public sessions.
     task, space, desc, stat, suffix, extension : str or list of str, optional
-        Narrow betas, maps and ROIs by BIDS entity; a file that lacks the entity passes.
+        Select betas, maps and ROIs by BIDS entity; a file that lacks the entity is included.
     include_stimuli : bool, optional
         Whether to download the stimulus images, too; see `download_stimuli`.
     include_anatomical : bool, optional
-        Whether to download all anatomical images; no filter narrows them.
+        Whether to download all anatomical images; the filters do not apply to them.
     include_freesurfer : bool, optional
-        Whether to download the FreeSurfer recon; no filter narrows it.
+        Whether to download the FreeSurfer recon; the filters do not apply to it.
     n_jobs : int, optional
-        Files fetched at a time.
+        Number of files that are downloaded at a time.
 
     Returns
     -------
     Report
-        Which files came and which were there.
+        Files that were downloaded, and files that were present already.
 
     Raises
     ------
@@ -152,7 +153,8 @@ def download(
     LicenseNotAcceptedError
         If the licence of the dataset was not accepted.
     DownloadError
-        If some files could not be fetched; all others are there.
+        If some files could not be downloaded; the message names them and how many were not tried.
+        All files that were downloaded are kept.
 
     Examples
     --------
@@ -180,14 +182,14 @@ def download_stimuli() -> Report:
     Returns
     -------
     Report
-        Which files came and which were there.
+        Files that were downloaded, and files that were present already.
 
     Raises
     ------
     AccessServiceError
-        If the access service refuses or cannot be reached.
+        If the access service refuses the request or cannot be reached.
     TermsOutdatedError
-        If its terms have changed since they were accepted.
+        If the terms of the access service have changed since they were accepted.
 
     Examples
     --------
@@ -204,12 +206,12 @@ def download_embeddings(models: str | Sequence[str] | None = None) -> Report:
     Parameters
     ----------
     models : str or list of str, optional
-        Such as ``"CLIP"``. If not provided, all.
+        Models, such as ``"CLIP"``. If not provided, all models.
 
     Returns
     -------
     Report
-        Which files came and which were there.
+        Files that were downloaded, and files that were present already.
 
     Examples
     --------
@@ -226,7 +228,7 @@ def download_segmentations() -> Report:
     Returns
     -------
     Report
-        Which files came and which were there.
+        Files that were downloaded, and files that were present already.
 
     Examples
     --------
@@ -243,7 +245,7 @@ def download_captions() -> Report:
     Returns
     -------
     Report
-        Which files came and which were there.
+        Files that were downloaded, and files that were present already.
 
     Examples
     --------
@@ -257,12 +259,13 @@ def download_captions() -> Report:
 def accept_license() -> None:
     """Accept the dataset's licence (CC0) ahead of the first download.
 
-    At a terminal it is shown and asked for; in a script the call itself is the acceptance.
+    At a terminal the licence is shown and must be confirmed; in a script the call itself is the
+    acceptance.
 
     Raises
     ------
     LicenseNotAcceptedError
-        If it is declined at the terminal.
+        If the user declines the licence at the terminal.
 
     Examples
     --------
@@ -278,7 +281,7 @@ def accept_licenses(include_stimuli: bool = False) -> None:
     Parameters
     ----------
     include_stimuli : bool, optional
-        Whether to have access to the stimulus images, too.
+        Whether to request access to the stimulus images, too, unless it was granted before.
 
     Examples
     --------
@@ -293,8 +296,8 @@ def accept_licenses(include_stimuli: bool = False) -> None:
 def request_stimulus_access() -> None:
     """Fill in the access service's form for the stimulus images, at the terminal.
 
-    The request id that comes back is kept in the user's config directory, readable by its owner
-    alone; ``LAION_FMRI_REQUEST_ID`` wins over it.
+    The request id that the service returns is kept in the user's config directory, readable only by
+    its owner. The environment variable ``LAION_FMRI_REQUEST_ID`` takes precedence over it.
 
     Examples
     --------

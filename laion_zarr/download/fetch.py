@@ -1,7 +1,7 @@
-"""The engine below every download: a list of items in, whole and proven files out.
+"""Transfer of a list of files, used by every download: threads, retries, checksums.
 
-A file is written under a temporary name that holds its version (an ETag or a checksum), so a
-cut-off one is continued only with bytes of the same version, and renamed when it is whole.
+A file is written under a temporary name that contains its version (an ETag or a checksum), so an
+interrupted file is continued only with bytes of the same version. A complete file is renamed.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 @dataclass(frozen=True, repr=False)
 class Report:
-    """What a download did.
+    """Result of a download.
 
     Attributes
     ----------
     root : pathlib.Path
         The data directory.
     fetched, present : tuple of str
-        Files that came, and that were there already: paths below `root`.
+        Files that were downloaded, and files that were present already: paths below `root`.
     nbytes : int
-        Bytes that came.
+        Number of bytes downloaded.
     """
 
     root: Path
@@ -54,11 +54,11 @@ class Report:
 
 
 class _Stopped(Exception):
-    """Somebody or something ended the download."""
+    """The download was stopped by the user, or by a fatal error of another file."""
 
 
 def readable(nbytes: float) -> str:
-    """Bytes for people."""
+    """Number of bytes as text with a unit, such as ``"54.3 MB"``."""
     for unit in ("B", "kB", "MB"):
         if nbytes < 1000:
             return f"{nbytes:.0f} B" if unit == "B" else f"{nbytes:.1f} {unit}"
@@ -67,7 +67,7 @@ def readable(nbytes: float) -> str:
 
 
 class _Hasher:
-    """Checksum of a file as it grows."""
+    """Checksum of a file while it is written, including the bytes that it holds at the start."""
 
     def __init__(self, item: Item, file: BinaryIO) -> None:
         self._expected = item.digest
@@ -94,12 +94,12 @@ def _size(file: BinaryIO) -> int:
 
 def _write(file: BinaryIO, data: bytes) -> None:
     view = memoryview(data)
-    while view:  # a file without a buffer may take less than it is given
+    while view:  # an unbuffered file may write only a part of the data
         view = view[file.write(view) :]
 
 
 class _Run:
-    """One download: what threads share."""
+    """State of one download, shared by its threads."""
 
     def __init__(self, mirror: Mirror, bar: tqdm[Any]) -> None:
         self.mirror = mirror
@@ -114,7 +114,7 @@ class _Run:
             self.bar.update(n)
 
     def fetch(self, item: Item) -> None:
-        """Fetch one file, whole or not at all."""
+        """Fetch one file; it gets its final name only when it is complete and checked."""
         if self.stop.is_set():
             raise _Stopped
         target = self.mirror.target(item.key)
@@ -125,7 +125,7 @@ class _Run:
             try:
                 self._fill(file, item)
             except BaseException:
-                if not _size(file):  # nothing to go on with
+                if not _size(file):  # no bytes to continue from later
                     partial.unlink(missing_ok=True)
                 raise
             partial.replace(target)
@@ -171,7 +171,7 @@ class _Run:
 
 
 def _check_space(root: Path, missing: Sequence[Item], mirror: Mirror) -> int:
-    """Bytes that are on disk already, of files begun; refused where the rest has no room."""
+    """Bytes of `missing` already in partial files; raises if the disk has no room for the rest."""
     begun = 0
     for item in missing:
         partial = partial_of(mirror.target(item.key), item)
@@ -187,7 +187,7 @@ def _check_space(root: Path, missing: Sequence[Item], mirror: Mirror) -> int:
 
 
 def _is_fatal(error: BaseException) -> bool:
-    """Whether no other file will fare better."""
+    """Whether an error would stop every other file, too: disk full, or server unreachable."""
     disk_is_full = isinstance(error, OSError) and error.errno in _DISK_FULL
     return disk_is_full or isinstance(error, Unreachable)
 
@@ -199,7 +199,7 @@ def _reason(error: BaseException) -> str:
 def _collect(
     run: _Run, futures: dict[Future[None], Item], failed: dict[str, str]
 ) -> tuple[list[str], int]:
-    """Wait for all; which files came, and how many were not tried."""
+    """Wait for all files; return the keys of fetched files and the number of files not tried."""
     fetched: list[str] = []
     untried, waiting = 0, set(futures)
     while waiting:
@@ -228,7 +228,7 @@ def _fetch_all(
         try:
             futures = {pool.submit(run.fetch, item): item for item in missing}
             fetched, untried = _collect(run, futures, failed)
-        except BaseException:  # Ctrl-C too: threads end at their next block
+        except BaseException:  # also Ctrl-C: threads stop at their next block
             run.stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
@@ -236,23 +236,24 @@ def _fetch_all(
 
 
 def fetch(root: Path, items: Sequence[Item], n_jobs: int = 1, progress: bool = True) -> Report:
-    """Bring files below `root` to the versions asked for.
+    """Fetch every item whose current version is not yet in the data directory.
 
     Parameters
     ----------
     root : pathlib.Path
-        The data directory; it exists.
+        The data directory, which must exist.
     items : sequence of Item
-        What to fetch; a file that is there in its version is left alone.
+        Files to fetch; a file that is present in the item's version is not fetched again.
     n_jobs : int, optional
-        Threads.
+        Number of threads.
     progress : bool, optional
         Whether to show a progress bar.
 
     Raises
     ------
     DownloadError
-        If some files could not be fetched; it lists them, and the others are there.
+        If some files could not be fetched; lists them and how many were not tried. All files that
+        were fetched are kept.
     """
     mirror = Mirror(root)
     failed: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""Which keys of the bucket a download wants: entity filters as pure functions on names."""
+"""Filters by BIDS entity that select keys of the bucket: pure functions on names."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from laion_zarr import _release as release
 
 AVERAGES = "averages"
 NAMES = ("ses", "task", "space", "desc", "stat", "suffix", "extension")
-# One value or several, each bare ("04") or with its entity ("ses-04").
+# Filter given by a user: a value or several, each bare ("04") or with its entity ("ses-04").
 Given = str | Iterable[str] | None
 Filters = Mapping[str, frozenset[str]]
 
 
 def one_or_many(given: object, name: str) -> list[str]:
-    """A string or strings as a list."""
+    """One string or several strings as a list; `name` is the argument named in errors."""
     values = [given] if isinstance(given, str) else given
     if not isinstance(values, list | tuple | set | frozenset) or not values:
         raise ValueError(f"{name}={given!r}: expected a string or a list of strings.")
@@ -24,7 +24,7 @@ def one_or_many(given: object, name: str) -> list[str]:
 
 
 def parse(given: Mapping[str, Given]) -> Filters:
-    """What the user gave -> bare values by filter; those not given are left out."""
+    """Convert the user's filters to sets of bare values; filters that are None are left out."""
     filters = {}
     for name, values in given.items():
         if values is not None:
@@ -46,11 +46,11 @@ def _value(name: str, key: release.KeyName) -> str | None:
 
 
 def matches(key: str, filters: Filters) -> bool:
-    """Whether a key passes: `ses` must be there and equal, the others equal if they are there."""
+    """Whether a key has one of the values of each filter, or lacks the entity (except `ses`)."""
     parsed = release.parse_key(key)
     for name, wanted in filters.items():
         value = _value(name, parsed)
-        if name == "ses":
+        if name == "ses":  # a key without session passes only if "averages" is wanted
             value = AVERAGES if value is None else value
         if value is not None and value not in wanted:
             return False
@@ -58,7 +58,7 @@ def matches(key: str, filters: Filters) -> bool:
 
 
 def check(filters: Filters, keys: Iterable[str]) -> None:
-    """Refuse a value that no key has, and list those that there are."""
+    """Raise `ValueError` for a filter value that no key has; the message lists existing values."""
     parsed = [release.parse_key(key) for key in keys]
     for name, wanted in filters.items():
         there = {value for key in parsed if (value := _value(name, key)) is not None}

@@ -1,4 +1,4 @@
-"""What a download fetches: objects of the bucket, and files behind the access service's links."""
+"""Files of a download: objects of the bucket, and files with links from the access service."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from laion_zarr.errors import AccessServiceError, DataNotDownloadedError
 
 
 def item(found: bucket.Object) -> Item:
-    """What fetches an object of the bucket."""
+    """Item that fetches an object of the bucket."""
     digest = None if found.md5 is None else ("md5", found.md5)
     return Item(found.key, found.size, found.etag, digest, partial(bucket.blocks, found))
 
 
 def subject_ids(given: object) -> list[str] | None:
-    """Ids of the subjects that the user named; None for all."""
+    """Ids of the subjects that the user named, without duplicates; None for ``"all"``."""
     if given == "all":
         return None
     several = list(given) if isinstance(given, list | tuple) and given else [given]
@@ -27,17 +27,17 @@ def subject_ids(given: object) -> list[str] | None:
 
 
 def in_bucket(ids: list[str] | None) -> list[str]:
-    """The ids, if the bucket holds all of them; those that it holds for None."""
+    """Check that the bucket holds the subjects, and return their ids; all its subjects for None."""
     if ids is None:
         return bucket.subjects()
     for one in ids:
         if not _core(one):
-            bucket.check_subject(one)  # which says what there is
+            bucket.check_subject(one)  # raises, with a list of the existing subjects
     return ids
 
 
 def _core(subject: str) -> list[bucket.Object]:
-    """Betas, maps and ROIs of a subject: what filters narrow."""
+    """Betas, maps and ROIs of a subject: the objects that filters apply to."""
     return [
         found
         for folder in (release.GLM, release.ROIS)
@@ -47,7 +47,7 @@ def _core(subject: str) -> list[bucket.Object]:
 
 
 def check_filters(subjects: Sequence[str], asked: Filters) -> None:
-    """Refuse filters that no file passes."""
+    """Raise `ValueError` if no file of the subjects passes the filters."""
     keys = [found.key for subject in subjects for found in _core(subject)]
     filters.check(asked, keys)
     if not any(filters.matches(key, asked) for key in keys):
@@ -58,17 +58,17 @@ def check_filters(subjects: Sequence[str], asked: Filters) -> None:
 
 
 def dataset_objects() -> list[bucket.Object]:
-    """The small files that describe the whole dataset."""
+    """Objects of the small files that describe the whole dataset, such as the README."""
     return [found for found in bucket.folder().objects if release.is_dataset_file(found.key)]
 
 
 def subject_objects(
     subject: str, asked: Filters, include_anatomical: bool, include_freesurfer: bool
 ) -> list[bucket.Object]:
-    """What is wanted of one subject."""
+    """Objects of the bucket that a download of one subject needs."""
     core, anatomy = _core(subject), bucket.objects(release.ANATOMY / subject)
     wanted = {found.key for found in core if filters.matches(found.key, asked)}
-    if wanted:  # nothing can be done with betas that have no voxel axis
+    if wanted:  # betas are of no use without the files that define the voxel axis
         wanted |= {
             found.key for found in (*core, *anatomy) if release.is_essential(subject, found.key)
         }
@@ -90,7 +90,7 @@ def _asked(found: Sequence[bucket.Object], folder: object) -> Sequence[bucket.Ob
 
 
 def stimulus_objects(paths: Iterable[object]) -> list[bucket.Object]:
-    """Public files of the stimuli, with the table that says what they belong to."""
+    """Objects of public stimulus files, with the table of image metadata and the sidecars."""
     listed = {found.key: found for found in bucket.objects(release.STIMULI)}
     wanted = [str(path) for path in paths]
     if missing := [path for path in wanted if path not in listed]:
@@ -103,7 +103,7 @@ def stimulus_objects(paths: Iterable[object]) -> list[bucket.Object]:
 
 
 def image_items() -> list[Item]:
-    """The images by the access service's links, and their table from there or the bucket."""
+    """Items of the images (access service) and of their metadata (access service or bucket)."""
     links = access_service.Links()
     if (images := release.STIMULUS_IMAGES.name) not in links:
         raise AccessServiceError(f"The access service gives no {images}. Run the same again later.")

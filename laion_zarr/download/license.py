@@ -1,7 +1,6 @@
-"""The dataset's licence: shown once, accepted once, and kept in the user's config directory.
+"""The dataset's licence: shown and accepted once; recorded in the user's config directory.
 
-And how the user is asked for it, at a terminal or in a notebook; the form of the access service
-(`access_service`) is filled in the same way.
+`ask` asks the user at a terminal or in a notebook; `access_service` uses it for its form, too.
 """
 
 from __future__ import annotations
@@ -28,16 +27,16 @@ AGREEMENT = "I AGREE"
 
 
 def can_ask() -> bool:
-    """Whether somebody can answer: at a terminal, or in a notebook that shows an input field."""
+    """Whether a user can answer: at a terminal, or in a notebook, which shows an input field."""
     is_terminal = sys.stdin is not None and sys.stdin.isatty()
     return is_terminal or "ipykernel" in sys.modules
 
 
 def ask(prompt: str) -> str | None:
-    """What was typed; None where nobody answers."""
+    """Show a prompt and return the answer; None if no user can answer."""
     try:
         return input(prompt).strip()
-    except (EOFError, NotImplementedError):  # the second: a notebook that runs unattended
+    except (EOFError, NotImplementedError):  # NotImplementedError: a notebook run unattended
         return None
 
 
@@ -51,7 +50,7 @@ def is_accepted() -> bool:
 
 
 def keep() -> None:
-    """Remember that the licence is accepted."""
+    """Record in the config directory that the licence is accepted."""
     path = _kept()
     path.parent.mkdir(parents=True, exist_ok=True)
     accepted = {"license": "CC0-1.0", "accepted": datetime.now(UTC).isoformat(timespec="seconds")}
@@ -59,12 +58,12 @@ def keep() -> None:
 
 
 def ask_once() -> None:
-    """Show the licence to whoever has not accepted it, and ask.
+    """Show the licence and ask for its acceptance, unless it was accepted before.
 
     Raises
     ------
     LicenseNotAcceptedError
-        If anything but ``I AGREE`` is typed, or there is nobody to ask.
+        If the answer is not ``I AGREE``, or no user can answer.
     """
     if is_accepted():
         return
@@ -80,7 +79,7 @@ def ask_once() -> None:
 
 
 def accept() -> None:
-    """Ask where there is somebody to ask; elsewhere the call itself is the acceptance."""
+    """Ask the user if one can answer; otherwise the call itself is the acceptance."""
     if can_ask():
         ask_once()
     elif not is_accepted():

@@ -1,4 +1,4 @@
-"""The data directory as downloads see it: where a file goes, and which version of it is there."""
+"""The data directory for downloads: path of each file, and the version that is present."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ class Item:
     key : str
         Path below the data directory.
     size : int
-        Bytes.
+        Size of the file in bytes.
     version : str
-        What tells its content from another: ETag or checksum.
+        ETag or checksum that identifies the content of the file.
     digest : tuple of (str, str) or None
-        Algorithm and hexadecimal checksum, where one is known.
+        Algorithm and hexadecimal checksum; None if no checksum is known.
     blocks : callable
-        Bytes from a position on; raises `Transient` where another try may help.
+        Takes a position and yields the bytes from there; raises `Transient` if a retry may succeed.
     """
 
     key: str
@@ -52,7 +52,7 @@ def _hash(path: Path, algorithm: str) -> str:
 
 
 class Mirror:
-    """The data directory: where files go, and which version of each is there."""
+    """The data directory, with a record of the version of each file in it."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -65,7 +65,7 @@ class Mirror:
                 entry = json.loads(line)
                 self._versions[entry["key"]] = entry["version"]
             except (ValueError, TypeError, KeyError):
-                continue  # cut off by a crash: that file is looked at again
+                continue  # line cut off by a crash: the version of that file is checked again
 
     def _lines(self) -> list[str]:
         try:
@@ -74,9 +74,9 @@ class Mirror:
             return []
 
     def target(self, key: str) -> Path:
-        """Where a file goes; refused where that is not below the data directory."""
+        """Path of a file; raises if the path is not below the data directory."""
         parts = key.split("/")
-        # A backslash separates folders elsewhere; control characters have no place in a name.
+        # Backslashes, which separate folders on Windows, and control characters are refused, too.
         if not all(parts) or {".", ".."} & set(parts) or re.search(r"[\\\x00-\x1f]", key):
             raise LaionZarrError("its name would lead out of the data directory: refused")
         target = self.root.joinpath(*parts)
@@ -88,16 +88,16 @@ class Mirror:
         return target
 
     def holds(self, item: Item) -> bool:
-        """Whether the file is there in this version."""
+        """Whether the file of an item is present in the item's version."""
         target = self.target(item.key)
         if not target.is_file() or target.stat().st_size != item.size:
             return False
         known = self._versions.get(item.key)
         if known == item.version:
             return True
-        # From another tool, or from another place, which names versions differently.
+        # Downloaded by another tool, or from another server, which names versions differently.
         if item.digest is None:
-            found = known is None  # nothing but the size can be compared
+            found = known is None  # only the size can be compared
         else:
             found = _hash(target, item.digest[0]) == item.digest[1]
         if found:
@@ -105,25 +105,25 @@ class Mirror:
         return found
 
     def keep(self, item: Item) -> None:
-        """Remember the version of a file that is whole."""
+        """Record the version of a complete file."""
         line = json.dumps({"key": item.key, "version": item.version, "size": item.size})
         with self._lock:
             self._record.parent.mkdir(exist_ok=True)
-            # One write at the end of the file: whole lines, also of two downloads at once. What a
-            # crash cut off must not run into it, hence the newline before.
+            # A single append keeps lines whole, also if two downloads write at once. The newline
+            # before separates the line from one that a crash may have cut off.
             with self._record.open("ab", buffering=0) as file:
                 file.write(f"\n{line}\n".encode())
             self._versions[item.key] = item.version
 
 
 def partial_of(target: Path, item: Item) -> Path:
-    """Temporary name of a file: it holds the version, so bytes of two are never mixed."""
+    """Temporary path of a file, with its version, so that bytes of two versions never mix."""
     version = re.sub(r"[^A-Za-z0-9-]", "", item.version)[:64]
     return target.with_name(f".{target.name}.{version}.part")
 
 
 def remove_stale(target: Path, partial: Path) -> None:
-    """Remove what is left of downloads of other versions."""
+    """Remove partial files of other versions of a file."""
     for path in target.parent.iterdir():
         name = path.name
         if name.startswith(f".{target.name}.") and name.endswith(".part") and path != partial:
@@ -132,7 +132,7 @@ def remove_stale(target: Path, partial: Path) -> None:
 
 @contextmanager
 def opened(partial: Path) -> Iterator[BinaryIO]:
-    """The partial file, for this download alone."""
+    """Open a partial file and lock it, so that no other download writes to it."""
     flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
     with os.fdopen(os.open(partial, flags, 0o666), "r+b", buffering=0) as file:
         try:
@@ -142,5 +142,5 @@ def opened(partial: Path) -> Iterator[BinaryIO]:
                 "another download is at it. Wait for that one, then run the same again"
             ) from None
         except OSError:
-            pass  # a file system without locks
+            pass  # the file system does not support locks
         yield file

@@ -6,7 +6,7 @@ functions); `stored` reads the splits of one store; `splits` has the functions t
 A split is either exactly the published split or an error is raised. Trials are joined by image
 name.
 
-Start reading at `splits.get_split_masks`; `rules.derive` makes the splits that need no split file.
+Begin with `splits.get_split_masks`; `rules.derive` makes the splits that need no split file.
 """
 
 from laion_zarr.splits.rules import Split, SplitVariant

@@ -9,7 +9,7 @@ passed in as keys.
 Data are always joined by image name, never by the order of rows. Pictures and masks are read and
 decoded only on request.
 
-Start reading at `stimuli.Stimuli`, then `keys`, which decides which rows every other module reads.
+Begin with `stimuli.Stimuli`, then `keys`, which decides which rows every other module reads.
 """
 
 from __future__ import annotations

@@ -41,7 +41,8 @@ def is_remote(url: str) -> bool:
     return "://" in url and not url.startswith("file://")
 
 
-def _endpoint() -> str | None:
+def endpoint() -> str | None:
+    """Server that takes the place of Amazon's, by the variables that botocore knows."""
     return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None
 
 
@@ -60,9 +61,9 @@ def options(url: str, given: dict[str, Any] | None = None) -> dict[str, Any]:
         "retries": {"total_max_attempts": 1},
     }
     found["config_kwargs"] = config | found.get("config_kwargs", {})
-    if "endpoint_url" not in found.get("client_kwargs", {}) and (endpoint := _endpoint()):
+    if "endpoint_url" not in found.get("client_kwargs", {}) and (server := endpoint()):
         # botocore reads the variable as well, but fsspec would keep using the first endpoint.
-        found.setdefault("endpoint_url", endpoint)
+        found.setdefault("endpoint_url", server)
     # Otherwise s3fs requests the size of each object before it reads the whole object.
     found.setdefault("max_concurrency", 1)
     # A cached listing would not show objects that worker processes write.
@@ -157,7 +158,7 @@ def explain(error: BaseException) -> str:
             "not there: check the name"
         )
     if isinstance(found, Transient):
-        where = f" and AWS_ENDPOINT_URL ({_endpoint()})" if _endpoint() else ""
+        where = f" and AWS_ENDPOINT_URL ({endpoint()})" if endpoint() else ""
         return (
             f"{found} (tried {len(retry.PAUSES) + 1} times). Check the network{where}, then run "
             "the same again"

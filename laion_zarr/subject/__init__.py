@@ -8,7 +8,7 @@ all methods select with. Reading and computing is done in the packages that thes
 The voxel axis of every array is in ascending C order of the functional grid, and no betas are read
 before an array is computed.
 
-Start reading at `subject.Subject`, whose methods are a few lines each: open, select, return.
+Begin with `subject.Subject`, whose methods are a few lines each: open, select, return.
 """
 
 from laion_zarr.subject.subject import Subject, load_subject

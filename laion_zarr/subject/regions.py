@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from laion_zarr._release import ANATOMY
 from laion_zarr.arrays import select
 from laion_zarr.errors import NotConvertedError
 from laion_zarr.store.schema import ANATOMY_PART, DEFAULT_MASK, GRID, VOXEL
@@ -91,7 +92,7 @@ class Regions(SubjectBase):
         if not found:
             raise NotConvertedError(
                 f"The store holds no full-resolution brain mask of {self.subject_id}. Download "
-                "derivatives/anatomical and run 'laion-zarr convert' again."
+                f"{ANATOMY} and run 'laion-zarr convert' again."
             )
         (attributes,) = stored.attributes(ANATOMY_PART, ["brain_mask_full"])
         mask = found["brain_mask_full"]

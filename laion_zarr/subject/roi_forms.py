@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from laion_zarr._release import HEMIS, SURFACE_FORMATS
+from laion_zarr._release import HEMIS, ROIS, SURFACE_FORMATS
 from laion_zarr.arrays import select
 from laion_zarr.errors import NotConvertedError
 from laion_zarr.store.parts import StoredParts
@@ -72,8 +72,8 @@ def surfaces(
     """Surface forms of ROIs: roi -> ``hemi-L``/``hemi-R`` -> form -> array."""
     if not has_surfaces(stored):
         raise NotConvertedError(
-            f"The store holds no ROIs on surfaces of {stored.group}. Download derivatives/rois and "
-            "run 'laion-zarr convert' again."
+            f"The store holds no ROIs on surfaces of {stored.group}. Download {ROIS} and run "
+            "'laion-zarr convert' again."
         )
     form_of = {"func.gii": surface_mask, "label": surface_label}
     arrays = {

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from laion_zarr._release import STIMULUS_METADATA
 from laion_zarr.errors import NotConvertedError, StimuliNotDownloadedError, StoreError
 from laion_zarr.stimuli.captions import ImageCaptions
 from laion_zarr.stimuli.embeddings import SubjectEmbeddings
@@ -73,7 +74,7 @@ class SubjectStimuli(SubjectBase):
         except NotConvertedError as error:
             raise StimuliNotDownloadedError(
                 f"The store {location(self._handle.stored.store)} holds no stimulus metadata. "
-                "Download stimuli/task-images_metadata.csv and run 'laion-zarr convert' again."
+                f"Download {STIMULUS_METADATA} and run 'laion-zarr convert' again."
             ) from error
         self._refuse_other_rows(part)
         arrays = stored.attributes(METADATA_PART)[0]["csv_columns"]
