@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -42,6 +45,31 @@ def report(figures: Iterable[Figure], path: Path | None) -> None:
     if path is not None:
         text = json.dumps(found, indent=1, ensure_ascii=False)
         path.write_text(text + "\n", encoding="utf-8")
+
+
+def measure_in_folder(
+    description: str,
+    sizes: Mapping[str, Any],
+    made: str,
+    make: Callable[[Path, Any], None],
+    all_figures: Callable[[Path, Any], Iterable[Figure]],
+) -> None:
+    """Run a benchmark from the command line.
+
+    `make` writes its data into a folder unless the folder holds the file or folder `made`; then the
+    figures are measured and printed.
+    """
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--dir", type=Path, help="folder that keeps the mirrors and the stores")
+    parser.add_argument("--size", choices=sizes, default="full")
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    root, size = arguments.dir or Path(tempfile.mkdtemp()), sizes[arguments.size]
+    if not (root / made).exists():
+        make(root, size)
+    report(all_figures(root, size), arguments.json)
+    if arguments.dir is None:
+        shutil.rmtree(root)
 
 
 def side_by_side(works: dict[str, Callable[[], Any]], repeats: int = REPEATS) -> dict[str, float]:

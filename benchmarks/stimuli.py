@@ -7,10 +7,8 @@ stimuli of 25,052 images (tiny pictures), 24,011 masks of 1000 × 1000, and 1,00
 
 from __future__ import annotations
 
-import argparse
 import io
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +17,7 @@ import h5py
 import nibabel as nib
 import numpy as np
 import pandas as pd
-from measure import Figure, in_child, report, seconds, side_by_side, timed
+from measure import Figure, in_child, measure_in_folder, seconds, side_by_side, timed
 from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
@@ -316,20 +314,6 @@ def all_figures(root: Path, size: Size) -> Iterator[Figure]:
     yield from caption_figures(root)
 
 
-def main() -> None:
-    """Make the dataset, measure, and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--dir", type=Path, help="folder that keeps the mirrors and the stores")
-    parser.add_argument("--size", choices=SIZES, default="full")
-    parser.add_argument("--json", type=Path)
-    arguments = parser.parse_args()
-    root, size = arguments.dir or Path(tempfile.mkdtemp()), SIZES[arguments.size]
-    if not (root / "large" / release.STIMULUS_METADATA).exists():
-        make(root, size)
-    report(all_figures(root, size), arguments.json)
-    if arguments.dir is None:
-        shutil.rmtree(root)
-
-
 if __name__ == "__main__":
-    main()
+    made = f"large/{release.STIMULUS_METADATA}"
+    measure_in_folder(__doc__, SIZES, made, make, all_figures)

@@ -7,10 +7,7 @@ a subject of 30 Ã— 1,000 trials with embeddings, and one with pictures of 1000 Ã
 
 from __future__ import annotations
 
-import argparse
 import io
-import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from measure import Figure, in_child, report, side_by_side, timed
+from measure import Figure, in_child, measure_in_folder, side_by_side, timed
 from PIL import Image
 from stimuli import (
     DISTINCT,
@@ -176,20 +173,5 @@ def all_figures(root: Path, size: Size) -> Iterator[Figure]:
     yield from memory_figures(root)
 
 
-def main() -> None:
-    """Make the datasets, measure, and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--dir", type=Path, help="folder that keeps the mirrors and the stores")
-    parser.add_argument("--size", choices=SIZES, default="full")
-    parser.add_argument("--json", type=Path)
-    arguments = parser.parse_args()
-    root, size = arguments.dir or Path(tempfile.mkdtemp()), SIZES[arguments.size]
-    if not (root / "pictures.zarr").exists():
-        make(root, size)
-    report(all_figures(root, size), arguments.json)
-    if arguments.dir is None:
-        shutil.rmtree(root)
-
-
 if __name__ == "__main__":
-    main()
+    measure_in_folder(__doc__, SIZES, "pictures.zarr", make, all_figures)

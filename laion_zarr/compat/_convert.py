@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import nibabel as nib
 import numpy as np
@@ -65,6 +66,28 @@ class NumpyView:
 
     def __repr__(self) -> str:
         return repr(self._labelled)
+
+
+class FromStore(NumpyView):
+    """Wraps what a loader of laion_zarr opens; for classes that users construct.
+
+    Parameters
+    ----------
+    data_dir : str or os.PathLike, optional
+        Folder that holds ``laion-fmri.zarr``. If not provided, the default store.
+    store, storage_options
+        Store to open instead of the store in `data_dir`, as in `laion_zarr.load_stimuli`.
+    """
+
+    _load: ClassVar[Callable[..., Any]]
+
+    def __init__(
+        self,
+        data_dir: str | os.PathLike[str] | None = None,
+        store: StoreLike | None = None,
+        storage_options: dict[str, Any] | None = None,
+    ) -> None:
+        self._labelled = type(self)._load(store_in(data_dir, store), storage_options)
 
 
 class KeyedView(NumpyView):

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import numpy as np
 
 from laion_zarr import segmentations
-from laion_zarr.compat._convert import Closing, KeyedView, as_numpy, store_in
-from laion_zarr.store.objects import StoreLike
+from laion_zarr.compat._convert import Closing, FromStore, KeyedView, as_numpy
 
 __all__ = ["Segmentations"]
 
@@ -22,23 +20,13 @@ class ImageSegmentations(KeyedView, Closing):
         return as_numpy(self._labelled.get(key, noun, instance))
 
 
-class Segmentations(ImageSegmentations):
+class Segmentations(FromStore, ImageSegmentations):
     """Masks of objects in the shared stimuli; as `laion_zarr.segmentations.Segmentations`.
 
     ``[row]`` and `get` return (y, x) uint8 arrays.
 
-    Parameters
-    ----------
-    data_dir : str or os.PathLike, optional
-        Folder that holds ``laion-fmri.zarr``. If not provided, the default store.
-    store, storage_options
-        Store to open instead of the store in `data_dir`, as in `laion_zarr.load_stimuli`.
+    Constructed with `data_dir`, the folder that holds ``laion-fmri.zarr``, or with `store` and
+    `storage_options`, as in `laion_zarr.load_stimuli`; without any, opens the default store.
     """
 
-    def __init__(
-        self,
-        data_dir: str | os.PathLike[str] | None = None,
-        store: StoreLike | None = None,
-        storage_options: dict[str, Any] | None = None,
-    ) -> None:
-        self._labelled = segmentations.Segmentations(store_in(data_dir, store), storage_options)
+    _load = staticmethod(segmentations.Segmentations)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from laion_zarr import stimuli
-from laion_zarr.compat._convert import Closing, KeyedView, NumpyView, as_numpy, store_in
+from laion_zarr.compat._convert import Closing, FromStore, KeyedView, as_numpy
 from laion_zarr.compat.captions import Captions
 from laion_zarr.compat.embeddings import Embeddings
 from laion_zarr.compat.segmentations import Segmentations
@@ -44,24 +44,14 @@ class Images(KeyedView):
         return as_numpy(self._labelled.array(*args, **kwargs))
 
 
-class Stimuli(NumpyView, Closing):
+class Stimuli(FromStore, Closing):
     """Pictures, embeddings, segmentations and captions; as `laion_zarr.stimuli.Stimuli`.
 
-    Parameters
-    ----------
-    data_dir : str or os.PathLike, optional
-        Folder that holds ``laion-fmri.zarr``. If not provided, the default store.
-    store, storage_options
-        Store to open instead of the store in `data_dir`, as in `laion_zarr.load_stimuli`.
+    Constructed with `data_dir`, the folder that holds ``laion-fmri.zarr``, or with `store` and
+    `storage_options`, as in `laion_zarr.load_stimuli`; without any, opens the default store.
     """
 
-    def __init__(
-        self,
-        data_dir: str | os.PathLike[str] | None = None,
-        store: StoreLike | None = None,
-        storage_options: dict[str, Any] | None = None,
-    ) -> None:
-        self._labelled = stimuli.load_stimuli(store_in(data_dir, store), storage_options)
+    _load = staticmethod(stimuli.load_stimuli)
 
     def __len__(self) -> int:
         return len(self._labelled)
