@@ -1,4 +1,7 @@
-"""One small synthetic dataset and its conversion, shared by all tests; nothing may change them."""
+"""Fixtures of all tests: a small synthetic dataset, its conversion, and servers on localhost.
+
+The dataset and its conversion are shared: no test may change them.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ from laion_zarr.download import bucket
 from laion_zarr.store import retry
 from laion_zarr.subject import Subject
 
-# -- campaigns: short as a rule, long by a flag, each ending in a count
+# -- campaigns: short by default, long with --long; the summary counts what they tried
 
 _COUNTS = pytest.StashKey[Counter]()
 
@@ -32,7 +35,7 @@ settings.register_profile(
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
-# Other examples each time; takes its time also to make a failure small.
+# Other examples in each run; failing examples are made small, which takes long.
 settings.register_profile(
     "long",
     settings.get_profile("short"),
@@ -97,7 +100,7 @@ def tally(pytestconfig: pytest.Config) -> Callable[..., None]:
 
 @pytest.fixture(autouse=True)
 def _own_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test sees or changes the settings of whoever runs it."""
+    """No test sees or changes the settings of the user who runs it."""
     for name in ("LAION_ZARR_STORE", "LAION_ZARR_DATA_DIR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
@@ -153,7 +156,7 @@ def copy_of(tmp_path: Path) -> Callable[[Path], Path]:
 
 @pytest.fixture(scope="session")
 def bucket_root(bids_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What is in the bucket: `bids_root` with some ROIs of one hemisphere, without the recon."""
+    """The bucket's files: `bids_root` with some ROIs of one hemisphere, without the recon."""
     rois = {path.name for path in bids_root.glob("derivatives/rois/sub-*/*")}
     left_out = shutil.ignore_patterns(
         "freesurfer", "*hemi-R*", "*mask.json", *(rois - {"body", "face"})

@@ -19,7 +19,7 @@ _HOP = {"connection", "keep-alive", "transfer-encoding", "content-length"}
 
 @dataclass
 class Fault:
-    """What happens to the next `times` requests whose ``METHOD /path`` matches."""
+    """A fault of the next `times` requests whose ``METHOD /path`` matches."""
 
     pattern: str
     status: int = 0

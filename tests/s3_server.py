@@ -35,7 +35,7 @@ _HOP = {"connection", "keep-alive", "transfer-encoding", "host", "content-length
 
 @dataclass
 class Fault:
-    """What to do with the next `times` requests that match."""
+    """A fault of the next `times` requests that match."""
 
     pattern: str
     status: int = 0

@@ -1,4 +1,4 @@
-"""A store whose betas wait for a file, so that a test can kill who reads or writes them."""
+"""A store whose betas wait for a file, so that a test can kill a process that reads or writes."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Listings and contents of the release's bucket; the only module of the package that imports s3fs.
 
 Requests are always anonymous, so no credentials are looked up. The environment variable
-``AWS_ENDPOINT_URL`` sets another server.
+``AWS_ENDPOINT_URL_S3``, else ``AWS_ENDPOINT_URL``, sets another server.
 """
 
 from __future__ import annotations
@@ -16,8 +16,15 @@ from fsspec.asyn import sync
 
 from laion_zarr import _release as release
 from laion_zarr.errors import LaionZarrError
-from laion_zarr.store.remote import endpoint, in_words, options, without_retries
-from laion_zarr.store.retry import Unreachable, retrying
+from laion_zarr.store.remote import (
+    answer_of,
+    endpoint,
+    endpoint_variable,
+    in_words,
+    options,
+    without_retries,
+)
+from laion_zarr.store.retry import Transient, Unreachable, retrying
 
 NAME = release.BUCKET.removeprefix("s3://")
 SUBJECT_FOLDERS = (release.GLM, release.ROIS)
@@ -70,7 +77,7 @@ def _where() -> str:
 
 def _check_what() -> str:
     if endpoint():
-        return f"Check AWS_ENDPOINT_URL (it is {endpoint()}), or unset it to ask Amazon."
+        return f"Check {endpoint_variable()} (it is {endpoint()}), or unset it to ask Amazon."
     return (
         "Check the network connection and, behind a proxy, HTTPS_PROXY; then run the same again. "
         f"'curl -I https://{NAME}.s3.amazonaws.com' should answer."
@@ -82,6 +89,9 @@ def _as_ours(error: Exception) -> LaionZarrError:
     found = in_words(error)
     if isinstance(found, Unreachable):  # any other request would fail, too: say what to check
         return Unreachable(f"{_where()}: {found}. {_check_what()}")
+    no_answer = answer_of(error) == (None, "") and not isinstance(error, ValueError)
+    if no_answer and not isinstance(found, Transient):
+        return Transient(str(found))  # such as a closed session: a file is continued where it ended
     return found
 
 

@@ -31,8 +31,11 @@ _OF_NETWORKS = {
     *("HTTPClientError", "ConnectionError", "ClientError", "IncompleteReadError"),
     "ResponseParserError",
 }
-_BUSY = (408, 429)  # HTTP status of a busy server; also 5xx except 501 (not implemented)
+_BUSY = (408, 429)  # HTTP status of a busy server; also 5xx, except for the next two
+_LASTING = (501, 507)  # not implemented, no space: a retry would give the same answer
 _BUSY_CODES = ("SlowDown", "RequestTimeout")  # error codes of S3, with any HTTP status
+_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")  # as botocore reads them, in this order
+_NO_CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError")
 _NO_CONNECTION = {("botocore", "ConnectionError"), ("aiohttp", "ClientConnectorError")}
 
 
@@ -42,8 +45,13 @@ def is_remote(url: str) -> bool:
 
 
 def endpoint() -> str | None:
-    """Server that takes the place of Amazon's, by the variables that botocore knows."""
-    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None
+    """URL of a server to ask instead of Amazon's, from the environment."""
+    return next((os.environ[name] for name in _ENDPOINTS if os.environ.get(name)), None)
+
+
+def endpoint_variable() -> str | None:
+    """Name of the environment variable that sets `endpoint`."""
+    return next((name for name in _ENDPOINTS if os.environ.get(name)), None)
 
 
 def options(url: str, given: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -85,7 +93,7 @@ class Refused(LaionZarrError):
     """The storage refuses access, or no credentials are set."""
 
 
-def _answer_of(error: BaseException) -> tuple[int | None, str]:
+def answer_of(error: BaseException) -> tuple[int | None, str]:
     """HTTP status and S3 error code of a failed request, as far as the exception carries them."""
     for one in (error, error.__cause__):
         response = getattr(one, "response", None)  # botocore
@@ -114,35 +122,34 @@ def in_words(error: BaseException) -> LaionZarrError:
         `Refused` if access is refused, and a plain `LaionZarrError` if a retry would fail again.
         The message is a clause, to which the caller adds the location and the remedy.
     """
-    status, code = _answer_of(error)
-    said = str(error).strip() or type(error).__name__
-    http = f" (HTTP {status})" if status else ""
+    status, code = answer_of(error)
+    said = str(error).strip().rstrip(".") or type(error).__name__
+    http = f" (HTTP {status})" if status and f"HTTP {status}" not in said else ""
     if isinstance(error, PermissionError) or status in (401, 403):
         return Refused(f"access is refused{http}")
-    if type(error).__name__ in ("NoCredentialsError", "PartialCredentialsError"):
+    if type(error).__name__ in _NO_CREDENTIALS:
         return Refused("no AWS credentials are set")
     if code == "NoSuchBucket":
         return LaionZarrError("there is no such bucket")
     if status == 412:
         return LaionZarrError("it has changed since it was listed; run the same again")
-    if isinstance(error, FileNotFoundError):
-        return LaionZarrError(f"it is not there{http or f' ({said})'}")
-    if not may_pass(error):
-        return LaionZarrError(f"the answer is HTTP {status} {code}".strip() if status else said)
-    if status:
-        return Transient(f"the server is busy or fails{http}")
     if _is_unreachable(error):
         return Unreachable(f"it cannot be reached ({said})")
-    return Transient(f"cut off ({said})")
+    if not may_pass(error):
+        return LaionZarrError(f"{said}{http}")
+    return Transient(
+        f"the server is busy or fails{http}: {said}" if status else f"cut off ({said})"
+    )
 
 
 def may_pass(error: BaseException) -> bool:
     """Whether a retry of the failed request may succeed."""
     if isinstance(error, _FINAL):
         return False
-    status, code = _answer_of(error)
+    status, code = answer_of(error)
     if status is not None:
-        return status in _BUSY or (status >= 500 and status != 501) or code in _BUSY_CODES
+        busy = status in _BUSY or (status >= 500 and status not in _LASTING)
+        return busy or code in _BUSY_CODES
     names = {kind.__name__ for kind in type(error).__mro__}
     return isinstance(error, OSError) or bool(names & _OF_NETWORKS)
 
@@ -150,6 +157,11 @@ def may_pass(error: BaseException) -> bool:
 def explain(error: BaseException) -> str:
     """Cause and remedy of a failed request to a URL that the user passed, as an error message."""
     found = in_words(error)
+    if type(error).__name__ in _NO_CREDENTIALS:
+        return (
+            f"{found}. Set some, or for public data storage_options={{'anon': True}} "
+            "(--storage-option anon=true)"
+        )
     if isinstance(found, Refused):
         return (
             f"{found}. Public data is asked for without credentials "
@@ -158,7 +170,7 @@ def explain(error: BaseException) -> str:
             "not there: check the name"
         )
     if isinstance(found, Transient):
-        where = f" and AWS_ENDPOINT_URL ({endpoint()})" if endpoint() else ""
+        where = f" and {endpoint_variable()} ({endpoint()})" if endpoint() else ""
         return (
             f"{found} (tried {len(retry.PAUSES) + 1} times). Check the network{where}, then run "
             "the same again"

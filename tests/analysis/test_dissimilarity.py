@@ -140,7 +140,7 @@ def test_wrong_betas_and_masks():
 
 
 def p_of(observed, permuted, two_sided):
-    """One p-value, counted."""
+    """One p-value, by counting the permutations."""
     if np.isnan(observed):
         return np.nan
     drawn = [value for value in permuted if not np.isnan(value)]

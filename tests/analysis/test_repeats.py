@@ -1,4 +1,4 @@
-"""Statistics against plain numpy on data in memory, however they are read."""
+"""Z-scores, averages and noise ceilings against plain numpy, however the betas are read."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import dask
 import numpy as np
 import pytest
 import xarray as xr
-from test_sample import EXPECTED, SAMPLE
+from places import EXPECTED, SAMPLE
 
 from laion_zarr import convert, load_subject
 from laion_zarr.analysis import (
@@ -105,7 +105,7 @@ def betas(sub):
 
 
 def forms(betas):
-    """The same betas in every form in which they may come."""
+    """Betas in every form that a user may pass: in memory, lazy, with other blocks."""
     return {
         "as read": betas,
         "in other blocks": betas.chunk({"trial": 7, "voxel": 13}),
@@ -296,7 +296,7 @@ def sample_store(tmp_path_factory):
 
 
 def test_relabelled_sessions_are_scored_as_labelled(betas):
-    """However they are stored, and whether or not they are read in the order of the store."""
+    """The labels decide, not the stored sessions, in whichever order trials are read."""
     for labels in (["all"] * betas.sizes["trial"], betas["run"].values.astype(str)):
         relabelled = betas.assign_coords(session=("trial", np.array(labels, dtype=object)))
         for statistic in (noise_ceiling, split_half_reliability):

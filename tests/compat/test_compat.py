@@ -477,7 +477,7 @@ def test_tensors(data_dir, environment):
 
 
 def test_templates(old, data_dir, monkeypatch):
-    """The same numbers as labelled, in the containers of the numpy package."""
+    """Values equal those of the labelled arrays, in the containers of the numpy package."""
     pytest.importorskip("nitransforms")
     monkeypatch.setenv("LAION_ZARR_DATA_DIR", str(data_dir))
     labelled = old._labelled
@@ -509,7 +509,6 @@ def test_templates(old, data_dir, monkeypatch):
 
 
 # -- what comes back is an array, and the caller's own
-
 
 CALLS = {
     "get_betas": lambda sub: sub.get_betas("ses-01", "face"),
@@ -574,7 +573,7 @@ def test_import_is_light():
 
 
 def test_stores(data_dir, store, monkeypatch):
-    """As argument, by data directory, by `dataset_initialize`; the argument wins."""
+    """A store as an argument, by data directory, by `dataset_initialize`; the argument wins."""
     theirs = compat.load_subject("sub-01", store).get_betas("ses-02", "laionventral")
     ours = compat.Subject("01", data_dir).get_betas("ses-02", "laionventral")
     assert np.isnan(ours).any()

@@ -1,4 +1,4 @@
-"""Every public name of the numpy package is there, with its parameters, or it is said why not."""
+"""Every public name of the numpy package is in `compat`, or the reason why not is listed here."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import importlib
 import inspect
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,8 +14,6 @@ import pytest
 import xarray as xr
 
 from laion_zarr import compat, load_stimuli
-
-ROOT = Path(__file__).parents[1]
 
 # What the numpy package offers, written down from its source: modules, names, parameters. Where its
 # versions differ, the newest. Properties have no parentheses.
@@ -236,7 +233,7 @@ TABLE = table()
 
 @pytest.fixture(scope="module")
 def instances(store):
-    """One of each class: what is passed on is found on objects alone."""
+    """One object of each class: attributes that are passed on exist on objects, not on classes."""
     return {
         "Subject": compat.load_subject("sub-01", store),
         "Stimuli": compat.load_stimuli(store=store),
@@ -318,13 +315,13 @@ def public_results(thing: Any) -> dict[str, Callable[[], Any]]:
     return found
 
 
-# Not in the numpy package: whoever asks for these wants them labelled.
+# Not in the numpy package: these return labelled arrays.
 STAYS_LABELLED = {"dataset", "get_image_betas", "masks", "sel"}
 TABLES = {"get_trial_info"}
 
 
 def test_nothing_labelled_slips_through(instances):
-    """What gives labelled arrays in ours is defined anew in the view, not passed on."""
+    """Methods that return labelled arrays are defined anew in the view, not passed on."""
     sub, stim = instances["Subject"], instances["Stimuli"]
     views = [*instances.values(), sub.images, sub.embeddings, sub.segmentations, stim.images]
     for view in views:

@@ -1,43 +1,20 @@
-"""Budgets of the store that can be counted; what must be timed is in ``benchmarks``."""
+"""The order of voxels in the store: regions first, near each other in space."""
 
 from __future__ import annotations
 
-import asyncio
+from unittest import mock
 
 import numpy as np
 import pytest
-from zarr.storage import LocalStore, WrapperStore
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from random_mirrors import examples
 
-from laion_zarr import load_subject
+from laion_zarr.conversion import budget
 from laion_zarr.conversion.budget import storage_order
 from laion_zarr.conversion.synthetic import cortex, experiment, phantom
 
 CHUNK, SLAB = 128, 17_280  # as docs/store.md has them
-
-
-class Bucket(WrapperStore):
-    """A store where every request takes a while: counts them, and how often one waits."""
-
-    requests = rounds = in_flight = 0
-
-    async def get(self, *args, **options):
-        self.requests += 1
-        self.rounds += self.in_flight == 0
-        self.in_flight += 1
-        await asyncio.sleep(0.02)
-        value = await super().get(*args, **options)
-        self.in_flight -= 1
-        return value
-
-
-def test_a_subject_in_a_bucket_opens_in_few_rounds(store):
-    bucket = Bucket(LocalStore(store, read_only=True))
-    betas = load_subject("01", bucket).get_betas(roi="face", nc_threshold=5)
-    assert bucket.requests <= 25
-    assert bucket.rounds <= 4
-    before = bucket.rounds
-    betas.isel(trial=[0]).load()
-    assert bucket.rounds - before <= 2  # the session's chunk table, then its chunks
 
 
 @pytest.fixture(scope="module")
@@ -74,3 +51,59 @@ def test_a_region_is_a_few_runs_of_chunks(brain, stored):
     large = (sizes > 15_000) & (sizes < 25_000)
     assert (wasted[large] <= 1.2).all()
     assert large.any()
+
+
+# -- any voxel axis
+
+
+@st.composite
+def axes(draw):
+    shape = tuple(draw(st.lists(st.integers(1, 9), min_size=3, max_size=3)))
+    rng = np.random.default_rng(draw(st.integers(0, 1000)))
+    voxels = np.flatnonzero(rng.random(shape) < draw(st.sampled_from([0.2, 0.7, 1])))
+    assume(len(voxels))
+    masks = rng.random((2, len(voxels))) < draw(st.sampled_from([0.1, 0.5, 0.9]))
+    masks[1] |= ~masks[0]  # every voxel stored is in one of them
+    rois = rng.random((draw(st.integers(0, 4)), len(voxels))) < 0.3
+    return voxels, shape, masks, rois
+
+
+def runs(labels, group):
+    """Same labels side by side; in each run both masks first, then anatomical, then rsquare."""
+    cuts = np.flatnonzero((labels[1:] != labels[:-1]).any(axis=1)) + 1
+    pieces = np.split(np.arange(len(labels)), cuts) if len(labels) else []
+    assert len({tuple(labels[piece[0]]) for piece in pieces}) == len(pieces)
+    assert all((np.diff(group[piece]) >= 0).all() for piece in pieces)
+
+
+@examples(100, 2000)
+@given(axis=axes(), slab=st.integers(1, 60))
+def test_storage_order(tally, axis, slab):
+    tally("random voxel axes ordered")
+    voxels, _, masks, rois = axis
+    with mock.patch.object(budget, "SLAB_VOXELS", slab):
+        stored = budget.storage_order(*axis)
+    np.testing.assert_array_equal(np.sort(stored), voxels)
+    position = np.searchsorted(voxels, stored)
+    group = np.where(masks[0] & masks[1], 0, np.where(masks[0], 1, 2))[position]
+    in_roi = rois.any(axis=0)[position]
+    n_front = int(in_roi.sum())
+    assert in_roi[:n_front].all()
+    # Of ROIs, voxels of the same ones side by side, and the smallest ROI in one piece …
+    runs(rois[:, position[:n_front]].T, group[:n_front])
+    if len(rois) and n_front:
+        smallest = rois[rois.sum(axis=1).argmin(), position[:n_front]]
+        assert np.abs(np.diff(smallest.astype(int))).sum() <= 1
+    # … and of the rest, slabs of the axis, in order.
+    slabs = position[n_front:] // slab
+    assert (np.diff(slabs) >= 0).all()
+    runs(slabs[:, None], group[n_front:])
+
+
+def test_storage_order_follows_space():
+    """Inside one group of voxels, each is next to the one before: a curve without jumps."""
+    shape = (8, 8, 8)
+    voxels = np.arange(512)
+    stored = budget.storage_order(voxels, shape, np.ones((2, 512), bool), np.zeros((0, 512), bool))
+    ijk = np.stack(np.unravel_index(stored, shape), axis=1)
+    np.testing.assert_array_equal(np.abs(np.diff(ijk, axis=0)).sum(axis=1), np.ones(511))

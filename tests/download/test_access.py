@@ -1,4 +1,4 @@
-"""The stimulus images behind the access service: the form, the links, and every refusal."""
+"""Stimulus images behind the access service: the form, the links, and the error of each refusal."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def typing(monkeypatch, answers):
 
 
 def everything_in(error):
-    """All that an exception holds, with what it came from."""
+    """Text and arguments of an exception and of the exceptions that caused it."""
     seen, todo = [], [error]
     while todo:
         one = todo.pop()

@@ -1,4 +1,4 @@
-"""What is in the bucket, asked of a real S3 server: answers, requests, readable errors."""
+"""Listings of the bucket, from a real S3 server: answers, number of requests, readable errors."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from laion_zarr import discovery
 from laion_zarr.conversion.cli import main
 from laion_zarr.download import bucket
 from laion_zarr.errors import LaionZarrError, SubjectNotFoundError
+from laion_zarr.store import remote
 
 FACE = ["FFA1", "FFA2", "OFA", "pSTSfaces"]
 
@@ -176,7 +177,7 @@ def test_lasting_failures_are_one_clear_error(front, status, n_requests):
 
 
 def test_slow_answer_is_tried_again(front, elsewhere, monkeypatch):
-    monkeypatch.setattr(bucket, "TIMEOUT", 1)
+    monkeypatch.setattr(remote, "_TIMEOUT", 1)
     front.fault("list-type=2", delay=2)
     assert discovery.get_subjects() == ["sub-01", "sub-03"]
     assert len(front.requests) == 3

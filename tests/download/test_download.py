@@ -1,4 +1,4 @@
-"""Fetching from a real S3 server: the right files, only once, and whatever goes wrong."""
+"""Downloads from a real S3 server: the right files, each fetched once; failures of all kinds."""
 
 from __future__ import annotations
 
@@ -40,6 +40,7 @@ from laion_zarr.errors import (
     LicenseNotAcceptedError,
     SubjectNotFoundError,
 )
+from laion_zarr.store import remote
 from laion_zarr.store.retry import Transient, Unreachable
 
 GLM = "derivatives/glmsingle-tedana"
@@ -61,7 +62,7 @@ def agreed():
 
 @pytest.fixture
 def data(front, agreed):
-    """The data directory of somebody who accepted the licence."""
+    """The data directory of a user who accepted the licence."""
     return Path(os.environ["LAION_ZARR_DATA_DIR"])
 
 
@@ -458,7 +459,7 @@ def test_partial_that_is_too_long(data, front, bucket_root):
 
 
 def test_slow_object_is_tried_again(data, front, monkeypatch):
-    monkeypatch.setattr(bucket, "TIMEOUT", 1)
+    monkeypatch.setattr(remote, "_TIMEOUT", 1)
     opened = {}
     monkeypatch.setattr(bucket, "_filesystems", opened)
     front.fault("GET .*captions.csv", delay=2)

@@ -245,7 +245,7 @@ def test_average_repeats_needs_names(sub):
 
 
 def test_a_thousand_subjects_are_not_needed(tmp_path):
-    """One subject is a group, too."""
+    """A group of a single subject works."""
     root = write_dataset(tmp_path / "one", "tiny", ["sub-07"], ["ses-01"])
     convert(root, tmp_path / "s.zarr", parts=["betas"], progress=False)
     group = load_subjects("all", tmp_path / "s.zarr")

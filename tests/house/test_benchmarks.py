@@ -1,17 +1,18 @@
-"""The benchmark runs; what it measures is not judged here."""
+"""The benchmarks run; the numbers that they measure are not judged here."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from places import ROOT
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+BENCHMARKS = ROOT / "benchmarks"
 
 
+@pytest.mark.minutes
 def test_small_benchmark_of_the_stimuli(tmp_path):
     out = tmp_path / "figures.json"
     command = [sys.executable, str(BENCHMARKS / "stimuli.py"), "--size", "tiny", "--json", str(out)]
@@ -45,6 +46,7 @@ def test_small_benchmark_of_data_loading(tmp_path):
     assert all(figure["what"] in run.stdout for figure in figures)
 
 
+@pytest.mark.minutes
 def test_small_benchmark_prints_writes_and_draws_its_figures(tmp_path):
     out = tmp_path / "figures.json"
     command = [sys.executable, str(BENCHMARKS / "budgets.py"), "--size", "tiny", "--sessions", "3"]

@@ -1,17 +1,17 @@
-"""Each idiom of docs/coming-from-laion_fmri.md in both its forms: they give the same."""
+"""Each idiom of docs/coming-from-laion_fmri.md: both of its forms give the same result."""
 
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from places import ROOT
 
-PAGE = Path(__file__).parents[1] / "docs" / "coming-from-laion_fmri.md"
+PAGE = ROOT / "docs" / "coming-from-laion_fmri.md"
 COMPARED = (np.ndarray, xr.DataArray, pd.DataFrame, pd.Series, int, np.integer)
 
 

@@ -11,15 +11,13 @@ import os
 import pkgutil
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
+from places import ROOT
 
 import laion_zarr
 import laion_zarr.conversion
-
-ROOT = Path(__file__).parents[1]
 
 # Modules without an underscore that have no page of their own.
 WITHOUT_PAGE = {
@@ -101,7 +99,7 @@ def members(owner: type) -> Iterator[tuple[str, Any]]:
 
 
 def public() -> dict[str, Any]:
-    """All that the site shows, by full name."""
+    """Every object that the site documents, by full name."""
     found: dict[str, Any] = {}
     for module_name, left_out in PAGES.items():
         module = importlib.import_module(module_name)
@@ -122,7 +120,7 @@ def public() -> dict[str, Any]:
     return found
 
 
-# Names and parameters of laion_zarr.compat are another package's: test_compat_names.py has them.
+# Names and parameters of laion_zarr.compat are another package's: see compat/test_compat_names.py.
 PUBLIC = {name: value for name, value in public().items() if ".compat." not in name}
 
 

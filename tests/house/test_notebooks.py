@@ -1,14 +1,13 @@
-"""The stored notebooks: without outputs, one after the other; `make notebooks` executes them."""
+"""The stored notebooks are numbered and have no outputs; `make notebooks` executes them."""
 
 from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 
 import pytest
+from places import ROOT
 
-ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 

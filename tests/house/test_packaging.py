@@ -1,4 +1,4 @@
-"""What is installed, and that the two lists of dependencies agree."""
+"""Installed packages and entry points; pyproject.toml and environment.yml list the same ones."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import re
 import subprocess
 import sys
 import tomllib
-from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+from places import ROOT
+
 CONDA_NAMES = {"isal": "python-isal"}
 NEEDED = {"zarr", "dask", "xarray", "nibabel", "numcodecs", "h5py", "s3fs", "pandas", "numpy"}
 

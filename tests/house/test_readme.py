@@ -1,8 +1,7 @@
-"""What README and docs show: Python runs, in order, on the synthetic store; commands exist."""
+"""README and docs: their Python runs, in order, on the synthetic store; their commands exist."""
 
 from __future__ import annotations
 
-import doctest
 import os
 import re
 import shlex
@@ -10,49 +9,25 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from code_blocks import blocks, run
+from places import ROOT
 
 from laion_zarr import convert
 from laion_zarr.conversion.cli.commands import _parser
 from laion_zarr.store import retry
 
-ROOT = Path(__file__).parents[1]
 DOCS = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("docs/*.md"))
 PAGES = ["README.md", *DOCS]
 
 # Pages whose blocks run elsewhere.
 ELSEWHERE = {
-    "docs/cluster.md": "test_cluster.py, which needs dask.distributed",
+    "docs/cluster.md": "journeys/test_cluster.py, which needs dask.distributed",
     "docs/coming-from-laion_fmri.md": "test_coming_from.py, which compares both forms",
-    "docs/pytorch.md": "test_torch.py, which looks at the tensors",
+    "docs/pytorch.md": "torch_data/test_torch.py, which looks at the tensors",
     "docs/s3.md": "test_bucket_page_runs, which has a bucket",
 }
 # What commands may start with that are not ours: they need a network, or are the shell's.
 FOREIGN = {"aws", "cd", "conda", "git", "perl", "pip", "python3", "source"}
-
-
-def blocks(page: str, *languages: str) -> list[tuple[str, str]]:
-    """Language and text of each fenced block."""
-    text = (ROOT / page).read_text(encoding="utf-8")
-    found = re.findall(r"^```(\S*)\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
-    return [(language, code) for language, code in found if language in languages]
-
-
-def run(page: str) -> None:
-    """Run the Python of a page, block after block; of sessions, compare the results."""
-    names: dict[str, object] = {"__name__": "__main__"}  # as of a script or a notebook
-    parser, runner = doctest.DocTestParser(), doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
-    found = blocks(page, "python", "pycon")
-    assert found
-    for language, code in found:
-        if language == "pycon":
-            session = parser.get_doctest(code, names, page, page, 0)
-            assert session.examples
-            said: list[str] = []
-            runner.run(session, out=said.append, clear_globs=False)
-            assert not said, "".join(said)
-            names = session.globs
-        else:
-            exec(compile(code, page, "exec"), names)
 
 
 RUN_HERE = [page for page in PAGES if page not in ELSEWHERE and blocks(page, "python", "pycon")]
@@ -134,7 +109,7 @@ def test_each_extra_is_explained():
 
 
 def exit_code(arguments: list[str]) -> object:
-    """Of parsing a command line, or of what it prints at once (--version)."""
+    """Exit code of parsing a command line, or of options that print and exit (--version)."""
     try:
         _parser().parse_args(arguments)
     except SystemExit as stop:

@@ -131,19 +131,31 @@ def room_of(module: str) -> str:
 
 
 def named(node: ast.AST) -> Iterator[str]:
-    """Full names that an import statement brings, as far as it names modules."""
+    """Full names that a node brings: of an import statement, or of a string that names a module.
+
+    Such strings go to ``import_module``, to `laion_zarr._lazy_names` or to another interpreter.
+    """
     if isinstance(node, ast.Import):
-        yield from (alias.name for alias in node.names)
+        for alias in node.names:
+            yield alias.name
+            if alias.asname is None:  # binds the first package, and all below it by attribute
+                yield alias.name.partition(".")[0]
     elif isinstance(node, ast.ImportFrom):
         assert node.level == 0, "imports are absolute"
         yield from (f"{node.module}.{alias.name}" for alias in node.names)
+    elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+        yield from (one.value for one in node.args if isinstance(one, ast.Constant))
+    elif isinstance(node, ast.Constant):
+        package, _, module = str(node.value).partition(".")
+        if package == "laion_zarr" and module in MODULES:
+            yield node.value
 
 
 def ours(name: str, modules: dict[str, Path]) -> str | None:
     """Module of ours that an imported name is, or is in."""
-    if name == "laion_zarr" or not name.startswith("laion_zarr."):
+    if name.partition(".")[0] != "laion_zarr":
         return None
-    parts = name.removeprefix("laion_zarr.").split(".")
+    parts = name.removeprefix("laion_zarr").strip(".").split(".")
     names = (".".join(parts[:n]) for n in range(len(parts), 0, -1))
     return next((part for part in names if part in modules), "laion_zarr")
 
@@ -165,12 +177,14 @@ def upward(name: str, imported: set[str]) -> list[str]:
 
 
 def circles(graph: dict[str, set[str]]) -> list[str]:
-    """Modules that cannot be put in an order in which each comes after all that it imports."""
-    left = {
-        name: {other for other in imported if other != name} for name, imported in graph.items()
-    }
-    while ready := [name for name, imported in left.items() if not imported & left.keys()]:
-        for name in ready:
+    """Modules on a circle of imports, or between two circles."""
+    left = {name: imported - {name} for name, imported in graph.items()}
+    while ends := [
+        name
+        for name, imported in left.items()
+        if not imported & left.keys() or not any(name in other for other in left.values())
+    ]:
+        for name in ends:
             del left[name]
     return sorted(left)
 
@@ -199,10 +213,17 @@ def test_what_the_tests_above_would_find():
     assert upward("store.codec", {"store.schema", "errors"}) == []
     assert upward("templates.recon", {"arrays.lazy", "plots"}) == ["arrays.lazy", "plots"]
     assert upward("conversion.source.hdf5", {"conversion.write.writer"}) != []
-    local = ast.parse("def f():\n    from laion_zarr.conversion.run import workers\n")
-    (full,) = (full for node in ast.walk(local) for full in named(node))
-    assert ours(full, MODULES) == "conversion.run.workers"
-    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a"}}) == ["a", "b", "c", "d"]
+    for code, module in {
+        "def f():\n    from laion_zarr.conversion.run import workers": "conversion.run.workers",
+        "from laion_zarr import load_subject": "laion_zarr",
+        "import laion_zarr\nlaion_zarr.load_subject": "laion_zarr",
+        "import laion_zarr.errors\nlaion_zarr.subject.Subject": "laion_zarr",
+        "import_module('laion_zarr.subject')": "subject",
+        "HOMES = {'Subject': 'laion_zarr.subject.subject'}": "subject.subject",
+    }.items():
+        nodes = ast.walk(ast.parse(code))
+        assert module in {ours(full, MODULES) for node in nodes for full in named(node)}, code
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b", "d"}, "d": set()}) == ["b", "c"]
     assert circles({"a": {"b"}, "b": set()}) == []
     assert room_of("conversion.stray") not in FLOOR_OF
     assert room_of("stray") not in FLOOR_OF
@@ -261,7 +282,8 @@ def test_local_imports_are_for_optional_packages(name):
     for node in tree_of(name).body:
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             top |= {id(inner) for inner in ast.walk(node)}
-    nodes = [node for node in ast.walk(tree_of(name)) if id(node) not in top]
+    kinds = (ast.Import, ast.ImportFrom)
+    nodes = [n for n in ast.walk(tree_of(name)) if isinstance(n, kinds) and id(n) not in top]
     local = {full for node in nodes for full in named(node)}
     allowed = LOCAL_IMPORTS.get(name, set())
     assert {full for full in local if not any(full.startswith(start) for start in allowed)} == set()

@@ -1,4 +1,4 @@
-"""A Dask cluster of processes: the same answers, little sent, nothing lost with a worker."""
+"""A Dask cluster of processes: the same results, little data sent, no loss if a worker dies."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ import dask
 import numpy as np
 import pytest
 import xarray as xr
-from test_readme import run
+from code_blocks import run
+from trees import tree
 from waiting_store import WaitingStore, waiting
 
 from laion_zarr import convert, load_subject, load_subjects
@@ -28,7 +29,7 @@ from laion_zarr.analysis import (
     stream,
     zscore,
 )
-from laion_zarr.conversion.budget import SessionSize, plan_cluster
+from laion_zarr.conversion.budget import ClusterRoom, SessionSize, plan_cluster
 from laion_zarr.conversion.cli import main
 from laion_zarr.errors import LaionZarrError, StoreError
 
@@ -143,7 +144,7 @@ def test_what_is_sent_is_opened_where_it_is_used(store, tmp_path):
 
 
 def test_no_task_keeps_betas(client, sub):
-    """What the statistics of a voxel leave behind in a worker is that, and never spilled."""
+    """Workers keep the statistics of a voxel and no betas, and spill nothing to disk."""
 
     def spilled() -> int:
         counts = client.run(lambda dask_worker: len(dask_worker.data.slow))
@@ -182,17 +183,9 @@ def test_noise_ceiling_survives_a_killed_worker(client, store, tmp_path, monkeyp
 # -- convert
 
 
-def tree(root: Path) -> dict[str, bytes | None]:
-    """Everything below a folder; None for a folder."""
-    return {
-        str(path.relative_to(root)): path.read_bytes() if path.is_file() else None
-        for path in sorted(root.rglob("*"))
-    }
-
-
 @pytest.fixture
 def address(client: Any) -> str:
-    """Of the scheduler."""
+    """Address of the scheduler."""
     return client.scheduler.address
 
 
@@ -272,10 +265,10 @@ def test_no_scheduler(bids_root, tmp_path, capsys):
 def test_memory_of_a_session():
     size = SessionSize(n_voxels=270_000, n_trials=1044, volume_nbytes=12 << 20)
     least = size.memory_nbytes(0)
-    assert plan_cluster([size], 6, None, None).memory_per_worker == 2 * 10**9
-    plan = plan_cluster([size], 6, 2 * 10**9, "4GB")
+    assert plan_cluster([size], ClusterRoom(6, None), None).memory_per_worker == 2 * 10**9
+    plan = plan_cluster([size], ClusterRoom(6, 2 * 10**9), "4GB")
     assert (plan.n_workers, plan.memory_per_worker) == (6, 1.6e9)
     assert size.memory_nbytes(plan.slabs_kept(size)) <= 1.6e9
-    assert plan_cluster([size], 0, None, "3GB").n_workers == 1  # none has joined yet
+    assert plan_cluster([size], ClusterRoom(0, None), "3GB").n_workers == 1  # none has joined yet
     with pytest.raises(ValueError, match=rf"0\.40 GB for a session.*needs {least / 1e9:.2f} GB"):
-        plan_cluster([size], 2, 5 * 10**8, None)
+        plan_cluster([size], ClusterRoom(2, 5 * 10**8), None)

@@ -1,10 +1,9 @@
-"""Many readers at once, in threads, processes and clusters; whatever the settings, same answers."""
+"""Many readers at once, in threads, processes and clusters, with any settings: the same answers."""
 
 from __future__ import annotations
 
 import asyncio
 import copy
-import hashlib
 import http.server
 import locale
 import multiprocessing
@@ -12,13 +11,10 @@ import os
 import pickle
 import random
 import signal
-import subprocess
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cloudpickle
@@ -29,14 +25,21 @@ import pandas as pd
 import pytest
 import xarray as xr
 import zarr
+from reading_processes import (
+    PATIENCE,
+    SUB,
+    answers,
+    digest,
+    questions,
+    run_main,
+)
+from trees import tree_bytes
 from zarr.storage import LocalStore
 
 from laion_zarr import convert, load_subject, verify
 from laion_zarr.conversion.synthetic import Size, write_dataset
 
-SUB = "sub-01"
 TEN = tuple(f"ses-{number:02d}" for number in range(1, 11))
-PATIENCE = 300  # seconds; what takes longer hangs
 
 
 @pytest.fixture(scope="module")
@@ -55,113 +58,12 @@ def once(ten):
     return answers(load_subject(SUB, ten))
 
 
-# -- what is asked; this file is also the program of the processes below
-
-
-def questions(sub):
-    """A bit of everything that a subject answers, lazy where it can be."""
-    return {
-        "region": sub.get_betas(roi="face", nc_threshold=5),
-        "regions": sub.get_betas(roi=["EBA", "laiongeneral"], chunks={"trial": -1, "voxel": 50}),
-        "session": sub.get_betas("ses-02", mask_source="rsquare", chunks={"trial": 2}),
-        "selection": sub.sel(roi="all", stimuli="shared"),
-        "map": sub.dataset["r2"],
-        "ceiling": sub.get_noise_ceiling(session="ses-07"),
-        "trials": sub.get_trial_info("ses-03"),
-        "metadata": sub.metadata,
-    }
-
-
-def digest(answer, scheduler=None):
-    """A checksum of all values and labels."""
-    if isinstance(answer, pd.DataFrame):
-        answer = answer.to_xarray()
-    if isinstance(answer, xr.DataArray):
-        answer = answer.to_dataset(name="values")
-    found = hashlib.md5()
-    for name, variable in sorted(answer.compute(scheduler=scheduler).variables.items()):
-        values = variable.values
-        found.update(f"{name} {variable.dims} {values.dtype} {values.shape}".encode())
-        found.update(repr(values.tolist()).encode() if values.dtype == object else values.tobytes())
-    return found.hexdigest()
-
-
-def answers(sub, scheduler=None):
-    return {name: digest(answer, scheduler) for name, answer in questions(sub).items()}
-
-
-def answer_into(connection, thing):
-    """In a child: answer what came along, be it a subject or lazy arrays."""
-    if isinstance(thing, dict):
-        found = {name: digest(answer) for name, answer in thing.items()}
-    else:
-        found = answers(thing, "synchronous")
-    connection.send(found)
-    connection.close()
-
-
-def ask_children(context, things):
-    """One process each, at once."""
-    children = []
-    for thing in things:
-        ours, theirs = context.Pipe()
-        process = context.Process(target=answer_into, args=(theirs, thing), daemon=True)
-        process.start()
-        children.append((process, ours))
-    for process, ours in children:
-        assert ours.poll(PATIENCE), "a child hangs"
-        yield ours.recv()
-        process.join()
-        assert process.exitcode == 0
-
-
-@contextmanager
-def reading(sub) -> Iterator[None]:
-    """A thread that goes on reading."""
-    stop = threading.Event()
-
-    def read():
-        while not stop.wait(0.001):
-            sub.get_betas(roi="EBA", session="ses-04").compute(scheduler="synchronous")
-
-    thread = threading.Thread(target=read)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
-
-
-def main(method, store, rounds):
-    """Read here, then in processes started by `method`; prints how many answers were right."""
-    sub, unread = load_subject(SUB, store), load_subject(SUB, store)
-    once, count = answers(sub), 0
-    lazy = questions(sub)
-    context = multiprocessing.get_context(method)
-    if method == "forkserver":
-        context.set_forkserver_preload(["dask.array", "laion_zarr.subject", "pytest"])
-    for number in range(int(rounds)):
-        # Every other time while a thread goes on reading. Not while forking: a lock that another
-        # thread holds at that moment, and Dask has some, stays locked in the child for ever.
-        with reading(sub) if number % 2 and method != "fork" else nullcontext():
-            for found in ask_children(context, [sub, unread, lazy]):
-                assert found == once
-                count += len(found)
-    with ProcessPoolExecutor(2, context) as pool:
-        for name, found in zip(lazy, pool.map(digest, lazy.values()), strict=True):
-            assert found == once[name]
-            count += 1
-    assert answers(sub) == once  # and here as before
-    print(count)
-
-
 # -- threads
 
 
 @pytest.mark.parametrize("scheduler", ["threads", "synchronous"])
 def test_threads_share_a_subject(ten, once, rounds, tally, scheduler):
-    """Also one that nothing was read of yet: what it keeps is made by the first who ask."""
+    """Also a subject that has read nothing yet: several threads fill its caches at once."""
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)  # a race that can happen should
     try:
@@ -198,20 +100,7 @@ def test_threads_share_lazy_arrays(ten, once, rounds, tally):
 # -- processes
 
 
-def run_main(method, store, n_rounds):
-    """`main` in an interpreter of its own, where nothing else has made threads."""
-    # What newer Pythons say of any fork beside threads, which zarr always has.
-    quiet = ["-W", "error", "-W", "ignore:This process:DeprecationWarning"]
-    result = subprocess.run(
-        [sys.executable, *quiet, __file__, method, store, str(n_rounds)],
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE * (n_rounds + 2),
-    )
-    assert result.returncode == 0, result.stderr
-    return int(result.stdout)
-
-
+@pytest.mark.minutes
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_processes(ten, once, rounds, tally, method):
     """Opened and read in the parent, then read in its children, as a data loader does."""
@@ -390,14 +279,6 @@ SETTINGS = {
 }
 
 
-def tree(store: Path) -> dict[str, bytes]:
-    return {
-        path.relative_to(store).as_posix(): path.read_bytes()
-        for path in sorted(store.rglob("*"))
-        if path.is_file()
-    }
-
-
 def small_conversion(bids_root, path):
     convert(bids_root, path, SUB, n_workers=1, progress=False)
     return path
@@ -405,9 +286,9 @@ def small_conversion(bids_root, path):
 
 @pytest.fixture(scope="module")
 def plain(bids_root, tmp_path_factory):
-    """One subject, converted and read under no settings at all."""
+    """One subject, converted and read with default settings."""
     store = small_conversion(bids_root, tmp_path_factory.mktemp("plain") / "s.zarr")
-    return tree(store), digests_of_two_sessions(load_subject(SUB, store))
+    return tree_bytes(store), digests_of_two_sessions(load_subject(SUB, store))
 
 
 def digests_of_two_sessions(sub):
@@ -433,13 +314,13 @@ def test_settings_make_no_difference(bids_root, plain, tmp_path, tally, settings
         found = digests_of_two_sessions(sub)
         sub.to_nifti(sub.get_noise_ceiling(desc="NoiseceilingAllrep"), tmp_path / "x.nii.gz")
         assert not verify(store, bids_root, deep=True, progress=False).notes
-    assert tree(store) == plain[0]
+    assert tree_bytes(store) == plain[0]
     assert found == plain[1]
     tally("settings that made no difference")
 
 
 def settings_now():
-    """All that a library could change behind its user's back."""
+    """Global state of the process that a library could change."""
     return {
         "zarr": copy.deepcopy(zarr.config.config),
         "dask": copy.deepcopy(dask.config.config),
@@ -472,7 +353,3 @@ def test_nothing_of_the_users_is_changed(bids_root, tmp_path, tally, n_workers):
     for name, value in before.items():
         assert after[name] == value, name
         tally("settings left alone")
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

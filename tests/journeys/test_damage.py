@@ -1,4 +1,4 @@
-"""Any damage to a finished store: refused by name or answered right, found by verify, mended."""
+"""Damage to a finished store is refused by name or answered right, found by `verify`, repaired."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from changed_stimuli import change_stimuli
+from trees import tree_bytes
 from zarr.core.buffer import default_buffer_prototype
 from zarr.storage import MemoryStore
 
@@ -37,11 +39,6 @@ INDEX = 135 * 16 + 4  # bytes of a shard's index, at its end
 
 
 # -- the stores
-
-
-def tree_bytes(root: Path) -> dict[str, bytes]:
-    files = (path for path in sorted(root.rglob("*")) if path.is_file())
-    return {path.relative_to(root).as_posix(): path.read_bytes() for path in files}
 
 
 @pytest.fixture(scope="module")
@@ -69,30 +66,12 @@ def whole(finished) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def older(mirror, tmp_path_factory) -> dict[str, bytes]:
-    """The same store before an ``--overwrite`` that added voxels and took other stimuli."""
+    """Files of the store before an ``--overwrite`` that added voxels and changed the stimuli."""
     root = Path(shutil.copytree(mirror, tmp_path_factory.mktemp("older") / "bids"))
     change_stimuli(root / "stimuli")
     path = tmp_path_factory.mktemp("older") / "s.zarr"
     convert(root, path, mask="anatomical", n_workers=1, progress=False)
     return tree_bytes(path)
-
-
-def change_stimuli(folder: Path) -> None:
-    """Other pictures, embeddings, masks and captions of the same images."""
-    (path,) = folder.glob("*stimuli.h5")
-    with h5py.File(path, "r+") as file:
-        pictures = list(file["images"][:])
-        for row, data in enumerate(pictures[1:] + pictures[:1]):
-            file["images"][row] = data
-    for path in folder.glob("*embeddings.h5"):
-        with h5py.File(path, "r+") as file:
-            file["embedding"][:] = -file["embedding"][:]
-    (path,) = folder.glob("*segmentations.h5")
-    with h5py.File(path, "r+") as file:
-        file["masks"][:] = 1 - file["masks"][:]
-    (path,) = folder.glob("*captions.csv")
-    table = pd.read_csv(path, keep_default_na=False)
-    table.assign(caption=table["caption"] + "!").to_csv(path, index=False)
 
 
 class Disk:
@@ -269,7 +248,7 @@ def _swap(key, others, whole, rng):
 
 
 def swap_with_namesake(key, whole, older, rng):
-    """The same name in another session, subject or hemisphere, or by another model."""
+    """File of the same name in another session, subject, hemisphere or model."""
     return _swap(key, [o for o in whole if _namesake(o) == _namesake(key)], whole, rng)
 
 
@@ -411,7 +390,7 @@ def frozen(value: Any) -> Any:
 
 
 def answers(like: Any, group: str) -> dict[str, Any]:
-    """What every reader of a group answers, or the exception that it raises."""
+    """Answers of every reader of a group, or the exceptions that the readers raise."""
 
     def attempt(read: Callable[[], Any]) -> Any:
         try:
@@ -462,7 +441,7 @@ def name_in(like: Any, text: str, damage: Damage, way: Callable[..., Damage]) ->
 
 
 def groups_in(damage: Damage) -> list[str]:
-    """Groups that are looked at: those damaged, and whoever else reads what is."""
+    """Groups to read: damaged groups, and groups whose readers read damaged files."""
     found = set()
     for key in damage:
         top, _, rest = key.partition("/")
@@ -508,7 +487,7 @@ def judge_verify(like, damage, way, tally) -> None:
 
 
 def draw(kind, way, number, whole, older) -> tuple[Damage, np.random.Generator]:
-    """The same damage for the same arguments; none where there is nothing to do it with."""
+    """A damage, the same for the same arguments; empty if no file can be damaged in this way."""
     rng = np.random.default_rng([zlib.crc32(f"{kind} {way.__name__}".encode()), number])
     keys = keys_of(kind, whole)
     return way(keys[int(rng.integers(len(keys)))], whole, older, rng), rng

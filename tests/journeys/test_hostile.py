@@ -16,19 +16,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import h5py
 import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from changed_stimuli import change_stimuli
+from converting import alone
+from trees import tree
 from zarr.storage import LocalStore
 
-from laion_zarr import convert, load_stimuli, load_subject
+from laion_zarr import load_stimuli, load_subject
 from laion_zarr.conversion.budget import WorkPlan
 from laion_zarr.conversion.cli import main
 from laion_zarr.conversion.run import pipeline
 from laion_zarr.conversion.source.files import Source
-from laion_zarr.conversion.write import writer
+from laion_zarr.conversion.write import catalogue, root
 from laion_zarr.errors import (
     LaionZarrError,
     NotConvertedError,
@@ -37,18 +39,6 @@ from laion_zarr.errors import (
 )
 
 COMMAND = (sys.executable, "-P", "-m", "laion_zarr.conversion.cli")
-
-
-def tree(root: Path) -> dict[str, bytes | None]:
-    """Everything below a folder; None for a folder."""
-    return {
-        str(path.relative_to(root)): path.read_bytes() if path.is_file() else None
-        for path in sorted(root.rglob("*"))
-    }
-
-
-def quiet(source: Path, store: Any, **options: Any) -> Any:
-    return convert(source, store, progress=False, **({"n_workers": 1} | options))
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +55,7 @@ def first(bids_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def second(first: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same with other betas, maps, trials and stimuli; nothing may change it."""
+    """`first` with other betas, maps, trials and stimuli; no test may change it."""
     root = Path(shutil.copytree(first, tmp_path_factory.mktemp("second") / "mirror"))
     for path in root.rglob("*_statmap.nii.gz"):
         if "R2mean" not in path.name:  # the same voxels
@@ -79,34 +69,16 @@ def second(first: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (path,) = root.glob("stimuli/*images_metadata.csv")
     pd.read_csv(path).iloc[::-1].to_csv(path, index=False)
     change_stimuli(root / "stimuli")
-    return root
-
-
-def change_stimuli(folder: Path) -> None:
-    """Other pictures, embeddings, masks and captions of the same images."""
-    (path,) = folder.glob("*stimuli.h5")
-    with h5py.File(path, "r+") as file:
-        pictures = list(file["images"][:])
-        for row, data in enumerate(pictures[1:] + pictures[:1]):
-            file["images"][row] = data
-    for path in folder.glob("*embeddings.h5"):
-        with h5py.File(path, "r+") as file:
-            file["embedding"][:] = -file["embedding"][:]
-    (path,) = folder.glob("*segmentations.h5")
-    with h5py.File(path, "r+") as file:
-        file["masks"][:] = 1 - file["masks"][:]
-    (path,) = folder.glob("*segmentations_metadata.csv")
+    (path,) = root.glob("stimuli/*segmentations_metadata.csv")
     pd.read_csv(path).iloc[::-1].to_csv(path, index=False)
-    (path,) = folder.glob("*captions.csv")
-    table = pd.read_csv(path, keep_default_na=False)
-    table.assign(caption=table["caption"] + "!").to_csv(path, index=False)
+    return root
 
 
 @pytest.fixture(scope="module")
 def first_store(first: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The conversion of `first`; nothing may change it."""
     path = tmp_path_factory.mktemp("first-store") / "s.zarr"
-    quiet(first, path)
+    alone(first, path)
     return path
 
 
@@ -114,12 +86,12 @@ def first_store(first: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def second_store(second: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The conversion of `second`; nothing may change it."""
     path = tmp_path_factory.mktemp("second-store") / "s.zarr"
-    quiet(second, path)
+    alone(second, path)
     return path
 
 
 def of_session(sub: Any, session: str) -> tuple[Any, ...]:
-    """What a reader is told of a session's trials, through each part that takes part in it."""
+    """Names and betas of a session's trials, as a reader gets them."""
     data = sub.sel(session=session)
     names = data["image_name"].values.tolist()
     assert names == sub.get_trial_info(session)["label"].tolist()
@@ -196,8 +168,8 @@ class FullDisk:
             copyfile(source, target, **options)
 
         monkeypatch.setattr(LocalStore, "set", full_set)
-        monkeypatch.setattr(writer.os, "link", full_link)
-        monkeypatch.setattr(writer.shutil, "copyfile", full_copy)
+        monkeypatch.setattr(catalogue.os, "link", full_link)
+        monkeypatch.setattr(catalogue.shutil, "copyfile", full_copy)
 
     def _take(self, path: Path, size: int) -> None:
         self.used += size
@@ -217,7 +189,7 @@ def test_disk_full_at_any_moment(
 
     def run(room: float) -> None:
         disk.room, disk.used = room, 0
-        quiet(second, target, overwrite=overwrite)
+        alone(second, target, overwrite=overwrite)
 
     def begin() -> None:
         disk.room = np.inf
@@ -273,7 +245,7 @@ def small_disk(folder: Path, size: int) -> Iterator[Callable[[], None]]:
 def test_really_full_disk(
     first, first_store, tmp_path, monkeypatch, rounds, tally, n_workers, scratch
 ):
-    """The same with the kernel's own errors, in worker processes too, and with scratch files."""
+    """A file system that is full: the kernel's errors, also in workers and with scratch files."""
     monkeypatch.setattr(pipeline, "_SPARE", -(1 << 40))  # or it is said before it is tried
     if scratch:
         monkeypatch.setattr(WorkPlan, "slabs_kept", lambda *_: 0)
@@ -284,9 +256,9 @@ def test_really_full_disk(
         with small_disk(tmp_path / "disk", int(blocks * share) * 4096) as enlarge:
             target = tmp_path / "disk" / "s.zarr"
             with pytest.raises(LaionZarrError, match="No space left on device"):
-                quiet(first, target, n_workers=n_workers)
+                alone(first, target, n_workers=n_workers)
             enlarge()
-            quiet(first, target, n_workers=n_workers)
+            alone(first, target, n_workers=n_workers)
             assert tree(target) == tree(first_store)
             tally("full disks survived")
 
@@ -296,7 +268,7 @@ def test_scratch_file_on_a_full_disk(first, first_store, tmp_path, monkeypatch):
     monkeypatch.setattr(WorkPlan, "slabs_kept", lambda *_: 0)
 
     class Full(io.BytesIO):
-        def writer(self, data) -> int:
+        def write(self, data) -> int:
             if self.tell() + memoryview(data).nbytes > 10_000:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             return super().write(data)
@@ -304,8 +276,8 @@ def test_scratch_file_on_a_full_disk(first, first_store, tmp_path, monkeypatch):
     with monkeypatch.context() as full:
         full.setattr("tempfile.TemporaryFile", lambda dir: Full())
         with pytest.raises(LaionZarrError, match=r"scratch file.*: No space left.*--memory"):
-            quiet(first, tmp_path / "s.zarr")
-    quiet(first, tmp_path / "s.zarr")
+            alone(first, tmp_path / "s.zarr")
+    alone(first, tmp_path / "s.zarr")
     assert tree(tmp_path / "s.zarr") == tree(first_store)
 
 
@@ -346,9 +318,9 @@ def test_read_only_store_is_read_and_not_written(first, second, first_store, cop
             assert of_stimuli(sub)
         for source in (first, second):
             with pytest.raises(LaionZarrError, match=r"cannot be written: .*mend the permissions"):
-                quiet(source, target)
+                alone(source, target)
         with pytest.raises(StoreError, match=r"cannot be (written|created)"):
-            quiet(first, target / "new.zarr")
+            alone(first, target / "new.zarr")
     assert tree(target) == tree(first_store)
 
 
@@ -356,7 +328,7 @@ def test_read_only_store_is_read_and_not_written(first, second, first_store, cop
 def test_store_opened_read_only_is_not_written(second, first_store, copy_of, overwrite):
     target = copy_of(first_store)
     with pytest.raises(LaionZarrError, match=r"cannot be written: .*read-only"):
-        quiet(second, LocalStore(target, read_only=True), overwrite=overwrite)
+        alone(second, LocalStore(target, read_only=True), overwrite=overwrite)
     assert tree(target) == tree(first_store)
 
 
@@ -377,8 +349,8 @@ def test_forbidden_to_write_or_remove(first, second, first_store, second_store, 
         with pytest.raises(
             LaionZarrError, match=rf"{target}/.*cannot be written: Permission denied"
         ):
-            quiet(second, target)
-    quiet(second, target)
+            alone(second, target)
+    alone(second, target)
     assert tree(target) == tree(second_store)
 
 
@@ -435,7 +407,7 @@ TIMES = 5  # it is opened: looked at, read for the plan, read, looked at again
 def test_source_that_changes_while_it_is_read(
     first, second, first_store, tmp_path, monkeypatch, rounds, tally, pattern
 ):
-    """As it was, as it is now, or an error that names it; mended, the same command."""
+    """The old or new file is stored, or an error names it; the next run, with the old, is right."""
     mirror = tmp_path / "mirror"
     (path,) = first.rglob(pattern)
     name = str(path.relative_to(first))
@@ -474,12 +446,12 @@ def test_source_that_changes_while_it_is_read(
         if error:
             assert path.name in error
         elif tree(target) != tree(first_store):
-            quiet(mirror, now)
+            alone(mirror, now)
             assert tree(target) == tree(now)
         shutil.copyfile(path, mirror / name)
-        quiet(mirror, target)
+        alone(mirror, target)
         if "FFA1_mask.nii" in pattern:  # a region that comes later leaves the order of voxels
-            quiet(mirror, target, overwrite=True)
+            alone(mirror, target, overwrite=True)
         assert tree(target) == tree(first_store)
         tally("sources changed while read")
 
@@ -487,7 +459,7 @@ def test_source_that_changes_while_it_is_read(
 def failure(source: Path, target: Path) -> str | None:
     """Convert; what the error says, if there is one."""
     try:
-        quiet(source, target)
+        alone(source, target)
     except LaionZarrError as error:
         return str(error)
     return None
@@ -502,7 +474,7 @@ def command(source: Path, store: Path, *options: str) -> list[str]:
 
 
 def test_second_converter_waits_for_the_first(first, first_store, tmp_path):
-    """Both start while a third holds the store: both say so; one converts, one finds it done."""
+    """Two converters wait while a third holds the store; one converts, one has nothing to do."""
     target = tmp_path / "s.zarr"
     target.mkdir()
     holder = os.open(target, os.O_RDONLY)
@@ -515,7 +487,7 @@ def test_second_converter_waits_for_the_first(first, first_store, tmp_path):
     os.close(holder)
     told = sorted(process.communicate()[0] for process in both)
     assert [process.returncode for process in both] == [0, 0]
-    n = len(quiet(first, tmp_path / "other.zarr").converted)
+    n = len(alone(first, tmp_path / "other.zarr").converted)
     assert told == sorted(
         [
             f"0 parts converted, {n} unchanged, 0 failed\n",
@@ -536,7 +508,7 @@ READS: list[tuple[Callable[..., Any], tuple[str, ...]]] = [
 def read_stimuli_while(
     busy: Callable[[], bool], target: Path, versions: list[Path], tally: Callable[..., None]
 ) -> None:
-    """The same for each part of the stimuli, whose rows, names and bytes must be of one version."""
+    """Parts of the stimuli beside a converter: rows, names and bytes must be of one version."""
     right = [[read(load_stimuli(store)) for store in versions] for read in OF_STIMULI]
     kept = load_stimuli(target)
     for number in itertools.count():
@@ -594,7 +566,7 @@ def test_reader_beside_a_converter_of_the_same_process(
     def overwrite() -> None:
         try:
             for number in range(rounds(4, 100)):
-                quiet((second, first)[number % 2], target, overwrite=number % 4 < 2)
+                alone((second, first)[number % 2], target, overwrite=number % 4 < 2)
         except BaseException as error:
             errors.append(error)
 
@@ -628,7 +600,7 @@ def test_reader_beside_a_converter_of_another_process(
     target = tmp_path / "s.zarr"
     for _ in range(rounds(1, 12)):
         shutil.rmtree(target, ignore_errors=True)
-        quiet(first, target, sessions="01")
+        alone(first, target, sessions="01")
         for source, options in ((first, ()), (second, ("--overwrite",))):
             with subprocess.Popen(command(source, target, *options), stdout=subprocess.PIPE) as at:
                 read_while(
@@ -639,7 +611,6 @@ def test_reader_beside_a_converter_of_another_process(
 
 
 # -- odd surroundings
-
 
 SURROUNDINGS = {
     "clock": {"TZ": "Asia/Kathmandu", "PYTHONHASHSEED": "7"},
@@ -691,7 +662,7 @@ NAMES = [
 
 @pytest.mark.parametrize("name", NAMES)
 def test_odd_paths(first, first_store, tmp_path, monkeypatch, capsys, name):
-    """Of the source and of the store, from Python and on the command line, whole and relative."""
+    """Odd names of source and store: in Python and on the command line, absolute and relative."""
     (tmp_path / "in").mkdir()
     mirror = Path(shutil.copytree(first, tmp_path / "in" / name))
     whole = tmp_path / "in" / "deep" / name / f"{name}.zarr"
@@ -699,7 +670,7 @@ def test_odd_paths(first, first_store, tmp_path, monkeypatch, capsys, name):
     monkeypatch.chdir(tmp_path / "in")
     options = [f"--source={name}", f"--store={store}"]
     assert main(["convert", "--quiet", *options]) == 0, capsys.readouterr().err
-    assert not quiet(mirror, whole).converted
+    assert not alone(mirror, whole).converted
     assert tree(whole) == tree(first_store)
     assert main(["verify", "--quiet", "--deep", *options]) == 0, capsys.readouterr().err
     assert main(["config", f"--data-dir={name}", f"--store={store}"]) == 0
@@ -731,14 +702,14 @@ def test_conversion_through_a_link(
     target = copy_of(first_store)
     link = tmp_path / "link.zarr"
     link.symlink_to(target)
-    quiet(second, link, overwrite=True)
+    alone(second, link, overwrite=True)
     assert link.is_symlink()
     assert tree(target) == tree(second_store)
-    with writer.locked(LocalStore(link)):
+    with root.locked(LocalStore(link)):
 
         def warn(text: str, *_: object) -> None:
             raise InterruptedError(text)
 
-        monkeypatch.setattr(writer.log, "warning", warn)
-        with pytest.raises(InterruptedError, match="waiting"), writer.locked(LocalStore(target)):
+        monkeypatch.setattr(root.log, "warning", warn)
+        with pytest.raises(InterruptedError, match="waiting"), root.locked(LocalStore(target)):
             pass

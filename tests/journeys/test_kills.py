@@ -1,141 +1,32 @@
-"""SIGKILL at any moment: what is listed stays readable, and the same command makes it whole."""
+"""SIGKILL at any moment: stored parts stay readable, and the same command completes the store."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import h5py
 import nibabel as nib
 import numpy as np
 import pandas as pd
 import psutil
 import pytest
+from changed_stimuli import change_stimuli
+from killed_converter import Driver
+from trees import tree
 
 from laion_zarr import convert, load_stimuli, load_subject, verify
-from laion_zarr.conversion.cli import main
 from laion_zarr.conversion.synthetic import Size, write_dataset
 from laion_zarr.errors import NotConvertedError, StimuliNotDownloadedError
 from laion_zarr.store.objects import open_store
 from laion_zarr.store.parts import StoredParts
-
-# -- the driver: this file run as a script forks a converter for each request, imports done
-
-
-def serve() -> None:
-    """Convert in a fork for each line of stdin; print its process id, then its exit code."""
-    for line in sys.stdin:
-        if not (pid := os.fork()):
-            _convert_and_die(**json.loads(line))
-        with contextlib.suppress(OSError):  # whoever is first: the child does the same
-            os.setpgid(pid, pid)
-        print(pid, flush=True)
-        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
-
-
-def _convert_and_die(argv: list[str], root: str, log: str, at: int) -> None:
-    os.setpgid(0, 0)
-    with Path(os.devnull).open() as null, Path(log).open("w") as out:
-        for number, file in enumerate((null, out, out)):
-            os.dup2(file.fileno(), number)
-    with Path(log).with_suffix(".changes").open("w") as changes:
-        sys.addaudithook(Changes(root, changes, at))
-        os._exit(main(argv))
-
-
-class Changes:
-    """Audit hook: notes each change to the files below a folder, and dies just before one.
-
-    A file that a rename is about to put in its place is cut in half first: so it would be, had
-    the process died while it wrote.
-    """
-
-    KINDS = ("os.rename", "os.link", "os.remove", "os.rmdir", "os.mkdir")
-
-    def __init__(self, root: str, log: Any, at: int) -> None:
-        self._root, self._log, self._at = root, log, at
-        self._done = 0
-
-    def __call__(self, event: str, args: tuple[Any, ...]) -> None:
-        if event not in self.KINDS:
-            return
-        path = Path(os.fsdecode(args[1] if event in ("os.rename", "os.link") else args[0]))
-        # What rmtree removes has no folder in its name.
-        if path.is_absolute() and not self._matters(event, path):
-            return
-        if self._done == self._at:
-            source = Path(os.fsdecode(args[0]))
-            if event == "os.rename" and source.stat().st_nlink == 1:  # else a link, made at once
-                os.truncate(source, source.stat().st_size // 2)
-            os.kill(os.getpid(), signal.SIGKILL)
-        self._done += 1
-        self._log.write(f"{event} {path}\n")
-        self._log.flush()
-
-    def _matters(self, event: str, path: Path) -> bool:
-        if not path.is_relative_to(self._root):
-            return False
-        if event == "os.mkdir":
-            return not path.exists()
-        if event == "os.rmdir":
-            return path.is_dir() and not any(path.iterdir())
-        return event != "os.remove" or path.exists()
-
-
-class Driver:
-    """The test's end of `serve`."""
-
-    def __init__(self, folder: Path) -> None:
-        self.log = folder / "log"
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", __file__],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def start(self, argv: list[str], root: Path, at: int = -1) -> int:
-        """Start a converter, which dies just before change number `at` to `root`; its id."""
-        assert self._process.stdin
-        request = {"argv": argv, "root": str(root), "log": str(self.log), "at": at}
-        print(json.dumps(request), file=self._process.stdin, flush=True)
-        return int(self._answer())
-
-    def wait(self) -> int:
-        """Exit code of the converter, negative if a signal ended it."""
-        return int(self._answer())
-
-    def run(self, argv: list[str], root: Path, at: int = -1) -> int:
-        """Both."""
-        self.start(argv, root, at)
-        return self.wait()
-
-    def changes(self) -> list[str]:
-        """What the last converter changed, in order."""
-        return self.log.with_suffix(".changes").read_text().splitlines()
-
-    def _answer(self) -> str:
-        assert self._process.stdout
-        answer = self._process.stdout.readline()
-        assert answer, "the driver died"
-        return answer
-
-    def close(self) -> None:
-        """End the driver."""
-        with self._process:
-            assert self._process.stdin
-            self._process.stdin.close()
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +69,7 @@ def write_mirror(root: Path, size: Size) -> Path:
 
 
 def write_second_version(first: Path, root: Path) -> Path:
-    """The same mirror with other betas, maps and trials, and its stimuli in another order."""
+    """The first mirror with other betas, maps and trials, and its stimuli in another order."""
     shutil.copytree(first, root)
     for pattern in ("*SingletrialBetas_statmap.nii.gz", "*desc-R2_statmap.nii.gz"):
         for path in root.rglob(pattern):
@@ -195,34 +86,8 @@ def write_second_version(first: Path, root: Path) -> Path:
     return root
 
 
-def change_stimuli(folder: Path) -> None:
-    """Other pictures, embeddings, masks and captions of the same images."""
-    (path,) = folder.glob("*stimuli.h5")
-    with h5py.File(path, "r+") as file:
-        pictures = list(file["images"][:])
-        for row, data in enumerate(pictures[1:] + pictures[:1]):
-            file["images"][row] = data
-    for path in folder.glob("*embeddings.h5"):
-        with h5py.File(path, "r+") as file:
-            file["embedding"][:] = -file["embedding"][:]
-    (path,) = folder.glob("*segmentations.h5")
-    with h5py.File(path, "r+") as file:
-        file["masks"][:] = 1 - file["masks"][:]
-    (path,) = folder.glob("*captions.csv")
-    table = pd.read_csv(path, keep_default_na=False)
-    table.assign(caption=table["caption"] + "!").to_csv(path, index=False)
-
-
-def tree(root: Path) -> dict[str, bytes | None]:
-    """Everything below a folder; None for a folder."""
-    return {
-        str(path.relative_to(root)): path.read_bytes() if path.is_file() else None
-        for path in sorted(root.rglob("*"))
-    }
-
-
 def answers(store: Path) -> dict[str, tuple[Any, ...]]:
-    """All that a reader is told of each session, through every part that takes part in it."""
+    """Answers of a store for each session, from every part that a reader uses."""
     sub = load_subject("01", store)
     found = {}
     for ses in sub.get_sessions():
@@ -236,7 +101,7 @@ def answers(store: Path) -> dict[str, tuple[Any, ...]]:
 
 
 def stimulus_answers(store: Path) -> dict[str, Any]:
-    """All that a reader is told of each part of the stimuli, by name; what is lacking is absent."""
+    """Answers of a store for each part of the stimuli; parts that are not stored are left out."""
     found: dict[str, Any] = {}
 
     def take(part: str, read: Any) -> None:
@@ -298,7 +163,7 @@ class World:
         return self._stores[name]
 
     def answers(self, version: int, *how: str | None) -> dict[str, tuple[Any, ...]]:
-        """What such a store says."""
+        """Answers of the store of these arguments."""
         name = str(path := self.store(version, *how))
         if name not in self._answers:
             verify(path, source=self.mirrors[version], deep=True, progress=False)
@@ -306,7 +171,7 @@ class World:
         return self._answers[name]
 
     def stimuli(self, version: int) -> dict[str, Any]:
-        """What it says of the stimuli."""
+        """Answers of the stimuli of a store."""
         if version not in self._stimuli:
             self._stimuli[version] = stimulus_answers(self.store(version))
         return self._stimuli[version]
@@ -319,13 +184,13 @@ def make_world(folder: Path, size: Size) -> World:
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> World:
-    """Few changes make its store."""
+    """Mirrors whose conversion makes few changes to the store."""
     return make_world(tmp_path_factory.mktemp("small"), STEPS)
 
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> World:
-    """Its workers are at work for a while."""
+    """Mirrors whose conversion takes workers a few seconds."""
     return make_world(tmp_path_factory.mktemp("large"), MOMENTS)
 
 
@@ -387,7 +252,7 @@ class Scenario:
         assert set(found) >= set(old)
 
     def check_whole(self, world: World, target: Path) -> None:
-        """As if nothing had happened."""
+        """The store is, byte for byte, that of an undisturbed conversion."""
         assert tree(target) == tree(world.store(1, self.mask))
 
 
@@ -408,6 +273,7 @@ def narrow(changes: list[str]) -> list[int]:
     return sorted((around | {len(changes) - 2, len(changes) - 1}) & set(range(len(changes))))
 
 
+@pytest.mark.minutes
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_killed_at_a_change(small, driver, tmp_path, rounds, tally, name):
     """Death between any two changes to the files, and in the middle of writing any of them."""
@@ -439,6 +305,7 @@ def test_killed_at_a_change(small, driver, tmp_path, rounds, tally, name):
 STIMULUS_PARTS = ("images", "embeddings/CLIP", "segmentations", "captions", "metadata")
 
 
+@pytest.mark.minutes
 @pytest.mark.parametrize("name", ["first", "overwrite"])
 def test_killed_while_the_stimuli_are_written(small, driver, tmp_path, rounds, tally, name):
     """Death just before a change to each part of the stimuli, in its place or beside it."""
@@ -498,7 +365,3 @@ def test_killed_at_any_moment(large, driver, tmp_path, rounds, tally, name):
         assert driver.run(argv, target) == 0, driver.log.read_text()
         lasts = time.monotonic() - started
         scenario.check_whole(large, target)
-
-
-if __name__ == "__main__":
-    serve()

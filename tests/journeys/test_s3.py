@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 import s3_proxy
 import xarray as xr
+from places import ROOT, SAMPLE
+from trees import tree_bytes
 from zarr.storage import LocalStore, WrapperStore
 
 from laion_zarr import _release as release
@@ -32,8 +34,6 @@ from laion_zarr.errors import (
 from laion_zarr.store import retry
 from laion_zarr.store.objects import open_store
 
-ROOT = Path(__file__).parents[1]
-SAMPLE = Path(os.environ.get("LAION_ZARR_SAMPLE", Path(__file__).parents[2] / "shared" / "sample"))
 BUCKET, SUB = "s3://laion-fmri", "sub-03"
 MINE = "s3://mine/a store.zarr"
 KEYS = {"key": "test", "secret": "test"}
@@ -68,7 +68,7 @@ def proxy(before, monkeypatch):
 
 @pytest.fixture(scope="module")
 def mirror(bucket_root, tmp_path_factory):
-    """What the bucket has: all but the pictures."""
+    """A mirror of the bucket's files: everything but the pictures."""
     root = tmp_path_factory.mktemp("public") / "mirror"
     shutil.copytree(bucket_root, root, copy_function=os.link)
     (root / release.STIMULUS_IMAGES).unlink()
@@ -105,13 +105,9 @@ def whole(bucket_root, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def synced(before, whole):
-    """The same, copied into a bucket."""
+    """The store `whole`, copied into a bucket."""
     upload(before[1], whole, "synced.zarr/")
     return "s3://mine/synced.zarr"
-
-
-def tree_of(path):
-    return {p.relative_to(path).as_posix(): p.read_bytes() for p in path.rglob("*") if p.is_file()}
 
 
 def objects_of(servers, prefix):
@@ -134,7 +130,7 @@ def blocks(monkeypatch):
 
 
 def test_command_line(proxy, local, tmp_path, monkeypatch, capsys):
-    """As a user types it; by workers; nothing is written but the store, and no secret is sent."""
+    """The command as a user types it, with workers; writes only the store, and sends no secret."""
     places = {name: tmp_path / name for name in ("here", "tmp", "out", "home")}
     for place in places.values():
         place.mkdir()
@@ -147,7 +143,7 @@ def test_command_line(proxy, local, tmp_path, monkeypatch, capsys):
     command = ["convert", "--source", BUCKET, "--store", str(out), "--subject", SUB, "--quiet"]
     assert main([*command, "--n-workers", "2"]) == 0
     assert "14 parts converted" in capsys.readouterr().out
-    assert tree_of(out) == tree_of(local)
+    assert tree_bytes(out) == tree_bytes(local)
     assert [p for name in ("here", "tmp", "home") for p in places[name].rglob("*")] == []
     assert not any(seen.authorized for seen in proxy.seen)
     assert not proxy.matching("sub-01")
@@ -157,13 +153,14 @@ def test_command_line(proxy, local, tmp_path, monkeypatch, capsys):
     assert "0 parts converted, 14 unchanged" in capsys.readouterr().out
 
 
+@pytest.mark.minutes
 def test_into_a_bucket(proxy, before, mirror, tmp_path):
     """From one bucket into another; then anew, where copies are made within the server."""
     parts = ["betas", "metadata"]
     convert(mirror, tmp_path / "s.zarr", SUB, parts=parts, progress=False)
     options = {"n_workers": 2, "storage_options": KEYS, "progress": False}
     convert(BUCKET, MINE, SUB, parts=parts, **options)
-    expected = tree_of(tmp_path / "s.zarr")
+    expected = tree_bytes(tmp_path / "s.zarr")
     assert objects_of(before[1], "a store.zarr/") == expected
     assert {one.authorized for one in proxy.matching("/mine")} == {True}
     assert {one.authorized for one in proxy.matching("/laion-fmri")} == {False}
@@ -177,7 +174,7 @@ def test_into_a_bucket(proxy, before, mirror, tmp_path):
 
 def test_each_betas_object_is_read_once(proxy, blocks, local, tmp_path):
     convert(BUCKET, tmp_path / "s.zarr", SUB, n_workers=1, progress=False)
-    assert tree_of(tmp_path / "s.zarr") == tree_of(local)
+    assert tree_bytes(tmp_path / "s.zarr") == tree_bytes(local)
     for session in ("ses-01", "ses-02"):
         name = release.betas(SUB, session).name
         size = open_source(BUCKET).size(str(release.betas(SUB, session)))
@@ -206,6 +203,7 @@ def test_parts_and_sessions_say_what_is_listed(proxy, before, tmp_path):
         convert(BUCKET, tmp_path / "s.zarr", "sub-99", progress=False)
 
 
+@pytest.mark.minutes
 @pytest.mark.skipif(not SAMPLE.is_dir(), reason="no sample here")
 def test_the_sample(proxy, before, tmp_path, monkeypatch):
     """Another bucket with the same keys, by the user's own credentials."""
@@ -214,7 +212,7 @@ def test_the_sample(proxy, before, tmp_path, monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
     convert(SAMPLE / "data", tmp_path / "here.zarr", SUB, progress=False)
     convert("s3://sample", tmp_path / "there.zarr", SUB, n_workers=2, progress=False)
-    assert tree_of(tmp_path / "there.zarr") == tree_of(tmp_path / "here.zarr")
+    assert tree_bytes(tmp_path / "there.zarr") == tree_bytes(tmp_path / "here.zarr")
     assert {one.authorized for one in proxy.seen} == {True}
 
 
@@ -259,7 +257,7 @@ def test_a_slow_source(proxy, mirror, monkeypatch):
     [(403, "refused"), (404, "not there|Not Found"), (500, "tried 5 times"), (503, "AWS_ENDPOINT")],
 )
 def test_a_source_that_goes_on_failing(proxy, tmp_path, status, says):
-    """One object fails what needs it, named; the rest is converted."""
+    """An object that cannot be read fails its session by name; other sessions are converted."""
     proxy.fault("GET .*ses-01.*Betas_statmap.nii.gz", status=status, times=10**6)
     with pytest.raises(SourceError, match=f"{BETAS}.*({says})"):
         convert(BUCKET, tmp_path / "s.zarr", SUB, parts="betas", n_workers=1, progress=False)
@@ -325,7 +323,6 @@ def test_no_credentials_are_looked_for(proxy, tmp_path, monkeypatch):
 
 # -- stores in a bucket
 
-
 ANON = {"anon": True}
 
 
@@ -388,7 +385,7 @@ def thirty(before, mirror, tmp_path_factory):
 
 
 def test_budgets(proxy, thirty):
-    """As docs/benchmarks.md promises: requests and rounds, counted at the server."""
+    """Requests and rounds, counted at the server, are at most those of docs/benchmarks.md."""
     proxy.latency = 0.05
     sub = load_subject(SUB, thirty, storage_options=ANON)
     betas = sub.get_betas("ses-17", roi="face", nc_threshold=5)
@@ -443,7 +440,7 @@ def test_a_store_that_is_not_there(proxy, synced, monkeypatch, capsys):
 
 
 def test_writing_fails_and_goes_on(proxy, before, mirror, tmp_path):
-    """What is refused is named; what fails for a moment is tried again; the same store then."""
+    """A refused write names the key; a write that fails for a moment is tried again."""
     options = {"parts": "metadata", "storage_options": KEYS, "progress": False}
     with pytest.raises(StoreError, match=r"s3://nowhere-at-all/s.zarr/.*cannot be written"):
         convert(mirror, "s3://nowhere-at-all/s.zarr", SUB, **options)
@@ -455,10 +452,10 @@ def test_writing_fails_and_goes_on(proxy, before, mirror, tmp_path):
         proxy.fault(pattern, status=503, times=2)
     convert(mirror, "s3://mine/w.zarr", SUB, **options)
     convert(mirror, tmp_path / "w.zarr", SUB, parts="metadata", progress=False)
-    assert objects_of(before[1], "w.zarr/") == tree_of(tmp_path / "w.zarr")
+    assert objects_of(before[1], "w.zarr/") == tree_bytes(tmp_path / "w.zarr")
 
 
 def test_other_stores_are_left_as_they_are(store):
-    """What a user hands over is read as it is: no retries around it, no options."""
+    """A store object that a user passes is used unchanged: without retries and options."""
     assert type(open_store(WrapperStore(LocalStore(store)))) is WrapperStore
     assert type(open_store(f"file://{store}")) is LocalStore

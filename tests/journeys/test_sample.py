@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 
 import nibabel as nib
@@ -16,12 +15,11 @@ import pytest
 import xarray as xr
 from nilearn.datasets import fetch_surf_fsaverage
 from nilearn.surface import load_surf_mesh
+from places import EXPECTED, SAMPLE
 
 from laion_zarr import convert, load_subject, verify
 from laion_zarr.subject import Subject
 
-SAMPLE = Path(os.environ.get("LAION_ZARR_SAMPLE", Path(__file__).parents[2] / "shared" / "sample"))
-EXPECTED = SAMPLE / "expected"
 pytestmark = pytest.mark.skipif(not EXPECTED.is_dir(), reason="the sample dataset is not here")
 
 QUERIES = json.loads((EXPECTED / "betas.json").read_text()) if EXPECTED.is_dir() else []
@@ -116,7 +114,7 @@ def test_sel(subjects, answer):
 
 
 def by_labels(dataset: xr.Dataset, query: dict, resolve) -> xr.DataArray:
-    """The same question to a plain Dataset, by its labels alone."""
+    """A query of betas, put to a plain Dataset by its labels alone."""
     keep = dataset[f"in_{query.get('mask', 'anatomical')}"].values.copy()
     if "roi" in query:
         keep &= dataset["roi_mask"].sel(roi=resolve(query["roi"])).values.any(axis=0)

@@ -8,12 +8,11 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import os
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from places import EXPECTED, SAMPLE
 
 from laion_zarr import (
     Captions,
@@ -24,8 +23,6 @@ from laion_zarr import (
     load_subject,
 )
 
-SAMPLE = Path(os.environ.get("LAION_ZARR_SAMPLE", Path(__file__).parents[2] / "shared" / "sample"))
-EXPECTED = SAMPLE / "expected"
 pytestmark = pytest.mark.skipif(not EXPECTED.is_dir(), reason="the sample dataset is not here")
 
 STIMULI = SAMPLE / "data" / "stimuli"

@@ -1,8 +1,7 @@
-"""What of the stimuli is read, when, and how often; the same in threads, processes, clusters."""
+"""Which bytes of the stimuli are read, when, how often; and reading in threads and processes."""
 
 from __future__ import annotations
 
-import asyncio
 import csv
 import io
 import pickle
@@ -18,36 +17,18 @@ import h5py
 import numpy as np
 import pytest
 import xarray as xr
+from counting_store import CountingStore
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from zarr.storage import LocalStore, WrapperStore
+from slow_store import SlowStore
+from zarr.storage import LocalStore
 
 from laion_zarr import Captions, Segmentations, convert, load_stimuli, load_subject
 from laion_zarr.conversion.synthetic import Size, write_dataset
 from laion_zarr.stimuli import picture_files
 
 CHUNK, CHUNKS_PER_SHARD, CRC = 1 << 17, 1024, 4  # as docs/store.md has them
-BULK = ("/data/c/", "/embedding/c/", "/masks/c/")
-
-
-class CountingStore(LocalStore):
-    """Remembers each read: its key, the range asked for, and how many bytes it gave."""
-
-    def __init__(self, root, read_only=True):
-        super().__init__(root, read_only=read_only)
-        self.reads = []
-
-    async def get(self, key, prototype=None, byte_range=None):
-        value = await super().get(key, prototype, byte_range)
-        self.reads.append((key, byte_range, 0 if value is None else len(value)))
-        return value
-
-    def bulk(self):
-        return [read for read in self.reads if any(part in read[0] for part in BULK)]
-
-    def small(self):
-        return [key for key, _, _ in self.reads if not any(part in key for part in BULK)]
 
 
 @pytest.fixture
@@ -265,23 +246,8 @@ def test_pictures_are_chunked_for_parallel_decoding(tmp_path):
     np.testing.assert_array_equal(images, wanted)
 
 
-class Bucket(WrapperStore):
-    """A store where every request takes a while: counts how often one waits."""
-
-    rounds = in_flight = requests = 0
-
-    async def get(self, *args, **options):
-        self.rounds += self.in_flight == 0
-        self.requests += 1
-        self.in_flight += 1
-        await asyncio.sleep(0.01)
-        value = await super().get(*args, **options)
-        self.in_flight -= 1
-        return value
-
-
 def test_stimuli_in_a_bucket_open_in_few_rounds(store):
-    bucket = Bucket(LocalStore(store, read_only=True))
+    bucket = SlowStore(LocalStore(store, read_only=True))
     stim = load_stimuli(bucket)
     name = stim.images.names()[0]
     stim.images.get(name)
@@ -330,7 +296,7 @@ def test_checksums_are_left_out(start, length):
 
 @given(st.lists(st.integers(0, 40), min_size=1, max_size=12))
 def test_pictures_in_small_chunks_and_shards(sizes):
-    """The same functions, on a layout small enough to write out: any cut gives the picture."""
+    """Chunks of 5 and shards of 15 bytes: pictures are whole wherever they are cut."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(picture_files, "_CHUNK", 5)
         patch.setattr(picture_files, "_SHARD", 15)
@@ -393,7 +359,7 @@ def pickled_sizes(stim, sub):
 
 
 def test_namespaces_pickle_small(many):
-    """As where the store is, not as what was read of it."""
+    """A pickle holds the location of the store, not data."""
     sizes = pickled_sizes(load_stimuli(many), load_subject("01", many))
     assert {name: size for name, size in sizes.items() if size > SMALL} == {}
 
@@ -447,7 +413,7 @@ def lazy_arrays(stim, sub):
 
 
 def test_in_a_process_of_its_own(store):
-    """One that has nothing of this one: as a spawned worker."""
+    """A new interpreter, as a spawned worker is, gives the same values."""
     stim, sub = load_stimuli(store), load_subject("01", store)
     lazy = lazy_arrays(stim, sub)
     expected = [array.compute() for array in lazy]

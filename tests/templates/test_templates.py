@@ -1,11 +1,9 @@
-"""Values back into the brain, against nibabel, nilearn, nitransforms and plain numpy."""
+"""Values on fsaverage and in MNI305, against nilearn, nitransforms and plain numpy."""
 
 from __future__ import annotations
 
-import os
 import pickle
 import shutil
-import subprocess
 import sys
 
 import dask
@@ -13,27 +11,24 @@ import nibabel as nib
 import numpy as np
 import pytest
 import xarray as xr
+from brain_files import HEMIS, SUB, noise
+from brain_files import _mirror as _mirror
+from brain_files import affine as affine
+from brain_files import image as image
+from brain_files import masks as masks
 from nibabel.affines import apply_affine
 from nilearn.datasets import fetch_surf_fsaverage
 from nilearn.surface import InMemoryMesh, load_surf_mesh, vol_to_surf
 from nitransforms.base import SurfaceMesh
 from nitransforms.surface import SurfaceResampler
 
-from laion_zarr import load_subject, plots, templates
+from laion_zarr import load_subject, templates
 from laion_zarr.conversion.synthetic import cortex, phantom
 from laion_zarr.errors import DataDirNotSetError, DataNotDownloadedError, SourceError
 from laion_zarr.templates import recon, resample
 
-SUB = "sub-01"
 RECON = f"derivatives/freesurfer/{SUB}"
 LTA = f"{RECON}/mri/transforms/talairach.lta"
-MASKS = ("anatomical", "rsquare")
-HEMIS = {"L": ("lh", "left"), "R": ("rh", "right")}
-
-
-@pytest.fixture(autouse=True)
-def _mirror(bids_root, monkeypatch):
-    monkeypatch.setenv("LAION_ZARR_DATA_DIR", str(bids_root))
 
 
 @pytest.fixture
@@ -44,28 +39,6 @@ def recon_copy(bids_root, tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.fixture(scope="module")
-def image(bids_root):
-    """A mask's image of the mirror."""
-    anatomy = f"derivatives/anatomical/{SUB}/ses-PrismaAnat/anat/{SUB}_ses-PrismaAnat_space-T1w"
-    r2mean = f"{SUB}_task-images_space-T1w_stat-rsquare_desc-R2mean_statmap.nii.gz"
-    files = {
-        "anatomical": f"{anatomy}_res-1pt8_desc-brain_mask.nii.gz",
-        "rsquare": f"derivatives/glmsingle-tedana/{SUB}/{r2mean}",
-    }
-    return {mask: nib.load(bids_root / file) for mask, file in files.items()}
-
-
-@pytest.fixture(scope="module")
-def masks(image):
-    return {name: np.asarray(its.dataobj) != 0 for name, its in image.items()}
-
-
-@pytest.fixture(scope="module")
-def affine(image):
-    return image["anatomical"].affine
-
-
 def everywhere(volume):
     """A volume as values of all voxels of the grid, by label."""
     n_grid = int(np.prod(volume.shape[-3:]))
@@ -73,81 +46,6 @@ def everywhere(volume):
     dims = [*("trial" for _ in lead), "voxel"]
     coords = {"voxel": np.arange(n_grid)}
     return xr.DataArray(volume.reshape(*lead, n_grid), dims=dims, coords=coords)
-
-
-def noise(shape, seed=0):
-    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
-
-
-# -- volumes
-
-
-@pytest.mark.parametrize("mask", MASKS)
-def test_volume_to_voxels_to_nifti_to_volume(sub, masks, affine, tmp_path, mask):
-    volume = noise(masks[mask].shape)
-    volume[np.unravel_index(sub.sel(mask_source=mask)["voxel"].values[3], volume.shape)] = np.nan
-    values = volume[masks[mask]]
-    unmasked = sub.unmask(values, mask_source=mask)
-    np.testing.assert_array_equal(unmasked.values, np.where(masks[mask], volume, np.nan))
-    np.testing.assert_array_equal(unmasked.values[masks[mask]], values)
-    file = nib.load(sub.to_nifti(values, tmp_path / "out.nii.gz", mask_source=mask))
-    np.testing.assert_array_equal(np.asarray(file.dataobj), np.where(masks[mask], volume, 0))
-    for found in (file.affine, unmasked.attrs["affine"], sub.dataset.attrs["affine"]):
-        np.testing.assert_allclose(found, affine, atol=1e-5)
-
-
-def test_unmask_goes_by_label(sub, masks):
-    ceiling = sub.get_noise_ceiling(desc="NoiseceilingAllrep")
-    order = np.random.default_rng(1).permutation(ceiling.size)[::2]
-    expected = np.full(masks["anatomical"].shape, np.nan, np.float32)
-    expected.reshape(-1)[ceiling["voxel"].values[order]] = ceiling.values[order]
-    found = sub.unmask(ceiling.isel(voxel=order))
-    np.testing.assert_array_equal(found.values, expected)
-    assert found.name == ceiling.name
-    assert found.attrs["units"] == "percent"
-
-
-def test_unmask_knows_where_voxels_are(sub, affine):
-    positions = sub.get_voxel_coordinates()
-    for axis, name in enumerate("xyz"):
-        volume = sub.unmask(positions.sel(axis=name))
-        i, j, k = (positions[index].values for index in "ijk")
-        np.testing.assert_array_equal(volume.values[i, j, k], positions.values[:, axis])
-        corner = np.zeros((volume.shape[axis], 3))
-        corner[:, axis] = np.arange(volume.shape[axis])
-        np.testing.assert_allclose(volume[name], apply_affine(affine, corner)[:, axis])
-    there = positions.isel(voxel=100)
-    near = dict(
-        zip("xyz", there.values + np.array([3.0, -4.0, 5.0]), strict=True)
-    )  # voxels are 17 mm
-    found = sub.unmask(positions.sel(axis="x")).sel(near, method="nearest")
-    assert (int(found["i"]), int(found["j"]), int(found["k"])) == (
-        int(there["i"]),
-        int(there["j"]),
-        int(there["k"]),
-    )
-    assert float(found) == there.values[0]
-
-
-def test_oblique_grids_have_no_mm_along_axes():
-    shape, voxels = (2, 3, 4), np.array([5, 7])
-    values = xr.DataArray([1.0, 2.0], dims="voxel")
-    turned = np.eye(4)
-    turned[:2, :2] = [[0.8, -0.6], [0.6, 0.8]]
-    assert "x" not in templates.unmask(values, voxels, shape, turned).coords
-    leaning = np.diag([-1.8, 1.8, 1.8, 1])
-    leaning[0, 1] = 1e-9  # what rounding leaves
-    assert "x" in templates.unmask(values, voxels, shape, leaning).coords
-    swapped = np.eye(4)[[1, 0, 2, 3]]
-    assert "x" not in templates.unmask(values, voxels, shape, swapped).coords
-
-
-@pytest.mark.parametrize("dtype", [bool, np.int16, np.float16, np.float64])
-def test_numbers_of_any_type(sub, masks, dtype):
-    values = (noise(masks["anatomical"].sum()) * 100).astype(dtype)
-    found = sub.unmask(values)
-    assert found.dtype == np.result_type(dtype, np.float32)
-    np.testing.assert_array_equal(found.values[masks["anatomical"]], values.astype(float))
 
 
 # -- lazy
@@ -439,49 +337,6 @@ def test_labels_stay_labels(sub, target):
 # -- errors
 
 
-def test_wrong_lengths_say_both_and_which_mask(sub, tmp_path):
-    n_voxels = {mask: sub.get_n_voxels(mask) for mask in MASKS}
-    wrong = np.zeros(n_voxels["rsquare"])
-    asks = (
-        lambda: sub.unmask(wrong),
-        lambda: sub.to_nifti(wrong, tmp_path / "x.nii"),
-        lambda: sub.to_template(wrong, "MNI305"),
-        lambda: sub.plot_voxels(wrong),
-    )
-    for ask in asks:
-        with pytest.raises(ValueError, match="mask_source='anatomical'; ") as error:
-            ask()
-        assert f"({n_voxels['rsquare']},)" in str(error.value)
-        assert f"{n_voxels['anatomical']} voxels" in str(error.value)
-        # The other mask may be what was meant.
-        assert f"rsquare has {n_voxels['rsquare']}" in str(error.value)
-    with pytest.raises(ValueError, match="roi='EBA'"):
-        sub.unmask(wrong, roi="EBA")
-
-
-@pytest.mark.parametrize(
-    ("options", "match"),
-    [
-        ({"target": "MNI152"}, r"target must be one of \['fsaverage', 'MNI305'\], got 'MNI152'"),
-        ({"target": "fsaverage", "hemi": "left"}, "hemi must be one of .*'L', 'R'"),
-        ({"target": "MNI305", "hemi": "L"}, "hemi"),
-        ({"target": "fsaverage", "surface": "inflated"}, "midthickness"),
-        ({"target": "fsaverage", "fsaverage_density": "10k"}, "fsaverage5"),
-        ({"target": "fsaverage", "interpolation": "cubic"}, "nearest"),
-    ],
-)
-def test_wrong_options(sub, options, match):
-    with pytest.raises(ValueError, match=match):
-        sub.to_template(np.zeros(sub.get_n_voxels()), **options)
-
-
-def test_values_are_numbers_of_voxels(sub):
-    with pytest.raises(ValueError, match="must be numbers"):
-        sub.unmask(np.full(sub.get_n_voxels(), "a"))
-    with pytest.raises(ValueError, match=r"\(voxel,\) or \(trial, voxel\)"):
-        sub.unmask(np.zeros((2, 2, sub.get_n_voxels())))
-
-
 def test_without_a_recon(store, tmp_path, monkeypatch):
     sub = load_subject(SUB, store)
     values = sub.get_noise_ceiling(desc="NoiseceilingAllrep")
@@ -553,138 +408,3 @@ def test_denser_fsaverages_come_from_nilearn(store, monkeypatch):
     found = sub.to_template(values, "fsaverage", fsaverage_density="fsaverage7", hemi="L")
     recon.fsaverage_files.cache_clear()
     assert found.attrs["space"] == "fsaverage7"
-
-
-# -- pictures
-
-
-def bright(figure):
-    """The mosaic of the values."""
-    return figure.subfigs[0].axes[0].images[1].get_array().filled(np.nan)
-
-
-def test_picture(sub, tmp_path):
-    """The right hemisphere has no value here: it is drawn all the same."""
-    ceiling = sub.get_noise_ceiling(desc="NoiseceilingAllrep")
-    figure = sub.plot_voxels(ceiling.where((ceiling > 5) & (ceiling["x"] < -20)))
-    slices, surfaces = figure.subfigs
-    assert [ax.get_title() for ax in surfaces.axes] == [
-        "L lateral",
-        "L medial",
-        "R medial",
-        "R lateral",
-    ]
-    assert "noise ceiling (percent)" in slices.axes[1].get_ylabel()
-    assert {text.get_text() for text in slices.axes[0].texts} == {"L", "R"}
-    figure.savefig(tmp_path / "brain.png")
-    assert (tmp_path / "brain.png").stat().st_size > 20_000
-
-
-def test_first_picture_of_a_notebook_is_shown(tmp_path):
-    """Loading its backend is what teaches a notebook to show figures."""
-    backend = "from matplotlib.backends.backend_agg import FigureCanvas\nprint('loaded')\n"
-    (tmp_path / "notebook_backend.py").write_text(backend)
-    code = (
-        "import numpy as np\nfrom laion_zarr import plots\n"
-        "volume = np.ones((3, 4, 5))\n"
-        "plots.brain(volume, volume, volume > 0, 'no recon', 'title')\n"
-    )
-    result = subprocess.run(
-        [sys.executable, "-c", code],
-        env=os.environ | {"MPLBACKEND": "module://notebook_backend", "PYTHONPATH": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert result.stdout == "loaded\n"
-
-
-def test_surfaces_are_drawn_on_their_own_side(sub, monkeypatch):
-    drawn = []
-    monkeypatch.setattr(
-        "nilearn.plotting.plot_surf", lambda *args, **options: drawn.append((*args, options))
-    )
-    values = sub.get_voxel_coordinates().sel(axis="x")
-    figure = sub.plot_voxels(values, vmin=-60, cmap="viridis")
-    expected = sub.to_template(values, "fsaverage")
-    files = fetch_surf_fsaverage()
-    assert len(drawn) == 4
-    for ax, (mesh, shown, options) in zip(figure.subfigs[1].axes, drawn, strict=True):
-        hemi, view = ax.get_title().split()
-        side = HEMIS[hemi][1]
-        assert (mesh, options["bg_map"]) == (files[f"infl_{side}"], files[f"sulc_{side}"])
-        assert (options["hemi"], options["view"], options["axes"]) == (side, view, ax)
-        assert (options["vmin"], options["cmap"]) == (-60, "viridis")
-        there = np.isfinite(shown)  # where at least half of what is near has a value
-        assert there.mean() > 0.5
-        its = expected.sel(hemi=hemi).values
-        np.testing.assert_allclose(shown[there], its[there], rtol=1e-4, atol=1e-4)
-        assert (np.nanmedian(shown) < 0) == (hemi == "L")
-
-
-@pytest.mark.parametrize(("hemi", "columns"), [("L", slice(0, 5)), ("R", slice(6, 11))])
-def test_left_is_left_in_the_picture(store, tmp_path, monkeypatch, hemi, columns):
-    monkeypatch.setenv("LAION_ZARR_DATA_DIR", str(tmp_path))
-    sub = load_subject(SUB, store)
-    x = sub.get_voxel_coordinates().sel(axis="x")
-    figure = sub.plot_voxels((x < -9) if hemi == "L" else (x > 9))
-    tile_width = sub.dataset.attrs["shape"][0]
-    drawn = bright(figure)
-    for lo in range(0, drawn.shape[1], tile_width):
-        tile = np.isfinite(drawn[:, lo : lo + tile_width])
-        assert tile[:, columns].any()
-        tile[:, columns] = False
-        assert not tile.any()
-
-
-def test_a_picture_without_surfaces_says_why(store, tmp_path, monkeypatch):
-    monkeypatch.setenv("LAION_ZARR_DATA_DIR", str(tmp_path))
-    sub = load_subject(SUB, store)
-    figure = sub.plot_voxels(sub.get_roi_mask("laionventral"))
-    (text,) = figure.subfigs[1].texts
-    assert "No surface view" in text.get_text()
-    assert "include_freesurfer=True" in text.get_text()
-    figure.savefig(tmp_path / "brain.png", dpi=30)
-
-
-def test_pictures_are_upright():
-    """Whichever way the axes run: x to the right, y to the front, z up."""
-    volume = noise((3, 4, 5))
-    for affine in (np.diag([-2, 2, 2, 1]), np.diag([2, -2, -2, 1]), np.eye(4)[[1, 2, 0, 3]]):
-        found = plots.upright(volume, affine)
-        expected = nib.as_closest_canonical(nib.Nifti1Image(volume, affine)).get_fdata()
-        np.testing.assert_array_equal(found, expected.astype(np.float32))
-
-
-def test_colours_follow_the_values():
-    assert plots.colours(np.array([np.nan, 0, 5.0])) == {"cmap": "hot", "vmin": 0.0, "vmax": 4.9}
-    both = plots.colours(np.array([-4.0, -4, -4, 1]))
-    assert (both["vmin"], both["vmax"]) == (-4, 4)
-    assert plots.colours(np.zeros(3))["vmax"] == 1
-    chosen = {"cmap": "viridis", "vmin": 2.0, "vmax": 3.0}
-    assert plots.colours(np.ones(3), **chosen) == chosen
-
-
-def test_nothing_to_draw(sub):
-    with pytest.raises(ValueError, match="no value to draw"):
-        sub.plot_voxels(np.full(sub.get_n_voxels(), np.nan))
-    with pytest.raises(ValueError, match='mean\\("trial"\\)'):
-        sub.plot_voxels(sub.get_betas())
-
-
-def test_a_series_is_placed_by_its_labels(sub):
-    ceiling = sub.get_noise_ceiling(desc="NoiseceilingAllrep")
-    shuffled = ceiling.to_series().sort_values()
-    assert shuffled.index.name == "voxel"
-    np.testing.assert_array_equal(sub.unmask(shuffled), sub.unmask(ceiling))
-    strong = ceiling.to_series() > 20
-    expected = sub.get_betas(mask=(ceiling > 20))["voxel"].values
-    np.testing.assert_array_equal(sub.get_betas(mask=strong.sort_values())["voxel"], expected)
-
-
-def test_no_voxels_at_all(sub):
-    nothing = sub.get_noise_ceiling(desc="NoiseceilingAllrep")[:0]
-    with pytest.raises(ValueError, match="values have no voxel"):
-        sub.unmask(nothing)
-    with pytest.raises(ValueError, match="There is no value to draw"):
-        sub.plot_voxels(nothing)

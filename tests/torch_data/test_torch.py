@@ -1,4 +1,4 @@
-"""The dataset for PyTorch: what it gives, against the release's files; batches, workers, errors."""
+"""`LaionFMRIDataset`: items against the release's files; batches, workers, errors."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from PIL import Image
+from places import ROOT
 from zarr.storage import LocalStore
 
 from laion_zarr import _release as release
@@ -32,7 +33,6 @@ from torch.utils.data import DataLoader, Dataset, Subset  # noqa: E402
 
 from laion_zarr.torch_data import LaionFMRIDataset  # noqa: E402
 
-ROOT = Path(__file__).parents[1]
 SUB = "sub-01"
 SESSIONS = ("ses-01", "ses-02")
 ALL = ("image", "embedding:CLIP", "embedding:PEcore", "caption")
@@ -70,7 +70,7 @@ def rows_of(path, separator=","):
 
 
 class Answers:
-    """What each trial should hold."""
+    """Expected values of each trial."""
 
     def __init__(self, root, sessions=SESSIONS):
         tables = [rows_of(root / release.trials(SUB, session), "\t") for session in sessions]
@@ -369,7 +369,7 @@ def test_dropped_last_batch_and_subsets(everything):
 
 @pytest.fixture
 def streamed(sub, monkeypatch, tmp_path):
-    """The same from a scratch file in `tmp_path`."""
+    """A dataset whose betas come from a scratch file in `tmp_path`."""
     monkeypatch.setattr(trial_rows, "MOST_IN_MEMORY", sub.get_betas(roi="face").nbytes - 1)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     return partial(sub.to_torch_dataset, roi="face", include=("embedding:CLIP",))
@@ -391,7 +391,7 @@ def test_streamed_betas_are_the_same(streamed, sub, tmp_path, monkeypatch):
 
 
 def test_streamed_from_blocks_of_voxels(sub, monkeypatch):
-    """As of a whole brain, whose slabs are blocks of their own."""
+    """Betas in several blocks of voxels, as those of a whole brain are."""
     betas = sub.get_betas(chunks={"trial": 10, "voxel": 23})
     rows = trial_rows.ScratchRows(betas.data)
     np.testing.assert_array_equal(rows[[40, 3, 3]], betas.values[[40, 3, 3]])
@@ -438,7 +438,7 @@ def lean(bids_root, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def odd(lean, tmp_path_factory):
-    """Its store, with a blank label in ses-02, a wide picture and one that is none in ses-01."""
+    """Store of `lean`: a blank label in ses-02, a wide and an undecodable picture in ses-01."""
     mirror = Path(shutil.copytree(lean, tmp_path_factory.mktemp("odd") / "d"))
     table = mirror / release.trials(SUB, "ses-02")
     (spoilt,) = (row for row in rows_of(table, "\t") if row["beta_index"] == "3")

@@ -8,8 +8,7 @@ import sys
 import pytest
 
 from laion_zarr import config, load_subject, load_subjects
-from laion_zarr.conversion import demo
-from laion_zarr.conversion.cli import main
+from laion_zarr.conversion.cli import demo, main
 from laion_zarr.splits import load_split
 
 

@@ -1,32 +1,47 @@
-"""Conversion as a process: resume, add, overwrite, workers, memory; nothing lost on the way."""
+"""Conversion as a process: resume, add, overwrite, workers; the store has the same bytes."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from unittest import mock
-
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from converting import alone, quiet
+from trees import tree_bytes
 
-from laion_zarr import convert, load_subject
-from laion_zarr.conversion.budget import SessionSize, parse_memory, plan_work
-from laion_zarr.conversion.parts import session
+from laion_zarr import load_subject, verify
 from laion_zarr.conversion.run import pipeline
-from laion_zarr.errors import StoreError
+from laion_zarr.errors import SourceError, StoreError
 
 
-def tree_bytes(root: Path) -> dict[str, bytes]:
-    return {
-        str(path.relative_to(root)): path.read_bytes()
-        for path in sorted(root.rglob("*"))
-        if path.is_file()
-    }
+def test_a_session_that_fails_keeps_its_trials(bids_root, store, copy_of):
+    """New trials of both sessions, new betas of one: the other's stored betas keep their labels."""
+    target, mirror = copy_of(store), copy_of(bids_root)
+    for path in mirror.rglob("sub-01_*trials.tsv"):
+        path.write_text(path.read_text().replace("shared_", "unique_"))
+    (betas,) = mirror.rglob("sub-01_ses-02*Betas_statmap.nii.gz")
+    betas.write_bytes(betas.read_bytes()[:-9])
+    with pytest.raises(SourceError, match="ses-02"):
+        alone(mirror, target, subjects="01")
+    sub = load_subject("01", target)
+    table = sub.metadata.groupby("session")["label"].apply(list)
+    for ses in sub.get_sessions():
+        assert table[ses] == sub.get_trial_info(ses)["label"].tolist()
+    assert not any(name.startswith("shared_") for name in table["ses-01"])
 
 
-def quiet(*args, **options):
-    return convert(*args, progress=False, **options)
+def test_what_a_killed_first_run_left_is_removed(bids_root, store, copy_of):
+    target = copy_of(store)
+    stray = target / "sub-05" / "ses-01" / "betas" / "c" / "0" / "0"
+    stray.parent.mkdir(parents=True)
+    stray.write_bytes(b"half")
+    (target / "zarr.0123.partial").write_bytes(b"half")
+    alone(bids_root, target)
+    assert not (target / "sub-05").exists()
+    assert not verify(target, progress=False).problems
+
+
+def test_dry_run_names_the_stimuli(bids_root, tmp_path):
+    report = alone(bids_root, tmp_path / "s.zarr", dry_run=True)
+    assert any(line.startswith("stimuli metadata: ") for line in report.planned)
 
 
 def test_rerun_skips_everything_and_writes_nothing(bids_root, store, copy_of):
@@ -53,29 +68,6 @@ def test_workers_and_scratch_files_give_the_same_store(bids_root, store, tmp_pat
     assert tree_bytes(tmp_path / "scratch.zarr") == tree_bytes(store)
     quiet(bids_root, tmp_path / "workers.zarr", n_workers=2)
     assert tree_bytes(tmp_path / "workers.zarr") == tree_bytes(store)
-
-
-@given(
-    n_trials=st.integers(1, 100),
-    n_voxels=st.integers(1, 40),
-    n_kept=st.integers(0, 3),
-    at=st.data(),
-)
-def test_slabs_give_back_what_was_filled_in(n_trials, n_voxels, n_kept, at):
-    """In memory or through the scratch file, whatever the trials that are collected for it."""
-    volumes = np.random.default_rng(n_trials).standard_normal((n_trials, 50), dtype="f4")
-    index = at.draw(st.permutations(range(50)).map(lambda order: np.array(order[:n_voxels])))
-    with (
-        mock.patch.object(session, "SLAB_VOXELS", 17),
-        mock.patch.object(session, "COLLECTED_TRIALS", at.draw(st.integers(1, 40))),
-        session._Scratch(None) as scratch,
-    ):
-        slabs = session.Slabs(index, n_trials, min(n_kept, -(-n_voxels // 17)), scratch)
-        for trial, volume in enumerate(volumes):
-            slabs.fill(trial, lambda places, row, volume=volume: np.take(volume, places, out=row))
-        found = {number: rows.copy() for number, rows in slabs.whole()}
-    whole = np.concatenate([found[number] for number in sorted(found)], axis=1)
-    np.testing.assert_array_equal(whole, volumes[:, index])
 
 
 def test_overwrite_gives_the_same_store(bids_root, store, copy_of):
@@ -122,29 +114,3 @@ def test_foreign_folder_is_refused_and_untouched(bids_root, tmp_path):
     with pytest.raises(StoreError, match="no laion_zarr store"):
         quiet(bids_root, tmp_path / "mine")
     assert tree_bytes(tmp_path / "mine") == {"stimuli/thesis.txt": b"precious"}
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [("4GiB", 4 << 30), ("1.5g", 1_500_000_000), ("500 MB", 500_000_000), (123, 123)],
-)
-def test_parse_memory(text, expected):
-    assert parse_memory(text) == expected
-
-
-@pytest.mark.parametrize("text", ["lots", "", "4XB", "-1GB"])
-def test_parse_memory_refuses(text):
-    with pytest.raises(ValueError, match="--memory takes a size"):
-        parse_memory(text)
-
-
-SESSION = SessionSize(n_voxels=275_000, n_trials=1044, volume_nbytes=143**3 * 4)
-
-
-def test_plan_fits_workers_to_memory():
-    work = plan_work([SESSION] * 30, 8, "4GiB")
-    assert work.n_workers * SESSION.memory_nbytes(0) <= 4 << 30
-    assert work.n_workers * work.memory_per_worker <= 4 << 30
-    assert plan_work([SESSION] * 30, 1, None).slabs_kept(SESSION) == SESSION.n_slabs == 16
-    with pytest.raises(ValueError, match=r"0\.50 GB is too little: one session needs 0\.7"):
-        plan_work([SESSION], None, "500MB")

@@ -1,48 +1,35 @@
-"""Stimuli into the store: part by part, in any order, the same bytes; plain readers read them."""
+"""Stimuli into the store: part by part, in any order, the same bytes."""
 
 from __future__ import annotations
 
 import csv
 import io
 import itertools
-import json
 import re
 import shutil
-import subprocess
-import sys
 import warnings
-import zlib
-from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 import xarray as xr
 import zarr
+from converting import quiet
 from PIL import Image
-from zarr.storage import LocalStore, MemoryStore
+from stimulus_parts import GLOBS, MODELS, rows_of
+from stimulus_parts import files as files
+from stimulus_parts import names as names
+from trees import tree_bytes
 
-from laion_zarr import (
-    Captions,
-    Segmentations,
-    convert,
-    load_embeddings,
-    load_stimuli,
-    load_subject,
-    verify,
-)
-from laion_zarr.conversion.parts.rows import RowWriter
-from laion_zarr.conversion.write.writer import PartWriter
+from laion_zarr import Captions, Segmentations, load_embeddings, load_stimuli, load_subject, verify
 from laion_zarr.errors import (
     DataNotDownloadedError,
     LaionZarrError,
     StimuliNotDownloadedError,
     StoreError,
 )
-from laion_zarr.store import schema
 
 PARTS = ("metadata", "images", "embeddings", "segmentations", "captions")
-MODELS = ("CLIP", "DINOv2", "PEcore", "SigLIP2")
 COMMANDS = {
     "metadata": "download-stimuli",
     "images": "download-stimuli",
@@ -50,30 +37,6 @@ COMMANDS = {
     "segmentations": "download-segmentations",
     "captions": "download-captions",
 }
-GLOBS = {
-    "metadata": "task-images_metadata.csv",
-    "images": "task-images_stimuli.h5",
-    "embeddings": "*_embeddings.h5",
-    "segmentations": "*segmentations*",
-    "captions": "*captions.csv",
-}
-
-
-def quiet(*args, **options):
-    return convert(*args, progress=False, **options)
-
-
-def tree_bytes(root):
-    return {
-        str(path.relative_to(root)): path.read_bytes()
-        for path in sorted(Path(root).rglob("*"))
-        if path.is_file()
-    }
-
-
-def rows_of(path):
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 def write_rows(path, rows):
@@ -81,17 +44,6 @@ def write_rows(path, rows):
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-
-
-@pytest.fixture(scope="module")
-def names(bids_root):
-    return [row["image_name"] for row in rows_of(bids_root / "stimuli" / GLOBS["metadata"])]
-
-
-@pytest.fixture(scope="module")
-def files(bids_root, names):
-    with h5py.File(bids_root / "stimuli" / GLOBS["images"]) as file:
-        return dict(zip(names, (row.tobytes() for row in file["images"]), strict=True))
 
 
 @pytest.fixture
@@ -124,7 +76,7 @@ def whole(bids_root, tmp_path_factory):
 
 @pytest.mark.parametrize("part", PARTS)
 def test_each_part_alone(bids_root, tmp_path, part, names, files):
-    """Asked for alone, of a whole mirror."""
+    """One part is asked for; the mirror has all."""
     target = tmp_path / "s.zarr"
     report = quiet(bids_root, target, subjects="01", parts=part)
     found = [name for name in report.converted if name.startswith("stimuli")]
@@ -213,7 +165,7 @@ def test_any_order_gives_the_same_store(stimuli_of, whole, tmp_path, order):
 
 @pytest.mark.parametrize("first", ["embeddings", "captions", "segmentations"])
 def test_files_that_come_one_after_the_other(stimuli_of, whole, tmp_path, first):
-    """Also where the embeddings were there before any metadata said in which order."""
+    """Files are added one by one; embeddings may be stored before the metadata give their order."""
     target = tmp_path / "s.zarr"
     quiet(stimuli_of(first), target)
     quiet(stimuli_of("metadata"), target)
@@ -307,7 +259,7 @@ def test_metadata_in_another_order_than_the_stored_pictures(
 
 
 def test_embeddings_of_other_images(stimuli_of, tmp_path, names):
-    """One that the metadata do not know, and some that the model lacks: NaN, never a shift."""
+    """A model lacks some images and has one that is not in the metadata: NaN, no shifted rows."""
     mirror = stimuli_of(*PARTS)
     (path,) = mirror.rglob("*CLIP*.h5")
     with h5py.File(path) as file:
@@ -352,7 +304,7 @@ COLUMNS = (
 
 
 def test_further_columns_of_any_name(bids_root, copy_of, tmp_path, names):
-    """They are kept in the tables, and along trials; no dim of an array is in their way."""
+    """Further columns stay in tables and along trials, also if named like a dim of an array."""
     mirror = copy_of(bids_root)
     for part in ("metadata", "segmentations", "captions"):
         (path,) = (p for p in (mirror / "stimuli").glob(GLOBS[part]) if p.suffix == ".csv")
@@ -474,144 +426,7 @@ def test_the_licence_is_said_where_pictures_are(store, shared_store):
         assert b"Data Use Agreement" not in path.read_bytes()
 
 
-# -- plain readers
-
-
-def test_plain_xarray_reads_the_same(store, names, files):
-    """In a process that never imports laion_zarr, without a warning."""
-    code = f"""
-import io, sys, warnings
-warnings.simplefilter("error")
-warnings.filterwarnings("ignore", message="Engine 'laion_zarr' loading failed")
-sys.modules["laion_zarr"] = None
-import xarray as xr, zlib
-tree = xr.open_datatree({str(store)!r}, engine="zarr")["stimuli"]
-pictures = tree["images"].to_dataset().load()
-ends = pictures["start"] + pictures["nbytes"]
-for name, start, end in zip(*(a.values for a in (pictures["image_name"], pictures["start"], ends))):
-    print(zlib.crc32(pictures["data"].values[start:end].tobytes()), name)
-for model in {MODELS!r}:
-    own = tree[f"embeddings/{{model}}"].to_dataset().load()
-    print(model, own["embedding"].dtype, int(own["embedding"].isnull().any("feature").sum()))
-masks = tree["segmentations"].to_dataset().load()
-print([int(n) for n in masks["masks"].sum(("y", "x")).values])
-print(repr("|".join(tree["captions"].to_dataset()["caption"].values)))
-"""
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-    lines = result.stdout.splitlines()
-    expected = [f"{zlib.crc32(files[name])} {name}" for name in names]
-    assert lines[: len(names)] == expected
-    stim = load_stimuli(store)
-    for line, model in zip(lines[len(names) :], MODELS, strict=False):
-        invalid = int(stim.embeddings[model].isnull().any("feature").sum())
-        assert line == f"{model} float16 {invalid}"
-    areas = stim.segmentations.masks.sum(("y", "x")).values.tolist()
-    assert json.loads(lines[-2]) == areas
-    assert lines[-1] == repr("|".join(stim.captions.metadata["caption"]))
-
-
-@pytest.mark.parametrize(
-    "group", ["metadata", "images", "embeddings/CLIP", "segmentations", "captions"]
-)
-def test_each_group_opens_with_open_zarr(store, group):
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        dataset = xr.open_zarr(f"{store}/stimuli/{group}", consolidated=False).load()
-    assert dataset.variables
-    for name, variable in dataset.variables.items():
-        assert variable.dims, name
-        assert "description" in variable.attrs, name
-
-
-def written_by_zarr(path, values):
-    """Bytes of all chunks that zarr-python itself writes of an array with this metadata."""
-    memory = MemoryStore()
-    node = json.loads((path / "zarr.json").read_bytes())
-    (sharding,) = node["codecs"]
-    inner = sharding["configuration"]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        array = zarr.create_array(
-            memory,
-            shape=values.shape,
-            chunks=inner["chunk_shape"],
-            shards=node["chunk_grid"]["configuration"]["chunk_shape"],
-            dtype=values.dtype,
-            compressors=inner["codecs"][1:],
-            fill_value=np.nan if values.dtype.kind == "f" else 0,
-            config={"write_empty_chunks": True},
-        )
-    array[:] = values
-    return {
-        key: value.to_bytes() for key, value in memory._store_dict.items() if key.startswith("c/")
-    }
-
-
-CODECS = {
-    "masks": [["bytes", "zstd", "crc32c"]],
-    "embedding": [["bytes", "blosc", "crc32c"], ["bytes", "crc32c"]],
-    "data": [["bytes", "crc32c"]],
-}
-
-
-def check_written(folder, values):
-    path = folder
-    node = json.loads((path / "zarr.json").read_bytes())
-    names = [codec["name"] for codec in node["codecs"][0]["configuration"]["codecs"]]
-    assert names in CODECS[path.name]
-    found = {key: data for key, data in tree_bytes(path).items() if key != "zarr.json"}
-    assert found == written_by_zarr(path, values)
-
-
-def test_shards_are_the_bytes_that_zarr_writes(store, bids_root, files):
-    stimuli = store / "stimuli"
-    with h5py.File(next(bids_root.rglob("*segmentations.h5"))) as file:
-        check_written(stimuli / "segmentations" / "masks", file["masks"][:])
-    for model in MODELS:
-        check_written(
-            stimuli / "embeddings" / model / "embedding",
-            load_stimuli(store).embeddings[model].values,
-        )
-    check_written(stimuli / "images" / "data", np.frombuffer(b"".join(files.values()), "u1"))
-    masks = json.loads((stimuli / "segmentations" / "masks" / "zarr.json").read_bytes())
-    zstd = masks["codecs"][0]["configuration"]["codecs"][1]
-    assert zstd["configuration"]["level"] == 3
-    assert masks["codecs"][0]["configuration"]["chunk_shape"][0] == 1
-
-
-SPECS = {
-    "data": (schema.PICTURE_BYTES, ()),
-    "embedding": (schema.EMBEDDING, (7,)),
-    "masks": (schema.MASKS_2D, (5, 4)),
-}
-
-
-@pytest.mark.parametrize("n_rows", [1, 63, 64, 65, 4100])
-@pytest.mark.parametrize("name", SPECS)
-def test_rows_however_they_come_are_what_zarr_writes(tmp_path, name, n_rows):
-    """Also all fill values; in pieces of any size; through several shards of masks."""
-    spec, row = SPECS[name]
-    rng = np.random.default_rng(n_rows)
-    n_rows *= 4001 if name == "data" else 1
-    if spec.dtype == "float16":
-        values = rng.standard_normal((n_rows, *row)).astype(np.float16)
-        values[rng.random(n_rows) < 0.3] = np.nan
-        values[: n_rows // 2] = np.nan
-    else:
-        values = rng.integers(0, 2, (n_rows, *row)).astype(spec.dtype)
-        values[: n_rows // 2] = 0
-    target = tmp_path / "s.zarr"
-    rows = RowWriter(PartWriter(LocalStore(target), "part"), spec, row, {})
-    cuts = np.sort(rng.integers(0, n_rows + 1, 9))
-    for some in np.split(values, cuts):
-        rows.add(some)
-    rows.finish()
-    check_written(target / "part" / name, values)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        array = zarr.open_array(target / "part" / name, mode="r")
-        np.testing.assert_array_equal(array[:], values)
+# -- a store in memory
 
 
 def test_a_store_elsewhere(bids_root, store, names, files):

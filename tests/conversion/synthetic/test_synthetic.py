@@ -1,3 +1,5 @@
+"""The synthetic dataset: its files, tables and values are like those of the release."""
+
 from __future__ import annotations
 
 import hashlib

@@ -1,0 +1,239 @@
+"""Adding splits to a store: from a folder, from the web, damaged, replaced."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from split_contents import contents
+from trees import tree_bytes
+
+from laion_zarr import convert, splits, verify
+from laion_zarr.conversion import add_splits
+from laion_zarr.conversion.cli import main
+from laion_zarr.conversion.parts import splits as split_files
+from laion_zarr.errors import DataNotDownloadedError, NotConvertedError, SourceError, StoreError
+
+# -- adding
+
+
+def one(own_splits, folder, **changes):
+    """A folder with one split file, changed."""
+    content = contents(own_splits)["shared", "tau"]
+    variant = content["variants"][0]
+    changed = {key: value for key, value in changes.items() if key in variant}
+    content["variants"] = [variant | changed]
+    content |= {key: value for key, value in changes.items() if key not in variant}
+    path = Path(folder) / "shared" / "tau.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content))
+    return Path(folder)
+
+
+def test_adding_again_changes_nothing(with_splits, own_splits, copy_of):
+    path = copy_of(with_splits)
+    before = tree_bytes(path)
+    assert len(add_splits(own_splits, path).stored) == 72
+    assert tree_bytes(path) == before
+
+
+def test_splits_one_by_one_are_splits_at_once(store, with_splits, own_splits, copy_of, tmp_path):
+    path = copy_of(store)
+    for pool in reversed(splits.list_pools()):
+        part = tmp_path / pool
+        shutil.copytree(own_splits / pool, part / pool)
+        report = add_splits(part, path)
+        assert len(report.added) == 12
+    assert tree_bytes(path) == tree_bytes(with_splits)
+
+
+def test_a_split_replaces_its_own_alone(with_splits, own_splits, copy_of, tmp_path):
+    path = copy_of(with_splits)
+    before = splits.load_all_splits("shared", path)
+    (variant,) = before["tau"].variants
+    less = variant.train_ids[1:]
+    add_splits(one(own_splits, tmp_path / "new", train_ids=less, n_train=len(less)), path)
+    after = splits.load_all_splits("shared", path)
+    assert after["tau"].variants[0].train_ids == less
+    assert {n: s for n, s in after.items() if n != "tau"} == {
+        n: s for n, s in before.items() if n != "tau"
+    }
+    assert verify(path, progress=False).problems == []
+
+
+def test_variants(with_splits, own_splits, copy_of, tmp_path):
+    path = copy_of(with_splits)
+    train, test = splits.get_train_test_ids("tau", "shared", store=path)
+    swapped = {
+        "variant_id": 4,
+        "train_ids": [*train[:-1], test[0]],
+        "test_ids": [*test[1:], train[-1]],
+    }
+    swapped["train_ids"], swapped["test_ids"] = (
+        sorted(swapped["train_ids"]),
+        [*sorted([*test[1:], train[-1]])],
+    )
+    first = {"variant_id": 2, "train_ids": train, "test_ids": test}
+    add_splits(one(own_splits, tmp_path / "new", variants=[first, swapped]), path)
+    split = splits.load_split("tau", "shared", path)
+    assert [variant.variant_id for variant in split.variants] == [2, 4]
+    assert splits.get_train_test_ids("tau", "shared", 2, store=path) == (train, test)
+    found = splits.get_train_test_ids("tau", "shared", 4, store=path)
+    assert found == (swapped["train_ids"], swapped["test_ids"])
+    with pytest.raises(ValueError, match="no variant 0; it has 2, 4"):
+        splits.get_train_test_ids("tau", "shared", store=path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"name": "ood"}, "expected name 'tau', found name 'ood'"),
+        ({"n_train": True}, "expected n_train, int, found n_train True"),
+        ({"n_train": 3}, "expected 3, as n_train says, found"),
+        ({"n_test": "4"}, "expected n_test, int, found n_test '4'"),
+        ({"params": []}, "expected params, dict"),
+        ({"splitter": None}, "expected splitter, str"),
+        ({"variants": []}, "one or more variants"),
+        ({"variants": [3]}, "variant_id None"),
+        ({"variant_id": True}, "variant_id True"),
+        ({"variant_id": 1 << 40}, "variant_id 1099511627776"),
+        ({"test_ids": "abc"}, "test_ids that are no list of image names"),
+        ({"test_ids": [1, 2], "n_test": 2}, "test_ids that are no list of image names"),
+        ({"train_ids": ["b.jpg", "a.jpg"], "n_train": 2}, "out of order or twice"),
+        ({"train_ids": ["a.jpg", "a.jpg"], "n_train": 2}, "out of order or twice"),
+        (
+            {"train_ids": ["a.jpg"], "n_train": 1, "test_ids": ["a.jpg"], "n_test": 1},
+            "'a.jpg' on both sides",
+        ),
+    ],
+)
+def test_files_that_break_the_schema(with_splits, own_splits, tmp_path, changes, message):
+    before = tree_bytes(with_splits)
+    folder = one(own_splits, tmp_path, **changes)
+    with pytest.raises(SourceError, match=message) as raised:
+        add_splits(folder, with_splits)
+    assert str(folder / "shared" / "tau.json") in str(raised.value)
+    assert tree_bytes(with_splits) == before
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "\udcff"])
+def test_files_that_are_no_splits(with_splits, tmp_path, text):
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared" / "tau.json").write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(SourceError, match=r"shared/tau\.json"):
+        add_splits(tmp_path, with_splits)
+
+
+@pytest.mark.parametrize(
+    "name", ["shared/mine.json", "all/tau.json", "sub-02/tau.json", "01/tau.json"]
+)
+def test_files_of_other_names(with_splits, own_splits, tmp_path, name):
+    (tmp_path / name).parent.mkdir()
+    (tmp_path / name).write_bytes((own_splits / "shared" / "tau.json").read_bytes())
+    with pytest.raises(SourceError, match=r"Split files are named POOL/NAME\.json"):
+        add_splits(tmp_path, with_splits)
+
+
+def test_a_folder_without_splits(with_splits, tmp_path):
+    for folder in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(DataNotDownloadedError, match="holds no split files"):
+            add_splits(folder, with_splits)
+
+
+def test_damage_is_named_and_mended(with_splits, own_splits, copy_of):
+    path = copy_of(with_splits)
+    for file in sorted((path / "splits").rglob("*")):
+        if file.is_dir() or file == path / "splits" / "zarr.json":
+            continue  # which the reader does not need; verify does
+        whole = file.read_bytes()
+        file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+        if file.parent == path / "splits" / "membership":
+            assert file.name == "zarr.json"  # the group's, which verify checks
+        else:
+            with pytest.raises(StoreError, match="laion-zarr splits add"):
+                splits.load_split("tau", "shared", path)
+        with pytest.raises(StoreError, match="laion-zarr splits add"):
+            verify(path, progress=False)
+        file.unlink() if file.name == "0" else None
+        add_splits(own_splits, path)
+        assert tree_bytes(path) == tree_bytes(with_splits), file
+
+
+def test_converting_again_keeps_the_splits(bids_root, with_splits, copy_of):
+    path = copy_of(with_splits)
+    convert(bids_root, path, subjects="01", parts=["anatomy", "metadata"], progress=False)
+    assert tree_bytes(path) == tree_bytes(with_splits)
+    convert(bids_root, path, subjects="01", parts=["metadata"], overwrite=True, progress=False)
+    assert tree_bytes(path / "splits") == tree_bytes(with_splits / "splits")
+    assert verify(path, progress=False).problems == []
+
+
+def test_what_a_killed_run_left_is_removed(store, own_splits, copy_of):
+    path = copy_of(store)
+    stray = path / "splits" / "membership" / "side" / "c" / "0" / "0"
+    stray.parent.mkdir(parents=True)
+    stray.write_bytes(b"half")
+    with pytest.raises(NotConvertedError):
+        splits.load_split("tau", "shared", path)
+    add_splits(own_splits, path)
+    assert splits.load_split("tau", "shared", path).n_test
+
+
+# -- from the web
+
+
+@pytest.fixture
+def website(own_splits):
+    """`own_splits` on localhost -> its URL."""
+    handler = partial(SimpleHTTPRequestHandler, directory=str(own_splits))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_from_a_url(store, with_splits, copy_of, website, monkeypatch):
+    monkeypatch.setattr(SimpleHTTPRequestHandler, "log_message", lambda *_: None)
+    path = copy_of(store)
+    assert len(add_splits(website, path).added) == 72
+    assert tree_bytes(path) == tree_bytes(with_splits)
+
+
+def test_the_published_ones_are_proven(store, copy_of, own_splits, website, monkeypatch):
+    monkeypatch.setattr(SimpleHTTPRequestHandler, "log_message", lambda *_: None)
+    monkeypatch.setattr(split_files, "PUBLISHED", website)
+    path = copy_of(store)
+    with pytest.raises(SourceError, match=r"shared/cluster_k5_0\.json: expected SHA-256"):
+        add_splits(store=path)
+    checksums = {
+        file.relative_to(own_splits).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in own_splits.glob("*/*.json")
+    }
+    monkeypatch.setattr(split_files, "published_checksums", lambda: checksums)
+    report = add_splits(store=path)
+    assert len(report.published) == 72
+    monkeypatch.setattr(split_files, "PUBLISHED", f"{website}/elsewhere")
+    with pytest.raises(DataNotDownloadedError, match="it is not there"):
+        add_splits(store=path)
+
+
+def test_without_a_network(store, copy_of, monkeypatch):
+    monkeypatch.setattr(split_files, "PUBLISHED", "http://127.0.0.1:9")
+    with pytest.raises(DataNotDownloadedError, match=r"cannot be read .* splits add DIR"):
+        add_splits(store=copy_of(store))
+
+
+def test_the_command_line(store, own_splits, copy_of, capsys, tmp_path):
+    path = copy_of(store)
+    assert main(["splits", "add", str(own_splits), "--store", str(path)]) == 0
+    assert capsys.readouterr().out == ("72 splits read, 0 of them as published; 72 in the store\n")
+    assert main(["info", "--store", str(path)]) == 0
+    assert "splits: " in capsys.readouterr().out
+    assert main(["splits", "add", str(tmp_path), "--store", str(path)]) == 1
+    assert "holds no split files" in capsys.readouterr().err

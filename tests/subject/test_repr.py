@@ -1,0 +1,83 @@
+"""What `repr` and HTML show of a subject and of its arrays."""
+
+from __future__ import annotations
+
+import html.parser
+import re
+
+import numpy as np
+import pytest
+from converting import alone
+from source_answers import SESSIONS, SUB
+from source_answers import counting as counting
+from source_answers import labels as labels
+from source_answers import masks as masks
+from source_answers import rois as rois
+
+from laion_zarr import load_subject
+from laion_zarr.errors import LaionZarrError
+
+
+class _Balanced(html.parser.HTMLParser):
+    """Fails where a tag is not closed; keeps the text."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.text = [], ""
+
+    def handle_starttag(self, tag, attrs):
+        self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += f"{data} "
+
+
+def text_of(markup):
+    parser = _Balanced()
+    parser.feed(markup)
+    parser.close()
+    assert parser.open == []
+    return parser.text
+
+
+def test_repr_says_what_is_there(sub, store, rois, masks, labels):
+    for text in (repr(sub), text_of(sub._repr_html_())):
+        words = set(re.findall(r"[\w-]+", text))
+        assert {SUB, *SESSIONS} <= words
+        assert {*rois, *(category for category, _ in rois.values())} <= words
+        assert {"Noiseceiling4rep", "Noiseceiling12rep", "NoiseceilingAllrep"} <= words
+        assert str(store) in text
+        assert f"{masks['anatomical'].sum():,} anatomical" in text
+        assert f"{masks['rsquare'].sum():,} rsquare" in text
+        assert {str(len(labels)), str(len(set(labels)))} <= words
+    assert repr(sub).startswith(f"<laion_zarr.Subject {SUB}>")
+
+
+def test_html_is_escaped(store, tmp_path):
+    odd = tmp_path / "<b>bold<i> & co"
+    odd.symlink_to(store, target_is_directory=True)
+    markup = load_subject(SUB, odd)._repr_html_()
+    assert "&lt;b&gt;bold&lt;i&gt; &amp; co" in markup
+    assert "<b>bold" not in markup
+    assert str(odd) in text_of(markup)
+
+
+def test_arrays_show_themselves_without_reading(counting):
+    sub = load_subject(SUB, counting)
+    for array in (sub.get_betas(roi="FFA1"), sub.dataset, sub.dataset["betas"]):
+        assert "dask.array" in repr(array)
+        assert "dask.array" in array._repr_html_()
+    assert counting.of_betas() == []
+
+
+def test_a_store_without_sessions_shows_what_it_has(bids_root, store, tmp_path):
+    alone(bids_root, tmp_path / "s.zarr", subjects="01", parts="anatomy")
+    sub = load_subject("01", tmp_path / "s.zarr")
+    assert "none yet" in repr(sub)
+    full = load_subject("01", store)
+    np.testing.assert_array_equal(sub.get_roi_mask("laionEVC"), full.get_roi_mask("laionEVC"))
+    with pytest.raises(LaionZarrError, match="no session in the store yet"):
+        sub.get_betas()
