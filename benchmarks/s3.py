@@ -22,7 +22,7 @@ from measure import Figure, report
 from laion_zarr import convert, discovery, download, load_stimuli, load_subject
 from laion_zarr.conversion.synthetic import SIZES, write_dataset
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "helpers"))
 import s3_proxy
 import s3_server
 

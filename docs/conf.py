@@ -89,7 +89,23 @@ def add_contents(app: object, page: str, source: list[str]) -> None:
         source[0] += f"\n\n{contents()}\n"
 
 
+def leave_out_rooms(
+    app: object, what: str, name: str, obj: object, options: object, lines: list[str]
+) -> None:
+    """Show no docstring of a module whose page has a text for users.
+
+    The docstring of a room, and of a module that hands out names of a room, is for developers.
+    """
+    module = name.removeprefix("laion_zarr.")
+    page = ROOT / "docs" / "api" / f"{module}.rst"
+    if what == "module" and page.is_file():
+        below_title = page.read_text(encoding="utf-8").partition("\n\n")[2]
+        if not below_title.startswith(".. automodule::"):
+            lines.clear()
+
+
 def setup(app: object) -> None:
     """Tell Sphinx."""
+    app.connect("autodoc-process-docstring", leave_out_rooms)
     app.connect("source-read", add_contents)
     app.connect("env-get-outdated", lambda *_: [root_doc])  # what it lists may have changed

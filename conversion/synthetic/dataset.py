@@ -81,7 +81,7 @@ class _Folder:
             "HowToAcknowledge": NOTE,
             "GeneratedBy": [{"Name": __package__}],
         }
-        self.text(folder / "dataset_description.json", json.dumps(content, indent=2) + "\n")
+        self.text(folder / release.DATASET_DESCRIPTION, json.dumps(content, indent=2) + "\n")
 
     def packed(self, path: PurePosixPath, pieces: Iterable[bytes]) -> None:
         """Write a gzip file from an iterable of pieces of its content."""
@@ -267,7 +267,7 @@ def _write_root(folder: _Folder, size: Size) -> None:
         folder.description(derivative, derivative.name, "derivative")
     people = pd.DataFrame({"participant_id": release.SUBJECTS})
     people = people.assign(age="n/a", sex="n/a", handedness="n/a")
-    folder.table(top / "participants.tsv", people, "\t")
+    folder.table(top / release.PARTICIPANTS, people, "\t")
 
 
 def _write_stimuli(folder: _Folder, size: Size, progress: bool) -> None:
