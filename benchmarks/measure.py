@@ -124,7 +124,7 @@ def in_child(code: str, *arguments: str | Path) -> float:
 
 
 def touch_memory(nbytes: int) -> None:
-    """Use memory and free it, since a virtual machine may first have to get it from its host."""
+    """Use and free memory once: a virtual machine may get its memory only at the first use."""
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     code = "import sys; m = bytearray(int(sys.argv[1])); m[::4096] = b'x' * len(m[::4096])"
     subprocess.run([sys.executable, "-c", code, str(min(nbytes, free * 3 // 4))], check=True)

@@ -48,6 +48,8 @@ def load_subjects(
         If an entry of `subjects` is not a subject id.
     NotConvertedError
         If the store lacks one of the subjects, or holds no subject.
+    ValueError
+        If `subjects` is an empty list.
 
     Examples
     --------

@@ -44,7 +44,7 @@ from laion_zarr.store.schema import (
     trial_columns,
 )
 
-# Threads that encode. Measured: a third gains nothing. The inflating thread has ended by then.
+# Threads that encode. Measured: a third thread saves no time. The inflating thread has ended.
 _ENCODERS = 2
 _WRITERS = 2
 _TILE_TRIALS = 64

@@ -92,6 +92,8 @@ def add_splits(
         test; no file is then added.
     DataNotDownloadedError
         If there are no split files, or they cannot be fetched.
+    NotConvertedError, StoreError
+        If there is no store, or its root is damaged.
 
     Examples
     --------

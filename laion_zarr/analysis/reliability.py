@@ -56,6 +56,11 @@ def noise_ceiling(
         Share of the variance of the mean response to an image (mean over its repeats in `betas`)
         that the image explains; NaN if no image was repeated. Lazy if `betas` is lazy.
 
+    Raises
+    ------
+    ValueError
+        If `trials` is not one bool for each trial, or marks no trial.
+
     Notes
     -----
     Noise variance: variance over repeats (ddof 1), averaged over images with two trials or more.

@@ -74,7 +74,7 @@ def score(
         ``correlation`` (voxel) float32: Pearson's, over images, between predicted and measured
         betas; NaN with fewer than three images or where predicted or measured betas are constant.
         With a ceiling also ``explained`` (voxel) float32: squared correlation ÷ (ceiling ÷ 100),
-        NaN where the ceiling is 0 or NaN. Lazy if `model`, `features` or `betas` is lazy.
+        NaN where the ceiling is not above 0. Lazy if `model`, `features` or `betas` is lazy.
 
     Raises
     ------

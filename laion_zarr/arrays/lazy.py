@@ -84,7 +84,7 @@ class LazyArray(BackendArray, ABC):
         """Read the values at the given positions of each axis, as an array with all axes."""
 
     def __deepcopy__(self, memo: dict[int, Any]) -> LazyArray:
-        return self  # nothing to write into; a copy would open the store again
+        return self  # immutable; a copy would have to open the store again
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
         return (type(self).__name__, self.handle.__dask_tokenize__(), self.shape)

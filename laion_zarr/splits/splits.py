@@ -153,6 +153,13 @@ def get_train_test_ids(
     train_ids, test_ids : list of str
         Sorted as plain strings.
 
+    Raises
+    ------
+    ValueError
+        If the split has no such variant, or `ood_types` does not apply; and as in `load_split`.
+    NotConvertedError
+        As in `load_split`.
+
     Examples
     --------
     >>> from laion_zarr.splits import get_train_test_ids

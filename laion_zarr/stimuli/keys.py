@@ -63,7 +63,7 @@ class Keys(ABC):
         """Labels at positions along the dim, as coordinates."""
 
     def labelled(self, name: str, values: xr.Variable, positions: np.ndarray) -> xr.DataArray:
-        """Add the labels at `positions` to values, whose first axis corresponds to them."""
+        """Add the labels at `positions`, which belong to the first axis of `values`."""
         return self._labels(positions).assign({name: values})[name]
 
     def name(self, key: Any) -> str:

@@ -21,7 +21,13 @@ if TYPE_CHECKING:
 # Grey level of the stimulus window, visible behind transparent pixels (PsychoPy's default).
 _BACKGROUND = 128
 _PICTURES_AT_ONCE = 8
-_COLUMNS = ("start", "nbytes", "crc32", "height", "width")  # one round of requests
+_COLUMNS = (
+    "start",
+    "nbytes",
+    "crc32",
+    "height",
+    "width",
+)  # read in concurrent requests
 
 assert PICTURE_BYTES.chunking is not None
 _CHUNK = PICTURE_BYTES.chunking.rows

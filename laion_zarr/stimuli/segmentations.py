@@ -65,7 +65,7 @@ class ImageSegmentations(ImageTable):
         return list(dict.fromkeys(rows["noun"].tolist()))
 
     def get(self, key: Any, noun: str, instance: int = 0) -> xr.DataArray:
-        """Mask of one object; of the masks, reads only this one.
+        """Mask of one object; reads no other mask.
 
         Parameters
         ----------

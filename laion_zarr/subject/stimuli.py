@@ -82,7 +82,7 @@ class SubjectStimuli(SubjectBase):
         return pd.DataFrame({column: found[array] for column, array in arrays.items()})
 
     def _refuse_other_rows(self, part: Part) -> None:
-        """Refuse metadata other than those whose rows ``stim_idx`` of the trials refers to."""
+        """Raise StoreError if ``stim_idx`` of the trials refers to rows of other metadata."""
         trials = self._handle.stored.parts.get(TRIALS_PART)
         joined = None if trials is None else trials.sources.get(METADATA_PART)
         if joined not in (None, part.fingerprint):
@@ -134,7 +134,8 @@ class SubjectStimuli(SubjectBase):
         session : str or list of str, optional
             One session or several; their trials are in session order. If not provided, all.
         roi, mask, nc_threshold, mask_source
-            Selection of voxels, as in `get_betas`.
+            Selection of voxels, as in `get_betas`. One voxel axis for all trials: the threshold of
+            several sessions applies to ``NoiseceilingAllrep``.
         image_transform : callable, optional
             Called with each picture, a float32 tensor (3, H, W) in 0-1; its result is ``image`` of
             the item.

@@ -111,7 +111,7 @@ def on_sphere(points: np.ndarray, vertices: np.ndarray, faces: np.ndarray) -> cs
 
 
 def _in_triangles(points: np.ndarray, corners: np.ndarray) -> np.ndarray:
-    """Barycentric weights where a ray meets the plane of a triangle, (…, 3); -inf if nowhere."""
+    """Barycentric weights of the point where a ray meets a triangle's plane, (…, 3), or -inf."""
     a, b, c = np.moveaxis(corners, -2, 0)
     volumes = [(points * np.cross(one, other)).sum(-1) for one, other in ((b, c), (c, a), (a, b))]
     found = np.stack(volumes, axis=-1)
