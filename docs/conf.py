@@ -33,7 +33,13 @@ templates_path = ["_templates"]
 CONTENTS = {
     "Start": ["docs/install.md", "docs/coming-from-laion_fmri.md", "docs/faq.md"],
     "Notebooks": ["notebooks/*.ipynb"],
-    "Reference": ["docs/api/index.rst", "docs/store.md", "docs/promises.md", "docs/benchmarks.md"],
+    "Reference": [
+        "docs/api/index.rst",
+        "docs/store.md",
+        "docs/releases.md",
+        "docs/promises.md",
+        "docs/benchmarks.md",
+    ],
     "Guides": ["docs/cluster.md", "docs/pytorch.md", "docs/s3.md"],
     "Project": ["docs/architecture.md", "CONTRIBUTING.md", "CHANGELOG.md"],
 }

@@ -217,7 +217,10 @@ def _add_splits(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     )
     parser = _command(actions, "add", "Take split files into the store, or replace them.")
     parser.add_argument(
-        "source", nargs="?", metavar="DIR|URL", help="POOL/NAME.json (default: as published)"
+        "source",
+        nargs="?",
+        metavar="DIR|URL|ZIP",
+        help="POOL/NAME.json (default: as published)",
     )
     _add_store(parser)
     parser.set_defaults(run=_splits)
@@ -229,10 +232,12 @@ def _splits(arguments: argparse.Namespace) -> int:
     report = add_splits(
         arguments.source, arguments.store, storage_options=_storage_options(arguments)
     )
-    print(
-        f"{len(report.added)} splits read, {len(report.published)} of them as published; "
-        f"{len(report.stored)} in the store"
-    )
+    for generation, names in sorted(report.generations.items()):
+        print(f"{generation}: {len(names)} splits")
+    if report.own:
+        some = ", ".join(report.own[:3]) + (", …" if len(report.own) > 3 else "")
+        print(f"warning: of no published generation: {len(report.own)} ({some})", file=sys.stderr)
+    print(f"{len(report.added)} splits read; {len(report.stored)} in the store")
     return 0
 
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import re
+import zipfile
+import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -15,13 +19,25 @@ import numpy as np
 from zarr.abc.store import Store
 
 from laion_zarr import config
+from laion_zarr.conversion.parts.split_checks import check_splits
 from laion_zarr.conversion.source.problems import damaged
 from laion_zarr.conversion.write.catalogue import Catalogue
 from laion_zarr.conversion.write.root import finish_root, groups_in, locked, lost_manifests
 from laion_zarr.conversion.write.writer import PartWriter
 from laion_zarr.errors import DataNotDownloadedError, SourceError, StoreError
-from laion_zarr.splits.rules import NAMES, POOLS, Split, SplitVariant, check_name, check_pool
-from laion_zarr.splits.stored import StoredSplits
+from laion_zarr.splits.rules import (
+    NAMES,
+    POOLS,
+    Split,
+    SplitVariant,
+    check_name,
+    check_pool,
+    generation_of,
+    names_of,
+    revision_of,
+    revisions,
+)
+from laion_zarr.splits.stored import Key, StoredSplits
 from laion_zarr.store import codec
 from laion_zarr.store.manifest import parse_root
 from laion_zarr.store.objects import StoreLike, fetch, open_store
@@ -29,11 +45,11 @@ from laion_zarr.store.parts import Part, StoredParts
 from laion_zarr.store.schema import MEMBERSHIP_PART, SPLIT_ARRAYS, SPLITS_GROUP
 
 # Where the authors of the dataset publish the split files: repository, commit, folder.
-_REPOSITORY, _COMMIT = "ViCCo-Group/LAION-fMRI", "eee8400aa3214f310b840397f9f043b9c2da79b0"
+_REPOSITORY, _COMMIT = "ViCCo-Group/LAION-fMRI", "cf82765ced029de81c3bec7254b8cbd6a65e3686"
 _FOLDER = "laion_fmri/splits/data"
 PUBLISHED = f"https://raw.githubusercontent.com/{_REPOSITORY}/{_COMMIT}/{_FOLDER}"
 _REQUESTS_AT_ONCE = 8
-_CHECKSUMS = "published_splits.sha256"
+_CHECKSUMS = "published_splits.sha256"  # of the files of May 2026; of later ones none are known
 _KEYS = {"splitter": str, "params": dict, "n_train": int, "n_test": int, "variants": list}
 _SIDES = {"train_ids": 1, "test_ids": 2}
 
@@ -46,19 +62,22 @@ class SplitsReport:
     ----------
     added : list of str
         Names of the split files that were added, such as ``"shared/tau.json"``.
-    published : list of str
-        Names of the added files that equal the published files byte for byte.
+    generations : dict of str to list of str
+        Names of the added files by published generation, such as ``"random_* revision 1"``.
+    own : list of str
+        Names of the added files that are of no published generation.
     stored : list of str
         Names of all split files that the store now holds.
     """
 
     added: list[str] = field(default_factory=list)
-    published: list[str] = field(default_factory=list)
+    generations: dict[str, list[str]] = field(default_factory=dict)
+    own: list[str] = field(default_factory=list)
     stored: list[str] = field(default_factory=list)
 
 
-def published_checksums() -> dict[str, str]:
-    """SHA-256 of each published split file, by name of the file."""
+def may_checksums() -> dict[str, str]:
+    """SHA-256 of each split file that was published in May 2026, by name of the file."""
     text = files("laion_zarr.conversion.parts").joinpath(_CHECKSUMS).read_text()
     return {name: checksum for checksum, name in map(str.split, text.splitlines())}
 
@@ -74,8 +93,9 @@ def add_splits(
     Parameters
     ----------
     source : str or Path, optional
-        Folder or URL with files ``<pool>/<name>.json``. If not provided, the published files are
-        fetched, and checked against known checksums.
+        Folder, URL or zip file with ``<pool>/<name>.json``. If not provided, what is published
+        today is fetched. Each file is checked by rule; revisions of a ``random_*`` are kept side by
+        side, any other file replaces the one of its pool and name.
     store : str, Path or zarr.abc.store.Store, optional
         Store to add the splits to. If not provided, `laion_zarr.config.get_store`.
     storage_options : dict, optional
@@ -88,8 +108,9 @@ def add_splits(
     Raises
     ------
     SourceError
-        If a file does not follow the schema, its counts are wrong, or an image is in both train and
-        test; no file is then added.
+        If a file does not follow the schema, does not divide the images of its pool, is a
+        ``random_*`` of no published revision or against its rule, or if folds overlap; no file is
+        then added.
     DataNotDownloadedError
         If there are no split files, or they cannot be fetched.
     NotConvertedError, StoreError
@@ -104,46 +125,80 @@ def add_splits(
     there = open_store(place, storage_options)  # read-only: a missing store is not created
     parse_root(there, fetch(there, ["zarr.json"])[0])
     found = _published() if source is None else _read_all(str(source))
-    splits = {
-        name: parse_split(f"{source or PUBLISHED}/{name}", name, found[name]) for name in found
-    }
-    known = published_checksums()
+    paths = {name: f"{source or PUBLISHED}/{name}" for name in found}
+    splits = {name: parse_split(path, name, found[name]) for name, path in paths.items()}
+    if source is None:
+        _check_today(paths, splits)
+    metadata = StoredSplits(there).metadata
+    listed = "participant" in metadata and not metadata.empty
+    check_splits({paths[name]: splits[name] for name in found}, metadata if listed else None)
     report = SplitsReport(sorted(found))
-    report.published = [n for n in report.added if known.get(n) == _sha256(found[n])]
+    for name in report.added:
+        generation = _generation(name, splits[name], found[name])
+        (report.generations.setdefault(generation, []) if generation else report.own).append(name)
     opened = open_store(place, storage_options, read_only=False)
     with locked(opened):
         report.stored = _store(opened, splits, {n: codec.crc32(d) for n, d in found.items()})
     return report
 
 
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
+def _generation(name: str, split: Split, data: bytes) -> str | None:
+    """Published generation of a file; None if of none, or if it only says that it is May's."""
+    found = generation_of(split)
+    if found and "May" in found and may_checksums().get(name) != hashlib.sha256(data).hexdigest():
+        return None
+    return found
+
+
+def _check_today(paths: Mapping[str, str], splits: Mapping[str, Split]) -> None:
+    """Refuse fetched ``random_*`` of another revision than the one that is published today."""
+    for name, split in splits.items():
+        newest, found = revisions(split.pool)[-1:], revision_of(split)
+        if split.split_family == "random" and (found,) != newest:
+            raise damaged(paths[name], f"revision {found} of random_*", f"revision {newest[0]}")
 
 
 # -- files
 
 
+def _all_names() -> list[str]:
+    return [f"{pool}/{name}.json" for pool in POOLS for name in names_of(pool)]
+
+
 def _published() -> dict[str, bytes]:
-    """Fetch the published split files and check their SHA-256."""
-    known = published_checksums()
-    found = _fetch(PUBLISHED, known)
-    for name, checksum in known.items():
+    """Fetch the split files that are published today, all of them."""
+    found = _fetch(PUBLISHED, _all_names())
+    for name in _all_names():
         if name not in found:
             raise _unreachable(f"{PUBLISHED}/{name}", "it is not there")
-        if _sha256(found[name]) != checksum:
-            url = f"{PUBLISHED}/{name}"
-            raise damaged(url, f"SHA-256 {_sha256(found[name])}", f"SHA-256 {checksum}")
     return found
 
 
+def _read_zip(source: str) -> dict[str, bytes]:
+    """Read every split file of a zip file, in whatever folder of the zip file it lies."""
+    filesystem, path = _opened(source)
+    try:
+        with zipfile.ZipFile(io.BytesIO(filesystem.cat_file(path))) as file:
+            names = [name for name in file.namelist() if name.endswith(".json") and "/" in name]
+            return {"/".join(name.split("/")[-2:]): file.read(name) for name in names}
+    except FileNotFoundError as error:
+        raise DataNotDownloadedError(f"{source} is not there. Name a folder or a zip.") from error
+    except (zipfile.BadZipFile, zlib.error) as error:
+        raise damaged(source, f"a damaged one ({error})", "a zip file") from error
+
+
 def _read_all(source: str) -> dict[str, bytes]:
-    """Read every split file of a folder or URL."""
-    names = [f"{pool}/{name}.json" for pool in POOLS for name in NAMES]
-    if not _is_web(source):  # files of a web server cannot be listed
+    """Read every split file of a folder, URL or zip file."""
+    names = _all_names()
+    if source.endswith(".zip"):
+        found = _read_zip(source)
+    elif _is_web(source):  # files of a web server cannot be listed
+        found = _fetch(source, names)
+    else:
         filesystem, root = _opened(source)
         paths = filesystem.glob(f"{root}/*/*.json")
         names = sorted("/".join(path.split("/")[-2:]) for path in paths)
-    found = _fetch(source, names)
+        found = _fetch(source, names)
     if not found:
         raise DataNotDownloadedError(
             f"{source} holds no split files. Expected POOL/NAME.json, such as shared/tau.json; "
@@ -197,7 +252,7 @@ def parse_split(path: str, name: str, data: bytes) -> Split:
     try:
         if check_pool(pool) != pool:
             raise ValueError(f"The pool is named {check_pool(pool)}, not {pool}.")
-        check_name(stem)
+        check_name(stem, pool)
     except ValueError as error:
         raise SourceError(f"{path}: {error} Split files are named POOL/NAME.json.") from None
     try:
@@ -245,19 +300,33 @@ def _store(store: Store, splits: Mapping[str, Split], checksums: Mapping[str, in
     """Write the stored and the new splits as one part; returns the names of all split files."""
     catalogue, stored = _stored(store)
     before = catalogue.parts.get(MEMBERSHIP_PART)
-    sources = {} if before is None else {name: dict(crc) for name, crc in before.sources.items()}
-    sources |= {name: {"crc32": checksum} for name, checksum in checksums.items()}
+    merged = {_stored_as(split): split for split in stored.values()}
+    known = {} if before is None else before.sources
+    sources = {name: dict(known.get(name) or known.get(_plain(name), {})) for name in merged}
+    for name, split in splits.items():
+        merged[_stored_as(split)] = split
+        sources[_stored_as(split)] = {"crc32": checksums[name]}
     if before is None or dict(before.sources) != sources:
-        merged = {f"{pool}/{name}.json": split for (pool, name), split in stored.items()}
         path = catalogue.place(MEMBERSHIP_PART)
-        part = write_membership(store, path, list((merged | dict(splits)).values()), sources)
+        part = write_membership(store, path, list(merged.values()), sources)
         catalogue.commit({MEMBERSHIP_PART: part})
         catalogue.tidy()
         finish_root(store, sorted({*groups_in(store), *lost_manifests(store)}))
     return sorted(sources)
 
 
-def _stored(store: Store) -> tuple[Catalogue, dict[tuple[str, str], Split]]:
+def _stored_as(split: Split) -> str:
+    """Name of a split in the store: that of its file, with the revision of a ``random_*``."""
+    revision = revision_of(split)
+    return f"{split.pool}/{split.name}{'' if revision is None else f'@{revision}'}.json"
+
+
+def _plain(name: str) -> str:
+    """Name without the revision, as stores of schema version 1 had it at first."""
+    return re.sub(r"@\d", "", name)
+
+
+def _stored(store: Store) -> tuple[Catalogue, dict[Key, Split]]:
     """Catalogue of the splits, and the stored splits; both are empty if the stored are damaged."""
     try:
         catalogue = Catalogue(store, SPLITS_GROUP)
@@ -275,11 +344,7 @@ def write_membership(
     store: Store, path: str, splits: Iterable[Split], sources: Mapping[str, Mapping[str, int]]
 ) -> Part:
     """Write splits: a table of variants, and each image's side (train, test) in each variant."""
-    rows = [
-        (split, variant)
-        for split in sorted(splits, key=lambda s: (POOLS.index(s.pool), NAMES.index(s.name)))
-        for variant in split.variants
-    ]
+    rows = [(split, variant) for split in sorted(splits, key=_place) for variant in split.variants]
     names, sides = _sides([variant for _, variant in rows])
     columns = {
         "pool": [split.pool for split, _ in rows],
@@ -296,6 +361,11 @@ def write_membership(
         writer.array(spec, np.asarray(values, object if spec.dtype == "string" else spec.dtype))
     writer.group({"description": "train and test images of every split; see laion_zarr.splits"})
     return writer.part(sources)
+
+
+def _place(split: Split) -> tuple[int, int, int]:
+    """Place of a split in the table: by pool, name and revision."""
+    return POOLS.index(split.pool), NAMES.index(split.name), revision_of(split) or 0
 
 
 def _sides(variants: list[SplitVariant]) -> tuple[list[str], np.ndarray]:

@@ -1,4 +1,10 @@
-"""Names of all splits, and derivation of splits from image names alone; pure functions."""
+"""Names and revisions of all splits, and splits that follow from image names; pure functions.
+
+The published ``random_*`` have changed twice. Revision 0 (May 2026) draws a fifth of a pool for
+each split. Revision 1 cuts one permutation of the pool into five folds. Revision 2, of the
+subjects' pools alone, moves 66 images of revision 1, so that duplicate pictures share a fold; which
+images is known from the published files only.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +19,19 @@ from laion_zarr._release import OOD_TYPES, SUBJECTS, is_ood, is_shared, subject_
 from laion_zarr.errors import SubjectNotFoundError
 
 SHARED = "shared"
-POOLS = (SHARED, *SUBJECTS)
+POOLED = "pooled"  # all regular images together, for work across subjects
+POOLS = (SHARED, *SUBJECTS, POOLED)
+N_FOLDS = 5  # of random_* since revision 1, and of cluster_k5_*
 FAMILIES = ("random", "cluster_k5", "tau", "ood")
-NAMES = (*(f"{family}_{k}" for family in FAMILIES[:2] for k in range(5)), *FAMILIES[2:])
-_DERIVED = (*(name for name in NAMES if name.startswith("random_")), "ood")
+NAMES = (*(f"{family}_{k}" for family in FAMILIES[:2] for k in range(N_FOLDS)), *FAMILIES[2:])
+_OF_POOLED = tuple(name for name in NAMES if name == "tau" or name.startswith("cluster_k5"))
 # Numbers of images of the release: from fewer images, a random split would be a different split.
 _N_SHARED, _N_OOD, _N_UNIQUE = 1121, 371, 4712
 N_IMAGES = _N_SHARED + _N_OOD + _N_UNIQUE * len(SUBJECTS)
-_TEST_PART = 0.2
+_TEST_PART, _SEED = 0.2, 42
+# Splitter and method of each revision of ``random_*``, as split files name them.
+_DRAWN, _FOLDED = ("min_nn_stochastic", "uniform_random"), ("random_kfold", "shuffled_5fold_cv")
+MOVED = 66  # images that revision 2 moved, over five subjects
 
 
 @dataclass
@@ -53,7 +64,7 @@ class Split:
     name : str
         Name of the split, such as ``"tau"``.
     pool : str
-        ``"shared"`` or a subject id.
+        ``"shared"``, a subject id, or ``"pooled"``.
     splitter : str
         Method that made the split, as named in the published split file.
     params : dict
@@ -78,17 +89,68 @@ class Split:
         return next(family for family in FAMILIES if self.name.startswith(family))
 
 
-def check_name(name: object) -> str:
-    """Return the name of a split; the error for an unknown name lists all splits."""
-    if name not in NAMES:
-        raise ValueError(f"Unknown split {name!r}. Splits: {', '.join(NAMES)}.")
+def names_of(pool: str) -> tuple[str, ...]:
+    """Names of the splits of a pool, in the order of `NAMES`."""
+    return _OF_POOLED if pool == POOLED else NAMES
+
+
+def check_name(name: object, pool: str | None = None) -> str:
+    """Return the name of a split; the error for an unknown name lists the splits of the pool."""
+    names = NAMES if pool is None else names_of(pool)
+    if name not in names:
+        where = "" if pool is None else f" of the pool {pool!r}"
+        raise ValueError(f"Unknown split {name!r}{where}. Splits: {', '.join(names)}.")
     return str(name)
 
 
+def revisions(pool: str) -> tuple[int, ...]:
+    """Revisions of ``random_*`` of a pool, oldest first; the last one is what is published."""
+    return {SHARED: (0, 1), POOLED: ()}.get(pool, (0, 1, 2))
+
+
+def check_revision(revision: int | None, name: str, pool: str) -> int | None:
+    """Return a revision, or None; the error for an unknown revision lists those of the split."""
+    there = revisions(pool) if name.startswith("random_") else (0, 1, 2)
+    if revision is not None and revision not in there:
+        raise ValueError(
+            f"Unknown revision {revision!r} of {name} of the pool {pool!r}. Revisions: "
+            f"{', '.join(map(str, there))}."
+        )
+    return revision
+
+
+def revision_of(split: Split) -> int | None:
+    """Revision of a ``random_*``, by the method that its file names; None for any other split."""
+    method = (split.splitter, split.params.get("method"))
+    if split.split_family != "random" or method not in (_DRAWN, _FOLDED):
+        return None
+    found = 0 if method == _DRAWN else split.params.get("revision", 1)
+    return found if found in revisions(split.pool) else None
+
+
+def generation_of(split: Split) -> str | None:
+    """Published generation of a split, by the method that its file names; None if of none."""
+    if split.split_family == "random":
+        revision = revision_of(split)
+        return None if revision is None else f"random_* revision {revision}"
+    method = split.params.get("method")
+    match (split.split_family, split.splitter, method):
+        case ("ood", "ood_holdout", "ood_dataset_holdout"):
+            return "ood of every generation"
+        case ("cluster_k5", "min_nn_stochastic", "kmeans_clip_k5_holdout"):
+            return "cluster_k5 of May 2026"
+        case ("cluster_k5", "kmeans_cluster_holdout", _):
+            return "cluster_k5 of September 2026"
+        case ("tau", "min_nn_stochastic", "min_nn_filter + stochastic_mmd_swap"):
+            month = "May" if "adaptive_selection" in split.params else "September"
+            return f"tau of {month} 2026"
+    return None
+
+
 def check_pool(pool: object) -> str:
-    """``"shared"``, ``"sub-01"`` or ``"01"`` -> id of the pool; the error lists all pools."""
+    """``"shared"``, ``"01"``, … -> id of the pool; the error for an unknown pool lists all."""
     try:
-        found = pool if pool == SHARED else subject_id(pool)
+        found = pool if pool in (SHARED, POOLED) else subject_id(pool)
     except SubjectNotFoundError:
         found = None
     if found not in POOLS:
@@ -108,9 +170,9 @@ def check_ood_types(ood_types: str | Iterable[str] | None, name: str) -> set[str
     return set(wanted)
 
 
-def can_derive(name: str) -> bool:
-    """Whether a split can be derived from the names of the images alone."""
-    return name in _DERIVED
+def can_derive(name: str, pool: str, revision: int | None) -> bool:
+    """Whether a split follows from image names alone: ``ood``, and revisions 0 and 1."""
+    return name in names_of(pool) and (name == "ood" or revision in (0, 1))
 
 
 def pool_ids(metadata: pd.DataFrame, pool: str) -> tuple[list[str], list[str]]:
@@ -130,7 +192,9 @@ def pool_ids(metadata: pd.DataFrame, pool: str) -> tuple[list[str], list[str]]:
     names = metadata["image_name"].to_numpy()
     shared = np.array([is_shared(name) for name in names], dtype=bool)
     ood = np.array([is_ood(name) for name in names], dtype=bool)
-    own = ~shared & (metadata["participant"] == pool).to_numpy()
+    own = ~shared
+    if pool != POOLED:
+        own &= (metadata["participant"] == pool).to_numpy()
     return sorted(names[shared & ~ood | own].tolist()), sorted(names[shared & ood].tolist())
 
 
@@ -140,29 +204,57 @@ def is_complete(metadata: pd.DataFrame) -> bool:
         return False
     if not metadata["image_name"].is_unique:
         return False
-    counts = {pool: tuple(map(len, pool_ids(metadata, pool))) for pool in POOLS}
+    pools = (SHARED, *SUBJECTS)
+    counts = {pool: tuple(map(len, pool_ids(metadata, pool))) for pool in pools}
     subject = (_N_SHARED + _N_UNIQUE, _N_OOD)
     return counts == {SHARED: (_N_SHARED, _N_OOD)} | dict.fromkeys(SUBJECTS, subject)
 
 
-def random_ids(ids: Sequence[str], seed: int) -> tuple[list[str], list[str]]:
-    """Train and test ids of ``random_<seed>``: a fifth is drawn without replacement as test set."""
-    n_test = round(_TEST_PART * len(ids))
-    drawn = np.random.default_rng(seed).choice(len(ids), n_test, replace=False)
-    test = sorted(drawn.tolist())
-    held_out = set(test)
+def random_test(n_images: int, k: int, revision: int) -> np.ndarray:
+    """Positions of the test images of ``random_<k>`` in a sorted pool, ascending, (image,) int.
+
+    Parameters
+    ----------
+    n_images : int
+        Images of the pool.
+    k : int
+        Number of the split, 0 to 4.
+    revision : {0, 1}
+        0: a fifth, drawn without replacement, seed `k`. 1: fold `k` of one permutation, seed 42.
+    """
+    if revision == 0:
+        n_test = round(_TEST_PART * n_images)
+        return np.sort(np.random.default_rng(k).choice(n_images, n_test, replace=False))
+    permuted = np.random.default_rng(_SEED).permutation(n_images)
+    return np.sort(np.array_split(permuted, N_FOLDS)[k])
+
+
+def divided(ids: Sequence[str], test: np.ndarray) -> tuple[list[str], list[str]]:
+    """Names of the training and of the test images, from positions of the test images."""
+    held_out = set(test.tolist())
     return [name for n, name in enumerate(ids) if n not in held_out], [ids[n] for n in test]
 
 
-def derive(name: str, pool: str, ids: Sequence[str], ood: Sequence[str]) -> Split:
-    """Derive a split from image names, exactly as published."""
+def derive(
+    name: str, pool: str, ids: Sequence[str], ood: Sequence[str], revision: int | None = None
+) -> Split:
+    """Derive a split from image names: ``ood``, or revision 0 or 1 of a ``random_*``.
+
+    What is published of `pool` comes exactly as published; a subject's revision 1, which is no
+    longer, says so in ``params["revision"]``.
+    """
+    params: dict[str, Any]
     if name == "ood":
         train, test, splitter = list(ids), list(ood), "ood_holdout"
-        params: dict[str, Any] = {"method": "ood_dataset_holdout", "ood_types": list(OOD_TYPES)}
+        params = {"method": "ood_dataset_holdout", "ood_types": list(OOD_TYPES)}
     else:
-        seed = int(name.rpartition("_")[2])
-        train, test = random_ids(ids, seed)
-        splitter, params = "min_nn_stochastic", {"method": "uniform_random", "seed": seed}
+        k = int(name.rpartition("_")[2])
+        train, test = divided(ids, random_test(len(ids), k, revision or 0))
+        splitter, method = _FOLDED if revision else _DRAWN
+        params = {"method": method}
+        params |= {"k": N_FOLDS, "seed": _SEED, "fold": k} if revision else {"seed": k}
+        if revision and revision != revisions(pool)[-1]:
+            params["revision"] = revision
     return Split(
         name, pool, splitter, params, len(train), len(test), [SplitVariant(0, train, test)]
     )

@@ -27,28 +27,57 @@ _LABELS = (IMAGE_NAME.name, IMAGE, "label")  # columns or coordinates that hold 
 Labelled = TypeVar("Labelled", xr.DataArray, xr.Dataset)
 
 
-def list_pools() -> list[str]:
-    """Pools, the sets of images that splits divide: ``"shared"``, and each subject's images.
+def list_pools(
+    store: StoreLike | None = None, storage_options: dict[str, Any] | None = None
+) -> list[str]:
+    """Pools, the sets of images that splits divide.
+
+    Parameters
+    ----------
+    store, storage_options
+        As in `load_split`: only pools of which this store has splits. If not provided, all pools.
 
     Returns
     -------
     list of str
+        ``"shared"`` (images that every subject saw), the subjects (shared and unique images), and
+        ``"pooled"`` (all regular images together), each without out-of-distribution images.
     """
-    return list(rules.POOLS)
+    if store is None:
+        return list(rules.POOLS)
+    stored = StoredSplits(store, storage_options)
+    return [pool for pool in rules.POOLS if stored.available(pool)]
 
 
-def list_splits() -> list[str]:
-    """Names of the splits; every pool has all of them.
+def list_splits(
+    pool: str | None = None,
+    store: StoreLike | None = None,
+    storage_options: dict[str, Any] | None = None,
+) -> list[str]:
+    """Names of the splits of a pool.
+
+    Parameters
+    ----------
+    pool : str, optional
+        One of `list_pools`. If not provided, the splits of all pools.
+    store, storage_options
+        As in `load_split`: only splits that this store has of the pool.
 
     Returns
     -------
     list of str
-        ``random_0`` … ``random_4`` (the test set is a random fifth), ``cluster_k5_0`` …
+        ``random_0`` … ``random_4`` (the test set is one of five random folds), ``cluster_k5_0`` …
         ``cluster_k5_4`` (the test set is one of five clusters), ``tau`` (within distribution, by
         distance to the nearest training image), ``ood`` (the test set is the out-of-distribution
-        images).
+        images). ``"pooled"`` has ``tau`` and ``cluster_k5_*`` only.
     """
-    return list(rules.NAMES)
+    found = None if pool is None else rules.check_pool(pool)
+    if store is None:
+        return list(rules.NAMES if found is None else rules.names_of(found))
+    stored = StoredSplits(store, storage_options)
+    pools = rules.POOLS if found is None else (found,)
+    there = {name for one in pools for name in stored.available(one)}
+    return [name for name in rules.NAMES if name in there]
 
 
 def list_ood_types() -> list[str]:
@@ -66,6 +95,7 @@ def load_split(
     pool: str,
     store: StoreLike | None = None,
     storage_options: dict[str, Any] | None = None,
+    revision: int | None = None,
 ) -> Split:
     """Load one split of one pool.
 
@@ -74,11 +104,15 @@ def load_split(
     name : str
         One of `list_splits`.
     pool : str
-        One of `list_pools`: ``"shared"`` or a subject id.
+        One of `list_pools`: ``"shared"``, a subject id, or ``"pooled"``.
     store : str, Path or zarr.abc.store.Store, optional
         If not provided, `laion_zarr.config.get_store`.
     storage_options : dict, optional
         For fsspec URLs.
+    revision : {0, 1, 2}, optional
+        Revision of a ``random_*``; the other splits have had the same images throughout. If not
+        provided, the newest that the store holds or that follows from the images' names; a warning
+        says once if a newer one is published.
 
     Returns
     -------
@@ -87,7 +121,7 @@ def load_split(
     Raises
     ------
     ValueError
-        If there is no such split or pool; the message lists all of them.
+        If there is no such split, pool or revision; the message lists those that there are.
     NotConvertedError
         If the store does not hold the split and it cannot be derived from the stored metadata.
 
@@ -97,12 +131,17 @@ def load_split(
     >>> load_split("random_0", "shared").split_family
     'random'
     """
-    name, pool = rules.check_name(name), rules.check_pool(pool)
-    return StoredSplits(store, storage_options).load(name, pool)
+    pool = rules.check_pool(pool)
+    name = rules.check_name(name, pool)
+    revision = rules.check_revision(revision, name, pool)
+    return StoredSplits(store, storage_options).load(name, pool, revision)
 
 
 def load_all_splits(
-    pool: str, store: StoreLike | None = None, storage_options: dict[str, Any] | None = None
+    pool: str,
+    store: StoreLike | None = None,
+    storage_options: dict[str, Any] | None = None,
+    revision: int | None = None,
 ) -> dict[str, Split]:
     """Load all splits of one pool.
 
@@ -110,7 +149,7 @@ def load_all_splits(
     ----------
     pool : str
         One of `list_pools`.
-    store, storage_options
+    store, storage_options, revision
         As in `load_split`.
 
     Returns
@@ -124,7 +163,8 @@ def load_all_splits(
         If a split is neither in the store nor can be derived from the stored metadata.
     """
     pool, stored = rules.check_pool(pool), StoredSplits(store, storage_options)
-    return {name: stored.load(name, pool) for name in rules.NAMES}
+    checked = {name: rules.check_revision(revision, name, pool) for name in rules.names_of(pool)}
+    return {name: stored.load(name, pool, one) for name, one in checked.items()}
 
 
 def get_train_test_ids(
@@ -134,6 +174,7 @@ def get_train_test_ids(
     ood_types: str | Iterable[str] | None = None,
     store: StoreLike | None = None,
     storage_options: dict[str, Any] | None = None,
+    revision: int | None = None,
 ) -> tuple[list[str], list[str]]:
     """Image names of the training and test sets of a split.
 
@@ -145,7 +186,7 @@ def get_train_test_ids(
         Number of the division within the split; usually 0.
     ood_types : str or list of str, optional
         Only for the split ``"ood"``: keep only test images of these types (`list_ood_types`).
-    store, storage_options
+    store, storage_options, revision
         As in `load_split`.
 
     Returns
@@ -168,7 +209,7 @@ def get_train_test_ids(
     True
     """
     wanted = rules.check_ood_types(ood_types, rules.check_name(name))
-    split = load_split(name, pool, store, storage_options)
+    split = load_split(name, pool, store, storage_options, revision)
     variants = {variant.variant_id: variant for variant in split.variants}
     if variant_id not in variants:
         raise ValueError(
@@ -189,6 +230,7 @@ def get_split_masks(
     ood_types: str | Iterable[str] | None = None,
     store: StoreLike | None = None,
     storage_options: dict[str, Any] | None = None,
+    revision: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Boolean masks of the trials (or images) in the training and test sets of a split.
 
@@ -198,7 +240,7 @@ def get_split_masks(
         Image of each trial: a table with a column ``label`` or ``image_name``, the image names
         themselves, or an xarray object with image names as a coordinate, such as betas or
         embeddings.
-    name, pool, variant_id, ood_types, store, storage_options
+    name, pool, variant_id, ood_types, store, storage_options, revision
         As in `get_train_test_ids`.
 
     Returns
@@ -221,7 +263,7 @@ def get_split_masks(
     True
     """
     labels = pd.Index(_labels(trials), dtype=object)
-    ids = get_train_test_ids(name, pool, variant_id, ood_types, store, storage_options)
+    ids = get_train_test_ids(name, pool, variant_id, ood_types, store, storage_options, revision)
     return labels.isin(ids[0]), labels.isin(ids[1])
 
 
@@ -233,6 +275,7 @@ def assign_split(
     ood_types: str | Iterable[str] | None = None,
     store: StoreLike | None = None,
     storage_options: dict[str, Any] | None = None,
+    revision: int | None = None,
 ) -> Labelled:
     """Add a coordinate ``split``: whether each trial (or image) is in the training or test set.
 
@@ -240,7 +283,7 @@ def assign_split(
     ----------
     obj : xarray.DataArray or xarray.Dataset
         Object with image names as a coordinate; lazy data are not computed.
-    name, pool, variant_id, ood_types, store, storage_options
+    name, pool, variant_id, ood_types, store, storage_options, revision
         As in `get_train_test_ids`.
 
     Returns
@@ -262,7 +305,9 @@ def assign_split(
             "use get_split_masks."
         )
     (dim,) = obj[_coordinate(obj)].dims
-    train, test = get_split_masks(obj, name, pool, variant_id, ood_types, store, storage_options)
+    train, test = get_split_masks(
+        obj, name, pool, variant_id, ood_types, store, storage_options, revision
+    )
     sides = np.select([train, test], ["train", "test"], "").astype(object)
     return obj.assign_coords(split=(dim, sides))
 

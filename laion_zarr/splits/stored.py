@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from functools import cached_property
 from typing import Any
 
@@ -26,6 +27,8 @@ from laion_zarr.store.schema import (
 )
 
 _TRAIN, _TEST = 1, 2
+_warned: set[int] = set()  # revisions that a user was told of
+Key = tuple[str, str, int | None]  # pool, name, revision of a random_*
 
 
 class StoredSplits:
@@ -53,7 +56,7 @@ class StoredSplits:
             return {name: np.empty(0) for name in SPLIT_ARRAYS}
 
     @cached_property
-    def _metadata(self) -> pd.DataFrame:
+    def metadata(self) -> pd.DataFrame:
         """Image names and participants; empty if the store has no metadata."""
         try:
             stored = StoredParts(self._store, STIMULI_GROUP)
@@ -62,14 +65,25 @@ class StoredSplits:
             found = {IMAGE_NAME.name: np.empty(0, dtype=object)}
         return pd.DataFrame(found)
 
-    def stored(self) -> dict[tuple[str, str], Split]:
-        """Imported splits, by pool and name."""
-        pairs = zip(self._table["pool"], self._table["name"], strict=True)
-        return {pair: self._imported(*pair) for pair in dict.fromkeys(pairs)}
+    @cached_property
+    def _rows(self) -> dict[Key, np.ndarray]:
+        """Rows of the table of each imported split."""
+        pairs = pd.Series(list(zip(self._table["pool"], self._table["name"], strict=True)))
+        by_method = zip(pairs, self._table["splitter"], self._table["params"], strict=True)
+        keys = pd.Series([self._key(*row) for row in by_method], dtype=object)
+        return {key: np.flatnonzero(keys == key) for key in dict.fromkeys(keys)}
 
-    def _imported(self, pool: str, name: str) -> Split:
-        table = self._table
-        rows = np.flatnonzero((table["pool"] == pool) & (table["name"] == name))
+    @staticmethod
+    def _key(pair: tuple[str, str], splitter: str, params: str) -> Key:
+        split = Split(pair[1], pair[0], splitter, json.loads(params), 0, 0, [])
+        return (*pair, rules.revision_of(split))
+
+    def stored(self) -> dict[Key, Split]:
+        """Imported splits, by pool, name, and revision (None but for a ``random_*``)."""
+        return {key: self._imported(key) for key in self._rows}
+
+    def _imported(self, key: Key) -> Split:
+        table, rows = self._table, self._rows[key]
         names, sides = table["image_name"], table["side"]
         variants = [
             SplitVariant(
@@ -81,21 +95,68 @@ class StoredSplits:
         ]
         splitter, params = table["splitter"][rows[0]], json.loads(table["params"][rows[0]])
         sizes = len(variants[0].train_ids), len(variants[0].test_ids)
-        return Split(name, pool, splitter, params, *sizes, variants)
+        return Split(key[1], key[0], splitter, params, *sizes, variants)
 
-    def load(self, name: str, pool: str) -> Split:
-        """Return a split, imported or derived; the error for a missing split says how to add it."""
-        if ((self._table["pool"] == pool) & (self._table["name"] == name)).any():
-            return self._imported(pool, name)
+    def available(self, pool: str) -> list[str]:
+        """Names of the splits of a pool that are imported or can be derived."""
+        return [name for name in rules.names_of(pool) if self._newest(name, pool, None) is not None]
+
+    def load(self, name: str, pool: str, revision: int | None = None) -> Split:
+        """Return a split, imported or derived; the error for a missing split says how to add it.
+
+        Warns once if a newer revision than the newest that is there has been published.
+        """
+        is_random = name.startswith("random_")
+        key = self._newest(name, pool, revision if is_random else None)
+        if key is None:
+            raise self._missing(name, pool, revision)
+        if is_random and revision is None and key[2] is not None:
+            _warn_if_old(name, pool, key[2])
+        if key in self._rows:
+            return self._imported(key)
+        return rules.derive(name, pool, *rules.pool_ids(self.metadata, pool), key[2])
+
+    def _newest(self, name: str, pool: str, revision: int | None) -> Key | None:
+        """Newest revision of a split that is imported or can be derived, or the one asked for."""
+        wanted: list[int | None] = [revision]
+        if revision is None and name.startswith("random_"):
+            # None at the end: of no published revision, added by an earlier laion_zarr.
+            wanted = [*reversed(rules.revisions(pool)), None]
+        for one in wanted:
+            derived = rules.can_derive(name, pool, one) and self._is_complete
+            if (pool, name, one) in self._rows or derived:
+                return pool, name, one
+        return None
+
+    @cached_property
+    def _is_complete(self) -> bool:
+        return rules.is_complete(self.metadata)
+
+    def _missing(self, name: str, pool: str, revision: int | None) -> NotConvertedError:
+        which = f"{name!r} of the pool {pool!r}"
+        which += "" if revision is None else f", revision {revision}"
         reason = "it does not follow from the images' names"
-        if rules.can_derive(name):
-            if rules.is_complete(self._metadata):
-                return rules.derive(name, pool, *rules.pool_ids(self._metadata, pool))
+        if name == "ood" or (name.startswith("random_") and revision in (None, 0, 1)):
             reason = (
                 f"it follows from the metadata of all {rules.N_IMAGES:,} images alone (there are "
-                f"{len(self._metadata):,})"
+                f"{len(self.metadata):,})"
             )
-        raise NotConvertedError(
-            f"The store {location(self._store)} holds no split {name!r} of the pool {pool!r}, and "
-            f"{reason}. Add the published splits with 'laion-zarr splits add'."
+        return NotConvertedError(
+            f"The store {location(self._store)} holds no split {which}, and {reason}. Add the "
+            "published splits with 'laion-zarr splits add'."
         )
+
+
+def _warn_if_old(name: str, pool: str, revision: int) -> None:
+    """Warn, once in a process, that a newer revision of ``random_*`` is published."""
+    newest = rules.revisions(pool)[-1]
+    if revision == newest or _warned:
+        return
+    _warned.add(newest)
+    moved = f": {rules.MOVED} images moved since, over five subjects" if revision == 1 else ""
+    warnings.warn(
+        f"{name} of {pool!r} is revision {revision}, and revision {newest} is published{moved}. "
+        f"'laion-zarr splits add' brings it; revision={revision} says that this one is meant, "
+        "without this warning.",
+        stacklevel=4,
+    )

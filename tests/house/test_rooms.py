@@ -92,7 +92,7 @@ MANY_PARAMETERS = {
     "conversion.options": {"check_options"},
     "conversion.run.pipeline": {"convert"},
     "download.dataset": {"download", "run_download"},
-    "splits.splits": {"get_split_masks", "assign_split"},
+    "splits.splits": {"get_split_masks", "assign_split", "get_train_test_ids"},
     "subject.brain_space": {"to_template", "plot_voxels"},
     "subject.stimuli": {"to_torch_dataset"},
     "subject.subject": {"sel", "get_betas"},

@@ -4,24 +4,36 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import shutil
+import warnings
 from collections import Counter
+from pathlib import Path
 
 import dask
 import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from places import PUBLISHED_SPLITS
+from places import PUBLISHED_SPLITS, SAMPLE
 from split_contents import contents
+from trees import tree_bytes
 
 from laion_zarr import _release as release
 from laion_zarr import convert, load_stimuli, load_subject, splits, verify
 from laion_zarr.conversion import add_splits
 from laion_zarr.conversion.parts import splits as split_files
-from laion_zarr.errors import NotConvertedError
+from laion_zarr.errors import DataNotDownloadedError, NotConvertedError, SourceError
+from laion_zarr.splits import stored
 
 needs_published = pytest.mark.skipif(not PUBLISHED_SPLITS.is_dir(), reason="the published files")
-PAIRS = [(pool, name) for pool in splits.list_pools() for name in splits.list_splits()]
+needs_sample = pytest.mark.skipif(not SAMPLE.is_dir(), reason="the sample")
+MAY_POOLS = [pool for pool in splits.list_pools() if pool != "pooled"]
+PAIRS = [(pool, name) for pool in splits.list_pools() for name in splits.list_splits(pool)]
+
+
+@pytest.fixture(autouse=True)
+def nobody_was_warned(monkeypatch):
+    monkeypatch.setattr(stored, "_warned", set())
 
 
 def same(split, content):
@@ -40,7 +52,7 @@ def every_image(tmp_path_factory):
     """A store of nothing but the metadata of all images of the release, in an order of its own."""
     found = contents(PUBLISHED_SPLITS)
     names = {}
-    for pool in splits.list_pools():
+    for pool in MAY_POOLS:
         (variant,) = found[pool, "ood"]["variants"]
         for name in [*variant["train_ids"], *variant["test_ids"]]:
             names.setdefault(name, pool if name.startswith("unique") else "all")
@@ -57,16 +69,29 @@ def every_image(tmp_path_factory):
 # -- the published files
 
 
+@pytest.fixture(scope="session")
+def with_may(every_image, tmp_path_factory):
+    """The same with the files of May 2026."""
+    path = Path(shutil.copytree(every_image, tmp_path_factory.mktemp("may") / "all.zarr"))
+    return path, add_splits(PUBLISHED_SPLITS, path)
+
+
 @needs_published
-def test_published_files_come_back_id_for_id(store, copy_of):
-    path = copy_of(store)
-    report = add_splits(PUBLISHED_SPLITS, path)
-    assert len(report.added) == len(report.published) == len(report.stored) == 72
+def test_published_files_come_back_id_for_id(with_may):
+    path, report = with_may
+    assert len(report.added) == len(report.stored) == 72
+    assert report.own == []
+    counts = {generation: len(names) for generation, names in report.generations.items()}
+    assert counts == {
+        "random_* revision 0": 30,
+        "cluster_k5 of May 2026": 30,
+        "tau of May 2026": 6,
+        "ood of every generation": 6,
+    }
     expected = contents(PUBLISHED_SPLITS)
-    assert set(expected) == set(PAIRS)
-    for pool in splits.list_pools():
-        found = splits.load_all_splits(pool, path)
-        assert list(found) == splits.list_splits()
+    for pool in MAY_POOLS:
+        found = splits.load_all_splits(pool, path, revision=0)
+        assert list(found) == splits.list_splits(pool)
         for name, split in found.items():
             assert split.pool == pool
             same(split, expected[pool, name])
@@ -76,23 +101,111 @@ def test_published_files_come_back_id_for_id(store, copy_of):
 
 
 @needs_published
-@pytest.mark.parametrize("pool", splits.list_pools())
-def test_random_and_ood_are_derived_exactly(every_image, pool):
+@pytest.mark.parametrize("pool", MAY_POOLS)
+def test_revision_0_and_ood_are_derived_exactly(every_image, pool):
     expected = contents(PUBLISHED_SPLITS)
     for name in ["ood", *(f"random_{k}" for k in range(5))]:
-        same(splits.load_split(name, pool, every_image), expected[pool, name])
+        same(splits.load_split(name, pool, every_image, revision=0), expected[pool, name])
     for name in ("tau", "cluster_k5_0"):
         with pytest.raises(NotConvertedError, match="splits add"):
             splits.load_split(name, pool, every_image)
+    if pool != "shared":
+        with pytest.raises(NotConvertedError, match=r"revision 2.*splits add"):
+            splits.load_split("random_0", pool, every_image, revision=2)
 
 
 @needs_published
-def test_checksums_are_those_of_the_published_files():
+@pytest.mark.parametrize("pool", MAY_POOLS)
+def test_revision_1_is_five_folds_of_one_permutation(every_image, pool):
+    ids = sorted(splits.get_train_test_ids("ood", pool, store=every_image)[0])
+    left = np.random.default_rng(42).permutation(len(ids)).tolist()
+    for k in range(5):
+        n_test = len(ids) // 5 + (k < len(ids) % 5)
+        fold, left = left[:n_test], left[n_test:]
+        split = splits.load_split(f"random_{k}", pool, every_image, revision=1)
+        (variant,) = split.variants
+        assert variant.test_ids == sorted(ids[n] for n in fold)
+        assert variant.train_ids == sorted(set(ids) - set(variant.test_ids))
+        assert (split.n_train, split.n_test) == (len(variant.train_ids), len(variant.test_ids))
+        own = {} if pool == "shared" else {"revision": 1}  # as published, and what no longer is
+        params = {"method": "shuffled_5fold_cv", "k": 5, "seed": 42, "fold": k}
+        assert (split.splitter, split.params) == ("random_kfold", params | own)
+    sizes = [splits.load_split(f"random_{k}", pool, every_image, revision=1).n_test for k in (0, 4)]
+    assert sizes == ([225, 224] if pool == "shared" else [1167, 1166])
+
+
+@needs_published
+def test_the_newest_revision_comes_and_an_old_one_warns_once(every_image, with_may):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # shared is as published, and who names a revision means it
+        assert splits.load_split("random_0", "shared", every_image).splitter == "random_kfold"
+        for revision in (0, 1):
+            splits.get_train_test_ids("random_0", "sub-01", store=every_image, revision=revision)
+    for path in (every_image, with_may[0]):
+        stored._warned.clear()
+        with pytest.warns(UserWarning, match=r"revision 1, and revision 2 is published: 66 images"):
+            split = splits.load_split("random_3", "sub-01", path)
+        assert split.params["revision"] == 1
+        same_ids = splits.load_split("random_3", "sub-01", path, revision=1)
+        assert split == same_ids
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            splits.load_split("random_4", "sub-03", path)
+
+
+@needs_published
+def test_checksums_are_those_of_the_files_of_may():
     found = {
         path.relative_to(PUBLISHED_SPLITS).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in PUBLISHED_SPLITS.glob("*/*.json")
     }
-    assert split_files.published_checksums() == found
+    assert split_files.may_checksums() == found
+
+
+# -- the sample: the form of today's files, and of revision 1
+
+
+@pytest.fixture(scope="session")
+def sample_store(tmp_path_factory):
+    """The sample's metadata with today's splits, and those of revision 1 beside them."""
+    path = tmp_path_factory.mktemp("sample") / "s.zarr"
+    convert(SAMPLE / "data", path, parts="metadata", progress=False)
+    return path, [add_splits(SAMPLE / "splits" / name, path) for name in ("today", "revision1")]
+
+
+@needs_sample
+def test_generations_side_by_side(sample_store):
+    path, (today, before) = sample_store
+    assert set(today.generations) == {
+        *("random_* revision 1", "random_* revision 2"),
+        *("cluster_k5 of September 2026", "tau of September 2026"),
+    }
+    assert today.own == before.own == []
+    assert set(before.generations) == {"random_* revision 1"}
+    assert len(before.stored) == len(today.added) + len(before.added)
+    for folder, revision in (("today", None), ("revision1", 1)):
+        for (pool, name), content in contents(SAMPLE / "splits" / folder).items():
+            found = splits.load_split(name, pool, path, revision=revision)
+            assert found.pool == pool
+            same(found, content)
+    assert splits.list_pools(path) == splits.list_pools()
+    assert splits.list_splits("pooled", path) == [*(f"cluster_k5_{k}" for k in range(5)), "tau"]
+    assert splits.list_splits("sub-01", path) == [f"random_{k}" for k in range(5)]
+    assert verify(path, progress=False).problems == []
+
+
+@needs_sample
+def test_a_zip_is_a_folder(sample_store, tmp_path):
+    path, _ = sample_store
+    zipped = shutil.make_archive(tmp_path / "random-v1", "zip", SAMPLE / "splits", "revision1")
+    again = Path(shutil.copytree(path, tmp_path / "again.zarr"))
+    assert len(add_splits(zipped, again).added) == 25
+    assert tree_bytes(again) == tree_bytes(path)
+    (tmp_path / "broken.zip").write_bytes(Path(zipped).read_bytes()[:-100])
+    with pytest.raises(SourceError, match=r"broken\.zip: expected a zip file"):
+        add_splits(tmp_path / "broken.zip", again)
+    with pytest.raises(DataNotDownloadedError, match=r"none\.zip is not there"):
+        add_splits(tmp_path / "none.zip", again)
 
 
 @needs_published
@@ -144,10 +257,12 @@ def test_own_splits_divide_what_was_seen(with_splits):
         assert seen & set(train), name
         assert test, name
         assert set(train) | set(test) >= {label for label in seen if "_OOD_" not in label}
+    folds = [
+        set(splits.get_train_test_ids(f"random_{k}", "sub-03", store=with_splits)[1])
+        for k in range(5)
+    ]
     train, test = splits.get_train_test_ids("random_3", "sub-03", store=with_splits)
-    pool = sorted(train + test)
-    drawn = np.random.default_rng(3).choice(len(pool), len(test), replace=False)
-    assert test == sorted(pool[n] for n in drawn)
+    assert sum(map(len, folds)) == len(set.union(*folds)) == len(train) + len(test)
 
 
 @pytest.mark.parametrize("name", ["random_1", "cluster_k5_2", "tau", "ood"])
@@ -241,6 +356,7 @@ def test_splits_are_plain_objects(with_splits):
         (("tau", "sub-02"), "Pools: shared, sub-01"),
         (("tau", 3), "Pools: shared, sub-01"),
         (("random_5", "shared"), "Splits: random_0"),
+        (("random_0", "pooled"), "of the pool 'pooled'. Splits: cluster_k5_0"),
         (("tau", "shared", 1), "has no variant 1; it has 0"),
         (("tau", "shared", 0, "shape"), "for the split 'ood' alone"),
         (("ood", "shared", 0, ["shape", "round"]), "Unknown OOD type 'round'. Types: cropped"),
@@ -249,6 +365,21 @@ def test_splits_are_plain_objects(with_splits):
 def test_wrong_arguments(with_splits, arguments, message):
     with pytest.raises(ValueError, match=message):
         splits.get_train_test_ids(*arguments, store=with_splits)
+
+
+@pytest.mark.parametrize(
+    ("name", "pool", "revision", "there"),
+    [
+        ("random_0", "shared", 2, "0, 1"),
+        ("random_1", "sub-01", 3, "0, 1, 2"),
+        ("tau", "01", 7, "0"),
+    ],
+)
+def test_wrong_revisions(with_splits, name, pool, revision, there):
+    with pytest.raises(ValueError, match=f"Unknown revision {revision} of {name}.*: {there}"):
+        splits.load_split(name, pool, with_splits, revision=revision)
+    with pytest.raises(ValueError, match="Unknown revision"):
+        splits.load_all_splits(pool, with_splits, revision=revision)
 
 
 def test_trials_without_labels(with_splits, sub):
@@ -266,6 +397,7 @@ def test_trials_without_labels(with_splits, sub):
 
 
 def test_a_store_without_splits_says_which_command(store, tmp_path):
+    assert splits.list_pools(store) == splits.list_splits(store=store) == []
     for name in splits.list_splits():
         with pytest.raises(NotConvertedError, match="'laion-zarr splits add'"):
             splits.load_split(name, "shared", store)

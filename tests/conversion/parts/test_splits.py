@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import threading
@@ -19,6 +18,8 @@ from laion_zarr.conversion import add_splits
 from laion_zarr.conversion.cli import main
 from laion_zarr.conversion.parts import splits as split_files
 from laion_zarr.errors import DataNotDownloadedError, NotConvertedError, SourceError, StoreError
+
+N_FILES = sum(len(splits.list_splits(pool)) for pool in splits.list_pools())  # 78
 
 # -- adding
 
@@ -39,7 +40,7 @@ def one(own_splits, folder, **changes):
 def test_adding_again_changes_nothing(with_splits, own_splits, copy_of):
     path = copy_of(with_splits)
     before = tree_bytes(path)
-    assert len(add_splits(own_splits, path).stored) == 72
+    assert len(add_splits(own_splits, path).stored) == N_FILES
     assert tree_bytes(path) == before
 
 
@@ -49,7 +50,7 @@ def test_splits_one_by_one_are_splits_at_once(store, with_splits, own_splits, co
         part = tmp_path / pool
         shutil.copytree(own_splits / pool, part / pool)
         report = add_splits(part, path)
-        assert len(report.added) == 12
+        assert len(report.added) == len(splits.list_splits(pool))
     assert tree_bytes(path) == tree_bytes(with_splits)
 
 
@@ -57,10 +58,12 @@ def test_a_split_replaces_its_own_alone(with_splits, own_splits, copy_of, tmp_pa
     path = copy_of(with_splits)
     before = splits.load_all_splits("shared", path)
     (variant,) = before["tau"].variants
-    less = variant.train_ids[1:]
-    add_splits(one(own_splits, tmp_path / "new", train_ids=less, n_train=len(less)), path)
+    train, test = variant.train_ids[1:], sorted([*variant.test_ids, variant.train_ids[0]])
+    sides = {"train_ids": train, "test_ids": test, "n_train": len(train), "n_test": len(test)}
+    report = add_splits(one(own_splits, tmp_path / "new", **sides), path)
+    assert report.own == ["shared/tau.json"]
     after = splits.load_all_splits("shared", path)
-    assert after["tau"].variants[0].train_ids == less
+    assert after["tau"].variants[0].train_ids == train
     assert {n: s for n, s in after.items() if n != "tau"} == {
         n: s for n, s in before.items() if n != "tau"
     }
@@ -120,6 +123,113 @@ def test_files_that_break_the_schema(with_splits, own_splits, tmp_path, changes,
         add_splits(folder, with_splits)
     assert str(folder / "shared" / "tau.json") in str(raised.value)
     assert tree_bytes(with_splits) == before
+
+
+@pytest.fixture(scope="module")
+def bare(bids_root, tmp_path_factory):
+    """A store without stimulus metadata."""
+    path = tmp_path_factory.mktemp("bare") / "laion-fmri.zarr"
+    convert(bids_root, path, "01", parts="anatomy", progress=False)
+    return path
+
+
+def changed(own_splits, folder, file, change):
+    """A copy of all split files, in which one is changed."""
+    shutil.copytree(own_splits, folder)
+    content = json.loads((folder / file).read_text())
+    change(content, content["variants"][0])
+    for side in ("train", "test"):
+        content[f"n_{side}"] = len(content["variants"][0][f"{side}_ids"])
+    (folder / file).write_text(json.dumps(content))
+    return folder
+
+
+def _unknown(content, variant):
+    variant["train_ids"] = sorted([*variant["train_ids"], "shared_12rep_unknown.jpg"])
+
+
+def _lacking(content, variant):
+    variant["train_ids"] = variant["train_ids"][1:]
+
+
+def _moved(content, variant):
+    """One image from train to test: another size."""
+    first, *variant["train_ids"] = variant["train_ids"]
+    variant["test_ids"] = sorted([*variant["test_ids"], first])
+
+
+def _swapped(content, variant):
+    """One image each way: the same sizes."""
+    first, *train = variant["train_ids"]
+    last = variant["test_ids"].pop()
+    variant["test_ids"] = sorted([*variant["test_ids"], first])
+    variant["train_ids"] = sorted([*train, last])
+
+
+def _own_method(content, variant):
+    content["splitter"] = "mine"
+
+
+def _revision_9(content, variant):
+    content["params"]["revision"] = 9
+
+
+@pytest.mark.parametrize("with_metadata", [True, False])
+@pytest.mark.parametrize(
+    ("file", "change", "message"),
+    [
+        ("shared/tau.json", _unknown, r"images of the pool 'shared', found 'shared_12rep_unknown"),
+        ("pooled/tau.json", _unknown, r"images of the pool 'pooled', found 'shared_12rep_unknown"),
+        ("sub-03/cluster_k5_1.json", _lacking, "images of the pool 'sub-03', found no '"),
+        ("shared/ood.json", _lacking, "images of the pool 'shared', found no '"),
+        ("shared/random_2.json", _moved, r"expected .* by the rule of revision 1, found .* test"),
+        ("shared/random_2.json", _swapped, "expected those that the rule of revision 1 gives"),
+        ("sub-01/random_1.json", _moved, r"expected .* by the rule of revision 2, found .* test"),
+        ("sub-01/random_1.json", _swapped, "expected folds without a common image"),
+        ("pooled/cluster_k5_4.json", _moved, "expected folds without a common image"),
+        ("sub-05/random_0.json", _own_method, r"random_\* of a published revision \(0, 1, 2\)"),
+        ("shared/random_0.json", _revision_9, r"random_\* of a published revision \(0, 1\)"),
+    ],
+)
+def test_files_against_the_rules(
+    with_splits, bare, own_splits, copy_of, tmp_path, file, change, message, with_metadata
+):
+    path = copy_of(with_splits if with_metadata else bare)
+    before = tree_bytes(path)
+    folder = changed(own_splits, tmp_path / "changed", file, change)
+    with pytest.raises(SourceError, match=message) as raised:
+        add_splits(folder, path)
+    named = file.rpartition("_")[0] if "common" in message else file  # either of two folds
+    assert f"{folder}/{named}" in str(raised.value)
+    assert tree_bytes(path) == before
+
+
+def test_own_divisions_that_an_earlier_version_added(
+    store, own_splits, copy_of, tmp_path, monkeypatch
+):
+    path = copy_of(store)
+    folder = changed(own_splits, tmp_path / "changed", "sub-01/random_0.json", _own_method)
+    with monkeypatch.context() as before:
+        before.setattr(split_files, "check_splits", lambda *_: None)
+        assert "sub-01/random_0.json" in add_splits(folder, path).own
+    assert splits.load_split("random_0", "01", path).splitter == "mine"
+    with pytest.raises(NotConvertedError, match="revision 2"):
+        splits.load_split("random_0", "01", path, revision=2)
+    add_splits(own_splits, path)  # the published one wins, and both are kept
+    assert splits.load_split("random_0", "01", path).params["revision"] == 2
+    assert verify(path, progress=False).problems == []
+
+
+def test_folds_that_leave_an_image_out(with_splits, own_splits, tmp_path):
+    def fewer(content, variant):
+        first, *variant["test_ids"] = variant["test_ids"]
+        variant["train_ids"] = sorted([*variant["train_ids"], first])
+
+    folder = changed(own_splits, tmp_path / "changed", "shared/cluster_k5_0.json", fewer)
+    with pytest.raises(
+        SourceError, match=r"expected each image in one fold, found '.*' in no fold"
+    ):
+        add_splits(folder, with_splits)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "\udcff"])
@@ -201,25 +311,34 @@ def website(own_splits):
 def test_from_a_url(store, with_splits, copy_of, website, monkeypatch):
     monkeypatch.setattr(SimpleHTTPRequestHandler, "log_message", lambda *_: None)
     path = copy_of(store)
-    assert len(add_splits(website, path).added) == 72
+    assert len(add_splits(website, path).added) == N_FILES
     assert tree_bytes(path) == tree_bytes(with_splits)
 
 
-def test_the_published_ones_are_proven(store, copy_of, own_splits, website, monkeypatch):
+def test_what_is_published_today(store, with_splits, copy_of, website, monkeypatch):
     monkeypatch.setattr(SimpleHTTPRequestHandler, "log_message", lambda *_: None)
     monkeypatch.setattr(split_files, "PUBLISHED", website)
     path = copy_of(store)
-    with pytest.raises(SourceError, match=r"shared/cluster_k5_0\.json: expected SHA-256"):
-        add_splits(store=path)
-    checksums = {
-        file.relative_to(own_splits).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
-        for file in own_splits.glob("*/*.json")
-    }
-    monkeypatch.setattr(split_files, "published_checksums", lambda: checksums)
     report = add_splits(store=path)
-    assert len(report.published) == 72
+    assert tree_bytes(path) == tree_bytes(with_splits)
+    found = {generation: len(names) for generation, names in report.generations.items()}
+    assert found == {
+        "random_* revision 1": 5,
+        "random_* revision 2": 25,
+        "ood of every generation": 6,
+    }
+    assert len(report.own) == N_FILES - 36
     monkeypatch.setattr(split_files, "PUBLISHED", f"{website}/elsewhere")
     with pytest.raises(DataNotDownloadedError, match="it is not there"):
+        add_splits(store=path)
+
+
+def test_old_files_are_not_what_is_published_today(store, copy_of, website, monkeypatch):
+    monkeypatch.setattr(SimpleHTTPRequestHandler, "log_message", lambda *_: None)
+    monkeypatch.setattr(split_files, "PUBLISHED", website)
+    path = copy_of(store)
+    monkeypatch.setattr(split_files, "revisions", lambda pool: (0, 1, 2, 3))
+    with pytest.raises(SourceError, match=r"random_0\.json: expected revision 3, found revision"):
         add_splits(store=path)
 
 
@@ -232,7 +351,12 @@ def test_without_a_network(store, copy_of, monkeypatch):
 def test_the_command_line(store, own_splits, copy_of, capsys, tmp_path):
     path = copy_of(store)
     assert main(["splits", "add", str(own_splits), "--store", str(path)]) == 0
-    assert capsys.readouterr().out == ("72 splits read, 0 of them as published; 72 in the store\n")
+    assert capsys.readouterr().out == (
+        "ood of every generation: 6 splits\n"
+        "random_* revision 1: 5 splits\n"
+        "random_* revision 2: 25 splits\n"
+        "78 splits read; 78 in the store\n"
+    )
     assert main(["info", "--store", str(path)]) == 0
     assert "splits: " in capsys.readouterr().out
     assert main(["splits", "add", str(tmp_path), "--store", str(path)]) == 1
