@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 import pandas as pd
@@ -15,73 +15,80 @@ from laion_zarr.splits.rules import Split
 _Ids = tuple[list[str], list[str]]  # in-distribution and out-of-distribution images of a pool
 
 
-def check_splits(splits: Mapping[str, Split], metadata: pd.DataFrame | None) -> None:
+def check_splits(
+    added: Mapping[str, Split], kept: Mapping[str, Split], metadata: pd.DataFrame | None
+) -> None:
     """Refuse split files that cannot be splits of their pools.
 
     Parameters
     ----------
-    splits : mapping of str to Split
+    added : mapping of str to Split
         Splits that are added together, by path of their file.
+    kept : mapping of str to Split
+        Stored splits that stay beside them, by name in the store.
     metadata : pandas.DataFrame or None
         Stimulus metadata of the store. Without them the images of a pool are those that most of its
-        files divide.
+        splits divide.
 
     Raises
     ------
     SourceError
-        If a file has an unknown image, lacks one, has other sizes than its rule gives, is a
-        ``random_*`` of no published revision, or if the test sets of two folds overlap.
+        If a file has an unknown image, lacks one, has other sizes or parameters than its rule
+        gives, is a ``random_*`` of no published revision, or if test sets of two folds overlap.
     """
     for pool in rules.POOLS:
-        own = {path: split for path, split in splits.items() if split.pool == pool}
-        if own:
-            ids = _images(own, metadata)
-            for path, split in own.items():
-                _check_images(path, split, ids)
+        new = {path: split for path, split in added.items() if split.pool == pool}
+        beside = {name: split for name, split in kept.items() if split.pool == pool}
+        if new:
+            ids = _images(new | beside, metadata)
+            for path, split in new.items():
                 if split.split_family == "random":
-                    _check_random(path, split, ids[0])
-            _check_folds(own, ids[0])
+                    _check_revision(path, split)
+                _check_images(path, split, ids)
+                _check_sides(path, split, ids[0])
+            _check_folds(new, beside, ids[0])
 
 
 def _images(own: Mapping[str, Split], metadata: pd.DataFrame | None) -> _Ids:
-    """Images of a pool, as the metadata list them, else as its files do."""
+    """Images of a pool, as the metadata list them, else as its splits do."""
     (pool,) = {split.pool for split in own.values()}
     if metadata is not None:
         return rules.pool_ids(metadata, pool)
-    divided = [tuple(sorted(ids)) for _, _, ids in _sets(own) if ids]
+    divided = [tuple(sorted(ids)) for split in own.values() for ids in _divided(split)]
     most = max(divided, key=divided.count, default=())
     ood = next((split.variants[0].test_ids for split in own.values() if split.name == "ood"), [])
     return list(most), list(ood)
 
 
-def _sets(own: Mapping[str, Split]) -> Iterator[tuple[str, Split, list[str]]]:
-    """Path, split, and the in-distribution images that each variant divides."""
-    for path, split in own.items():
-        for variant in split.variants:
-            ids = variant.train_ids if split.name == "ood" else variant.all_ids()
-            yield path, split, ids
+def _divided(split: Split) -> list[list[str]]:
+    """In-distribution images that each variant of a split divides."""
+    return [one.train_ids if split.name == "ood" else one.all_ids() for one in split.variants]
 
 
 def _check_images(path: str, split: Split, ids: _Ids) -> None:
     """Compare the images of a split with those of its pool."""
-    pool = f"the {len(ids[0]):,} images of the pool {split.pool!r}"
-    for _, _, divided in _sets({path: split}):
-        _compare(path, divided, ids[0], pool)
+    for divided in _divided(split):
+        _compare(path, divided, ids[0], f"the {len(ids[0]):,} images of the pool {split.pool!r}")
     if split.name == "ood":
+        what = f"the {len(ids[1]):,} images out of distribution"
         for variant in split.variants:
-            _compare(path, variant.test_ids, ids[1], f"the {len(ids[1]):,} images out of it")
+            _compare(path, variant.test_ids, ids[1], what)
 
 
 def _compare(path: str, found: Sequence[str], expected: Sequence[str], what: str) -> None:
     unknown, lacking = set(found) - set(expected), set(expected) - set(found)
-    if unknown:
-        raise damaged(path, f"{min(unknown)!r} and {len(unknown) - 1:,} others beside them", what)
-    if lacking:
-        raise damaged(path, f"no {min(lacking)!r}, nor {len(lacking) - 1:,} others", what)
+    if unknown or lacking:
+        words = f"{min(unknown)!r}" if unknown else f"no {min(lacking)!r}"
+        more = len(unknown or lacking) - 1
+        raise SourceError(
+            f"{path}: expected {what}, found {words}{f' (and {more:,} more)' if more else ''}. "
+            "Either the file is damaged or of another dataset, or the stimulus metadata of the "
+            "store are: compare them, then add the files that go with the store."
+        )
 
 
-def _check_random(path: str, split: Split, ids: list[str]) -> None:
-    """Compare a ``random_*`` with the rule of its revision; of revision 2, the sizes alone."""
+def _check_revision(path: str, split: Split) -> None:
+    """Refuse a ``random_*`` of no published revision, or with other parameters than published."""
     revision = rules.revision_of(split)
     if revision is None:
         raise SourceError(
@@ -90,30 +97,56 @@ def _check_random(path: str, split: Split, ids: list[str]) -> None:
             f"{split.splitter!r} with {split.params}. 'laion-zarr splits add' without a folder "
             "brings the published one; a division of your own has no place under its name."
         )
-    k = int(split.name.rpartition("_")[2])
-    test = rules.random_test(len(ids), k, min(revision, 1))
-    expected = rules.divided(ids, test)[1]
+    expected = rules.random_params(split)
+    if {key: split.params.get(key) for key in expected} != expected:
+        raise damaged(path, f"params {split.params}", f"{expected} in revision {revision}")
+    if [variant.variant_id for variant in split.variants] != [0]:
+        raise damaged(path, "other variants", "the variant 0 alone")
+
+
+def _check_sides(path: str, split: Split, ids: list[str]) -> None:
+    """Compare the test images of a published split with its rule, as far as there is one."""
     for variant in split.variants:
-        if len(variant.test_ids) != len(expected):
-            found = f"{len(variant.test_ids):,} test images"
-            raise damaged(path, found, f"{len(expected):,} by the rule of revision {revision}")
-        if revision < 2 and variant.test_ids != expected:
-            found = f"test images such as {min(set(variant.test_ids) - set(expected))!r}"
-            raise damaged(path, found, f"those that the rule of revision {revision} gives")
+        test = set(variant.test_ids)
+        if split.split_family == "random":
+            revision, expected = rules.revision_of(split), _ruled(split, ids)
+            _check_size(path, len(test), len(expected), ids)
+            most, moved = rules.MOVED if revision == 2 else 0, len(test - expected)
+            if moved > most:
+                found = f"{moved:,} test images that the rule does not give"
+                raise damaged(path, found, f"at most {most} in revision {revision}")
+        elif split.name == "tau" and rules.generation_of(split):
+            _check_size(path, len(test), round(rules.TEST_PART * len(ids)), ids)
+        elif split.split_family == "cluster_k5" and rules.generation_of(split) and not test:
+            raise damaged(path, "no test image", "one of five clusters of the pool's images")
 
 
-def _check_folds(own: Mapping[str, Split], ids: list[str]) -> None:
+def _check_size(path: str, found: int, expected: int, ids: list[str]) -> None:
+    if found != expected:
+        what = f"{expected:,} by the rule for {len(ids):,} images"
+        raise damaged(path, f"{found:,} test images", what)
+
+
+def _ruled(split: Split, ids: list[str]) -> set[str]:
+    """Test images of a ``random_*`` by the rule of its revision; of revision 2, by revision 1's."""
+    k, revision = int(split.name.rpartition("_")[2]), rules.revision_of(split) or 0
+    return {ids[n] for n in rules.random_test(len(ids), k, min(revision, 1))}
+
+
+def _check_folds(new: Mapping[str, Split], beside: Mapping[str, Split], ids: list[str]) -> None:
     """Refuse folds of a family that overlap, or that together leave an image out."""
     families: dict[tuple[str, int | None], dict[str, set[str]]] = {}
-    for path, split in own.items():
+    for path, split in {**new, **beside}.items():
         revision = rules.revision_of(split)
         if split.split_family == "cluster_k5" or revision in (1, 2):
             folds = families.setdefault((split.split_family, revision), {})
-            folds[path] = set(split.variants[0].test_ids)
+            folds[path] = {label for one in split.variants for label in one.test_ids}
     for folds in families.values():
         for (path, test), (other, its) in combinations(folds.items(), 2):
-            if both := test & its:
+            if path in new and (both := test & its):
                 found = f"{min(both)!r} among the test images of {other}, too"
                 raise damaged(path, found, "folds without a common image")
-        if len(folds) == rules.N_FOLDS and (out := set(ids).difference(*folds.values())):
-            raise damaged(next(iter(folds)), f"{min(out)!r} in no fold", "each image in one fold")
+        changed = next((path for path in folds if path in new), None)
+        out = set(ids).difference(*folds.values())
+        if changed and out and len(folds) == rules.N_FOLDS:
+            raise damaged(changed, f"{min(out)!r} in no fold", "each image in one fold")

@@ -3,37 +3,31 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import re
-import zipfile
-import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import numpy as np
 from zarr.abc.store import Store
 
 from laion_zarr import config
 from laion_zarr.conversion.parts.split_checks import check_splits
+from laion_zarr.conversion.source import splits as published
 from laion_zarr.conversion.source.problems import damaged
 from laion_zarr.conversion.write.catalogue import Catalogue
 from laion_zarr.conversion.write.root import finish_root, groups_in, locked, lost_manifests
 from laion_zarr.conversion.write.writer import PartWriter
-from laion_zarr.errors import DataNotDownloadedError, SourceError, StoreError
+from laion_zarr.errors import StoreError
 from laion_zarr.splits.rules import (
     NAMES,
     POOLS,
     Split,
     SplitVariant,
-    check_name,
-    check_pool,
     generation_of,
-    names_of,
     revision_of,
     revisions,
 )
@@ -44,13 +38,7 @@ from laion_zarr.store.objects import StoreLike, fetch, open_store
 from laion_zarr.store.parts import Part, StoredParts
 from laion_zarr.store.schema import MEMBERSHIP_PART, SPLIT_ARRAYS, SPLITS_GROUP
 
-# Where the authors of the dataset publish the split files: repository, commit, folder.
-_REPOSITORY, _COMMIT = "ViCCo-Group/LAION-fMRI", "cf82765ced029de81c3bec7254b8cbd6a65e3686"
-_FOLDER = "laion_fmri/splits/data"
-PUBLISHED = f"https://raw.githubusercontent.com/{_REPOSITORY}/{_COMMIT}/{_FOLDER}"
-_REQUESTS_AT_ONCE = 8
 _CHECKSUMS = "published_splits.sha256"  # of the files of May 2026; of later ones none are known
-_KEYS = {"splitter": str, "params": dict, "n_train": int, "n_test": int, "variants": list}
 _SIDES = {"train_ids": 1, "test_ids": 2}
 
 
@@ -124,22 +112,38 @@ def add_splits(
     place = config.get_store() if store is None else store
     there = open_store(place, storage_options)  # read-only: a missing store is not created
     parse_root(there, fetch(there, ["zarr.json"])[0])
-    found = _published() if source is None else _read_all(str(source))
-    paths = {name: f"{source or PUBLISHED}/{name}" for name in found}
-    splits = {name: parse_split(path, name, found[name]) for name, path in paths.items()}
+    found = published.read_published() if source is None else published.read_splits(str(source))
+    paths = {name: f"{source or published.PUBLISHED}/{name}" for name in found}
+    splits = {name: published.parse_split(path, name, found[name]) for name, path in paths.items()}
     if source is None:
         _check_today(paths, splits)
-    metadata = StoredSplits(there).metadata
-    listed = "participant" in metadata and not metadata.empty
-    check_splits({paths[name]: splits[name] for name in found}, metadata if listed else None)
+    _check(there, paths, splits)
     report = SplitsReport(sorted(found))
     for name in report.added:
         generation = _generation(name, splits[name], found[name])
+        if source is None:  # whatever its text says
+            generation = generation or "published today, of no known method"
         (report.generations.setdefault(generation, []) if generation else report.own).append(name)
     opened = open_store(place, storage_options, read_only=False)
     with locked(opened):
         report.stored = _store(opened, splits, {n: codec.crc32(d) for n, d in found.items()})
     return report
+
+
+def _check(store: Store, paths: Mapping[str, str], splits: Mapping[str, Split]) -> None:
+    """Check added splits by rule, beside those that stay in the store."""
+    there = StoredSplits(store)
+    new = {_stored_as(split) for split in splits.values()}
+    try:
+        kept = {_stored_as(split): split for split in there.stored().values()}
+    except StoreError:  # damaged, and replaced
+        kept = {}
+    listed = "participant" in there.metadata and there.metadata["participant"].notna().any()
+    check_splits(
+        {paths[name]: split for name, split in splits.items()},
+        {f"the store's {name}": split for name, split in kept.items() if name not in new},
+        there.metadata if listed else None,
+    )
 
 
 def _generation(name: str, split: Split, data: bytes) -> str | None:
@@ -156,141 +160,6 @@ def _check_today(paths: Mapping[str, str], splits: Mapping[str, Split]) -> None:
         newest, found = revisions(split.pool)[-1:], revision_of(split)
         if split.split_family == "random" and (found,) != newest:
             raise damaged(paths[name], f"revision {found} of random_*", f"revision {newest[0]}")
-
-
-# -- files
-
-
-def _all_names() -> list[str]:
-    return [f"{pool}/{name}.json" for pool in POOLS for name in names_of(pool)]
-
-
-def _published() -> dict[str, bytes]:
-    """Fetch the split files that are published today, all of them."""
-    found = _fetch(PUBLISHED, _all_names())
-    for name in _all_names():
-        if name not in found:
-            raise _unreachable(f"{PUBLISHED}/{name}", "it is not there")
-    return found
-
-
-def _read_zip(source: str) -> dict[str, bytes]:
-    """Read every split file of a zip file, in whatever folder of the zip file it lies."""
-    filesystem, path = _opened(source)
-    try:
-        with zipfile.ZipFile(io.BytesIO(filesystem.cat_file(path))) as file:
-            names = [name for name in file.namelist() if name.endswith(".json") and "/" in name]
-            return {"/".join(name.split("/")[-2:]): file.read(name) for name in names}
-    except FileNotFoundError as error:
-        raise DataNotDownloadedError(f"{source} is not there. Name a folder or a zip.") from error
-    except (zipfile.BadZipFile, zlib.error) as error:
-        raise damaged(source, f"a damaged one ({error})", "a zip file") from error
-
-
-def _read_all(source: str) -> dict[str, bytes]:
-    """Read every split file of a folder, URL or zip file."""
-    names = _all_names()
-    if source.endswith(".zip"):
-        found = _read_zip(source)
-    elif _is_web(source):  # files of a web server cannot be listed
-        found = _fetch(source, names)
-    else:
-        filesystem, root = _opened(source)
-        paths = filesystem.glob(f"{root}/*/*.json")
-        names = sorted("/".join(path.split("/")[-2:]) for path in paths)
-        found = _fetch(source, names)
-    if not found:
-        raise DataNotDownloadedError(
-            f"{source} holds no split files. Expected POOL/NAME.json, such as shared/tau.json; "
-            "without a folder, 'laion-zarr splits add' fetches the published ones."
-        )
-    return found
-
-
-def _is_web(source: str) -> bool:
-    return source.startswith(("http://", "https://"))
-
-
-def _opened(source: str) -> tuple[Any, str]:
-    """File system (fsspec) of a folder or URL, and its path in this file system."""
-    place = source if "://" in source else str(Path(source).expanduser().absolute())
-    # Clusters often reach the internet through a proxy, which is set in the environment.
-    options: dict[str, Any] = {"client_kwargs": {"trust_env": True}} if _is_web(source) else {}
-    filesystem, root = fsspec.url_to_fs(place.rstrip("/"), **options)
-    return filesystem, root
-
-
-def _fetch(source: str, names: Iterable[str]) -> dict[str, bytes]:
-    """Content of files below a folder or URL, by name; files that do not exist are left out."""
-    filesystem, root = _opened(source)
-    urls = {f"{root}/{name}": name for name in names}
-    batches = {"batch_size": _REQUESTS_AT_ONCE} if _is_web(source) else {}
-    found = filesystem.cat(list(urls), on_error="return", **batches) if urls else {}
-    whole = {}
-    for url, name in urls.items():
-        data = found[url]
-        if isinstance(data, bytes):
-            whole[name] = data
-        elif not isinstance(data, FileNotFoundError):
-            raise _unreachable(f"{source}/{name}", f"{type(data).__name__}: {data}") from data
-    return whole
-
-
-def _unreachable(what: str, reason: str) -> DataNotDownloadedError:
-    return DataNotDownloadedError(
-        f"{what} cannot be read ({reason}). Run the same command again, or download {_FOLDER} of "
-        f"https://github.com/{_REPOSITORY}/tree/{_COMMIT} and name it: laion-zarr splits add DIR."
-    )
-
-
-# -- the schema
-
-
-def parse_split(path: str, name: str, data: bytes) -> Split:
-    """Parse a split file; check that it matches its file name, and has each image only once."""
-    pool, _, stem = name.removesuffix(".json").partition("/")
-    try:
-        if check_pool(pool) != pool:
-            raise ValueError(f"The pool is named {check_pool(pool)}, not {pool}.")
-        check_name(stem, pool)
-    except ValueError as error:
-        raise SourceError(f"{path}: {error} Split files are named POOL/NAME.json.") from None
-    try:
-        content = json.loads(data)
-    except ValueError as error:
-        raise damaged(path, f"text that is not JSON ({error})", "JSON") from error
-    if not isinstance(content, dict) or content.get("name") != stem:
-        found = content.get("name") if isinstance(content, dict) else type(content).__name__
-        raise damaged(path, f"name {found!r}", f"name {stem!r}")
-    for key, kind in _KEYS.items():
-        if type(content.get(key)) is not kind:
-            raise damaged(path, f"{key} {content.get(key)!r}", f"{key}, {kind.__name__}")
-    sizes = (content["n_train"], content["n_test"])
-    variants = [_variant(path, variant, sizes) for variant in content["variants"]]
-    ids = [variant.variant_id for variant in variants]
-    if not ids or len(set(ids)) < len(ids):
-        raise damaged(path, f"variants {ids}", "one or more variants, each id once")
-    return Split(stem, pool, content["splitter"], content["params"], *sizes, variants)
-
-
-def _variant(path: str, content: Any, sizes: tuple[int, int]) -> SplitVariant:
-    given = content if isinstance(content, dict) else {}
-    number = given.get("variant_id")
-    if type(number) is not int or not 0 <= number < 1 << 31:
-        raise damaged(path, f"variant_id {number!r}", "a whole number")
-    for key, size in zip(_SIDES, sizes, strict=True):
-        ids = given.get(key)
-        if not isinstance(ids, list) or not all(isinstance(label, str) for label in ids):
-            raise damaged(path, f"{key} that are no list of image names", "image names")
-        if len(ids) != size:
-            raise damaged(path, f"{len(ids):,} {key}", f"{size:,}, as n_{key[:-4]} says")
-        if ids != sorted(set(ids)):
-            raise damaged(
-                path, f"{key} out of order or twice", "each once, sorted as plain strings"
-            )
-    if both := set(given["train_ids"]) & set(given["test_ids"]):
-        raise damaged(path, f"{min(both)!r} on both sides", "each image on one side")
-    return SplitVariant(number, given["train_ids"], given["test_ids"])
 
 
 # -- the store

@@ -8,9 +8,10 @@ images is known from the published files only.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 import pandas as pd
@@ -28,7 +29,7 @@ _OF_POOLED = tuple(name for name in NAMES if name == "tau" or name.startswith("c
 # Numbers of images of the release: from fewer images, a random split would be a different split.
 _N_SHARED, _N_OOD, _N_UNIQUE = 1121, 371, 4712
 N_IMAGES = _N_SHARED + _N_OOD + _N_UNIQUE * len(SUBJECTS)
-_TEST_PART, _SEED = 0.2, 42
+TEST_PART, _SEED = 0.2, 42
 # Splitter and method of each revision of ``random_*``, as split files name them.
 _DRAWN, _FOLDED = ("min_nn_stochastic", "uniform_random"), ("random_kfold", "shuffled_5fold_cv")
 MOVED = 66  # images that revision 2 moved, over five subjects
@@ -108,10 +109,14 @@ def revisions(pool: str) -> tuple[int, ...]:
     return {SHARED: (0, 1), POOLED: ()}.get(pool, (0, 1, 2))
 
 
-def check_revision(revision: int | None, name: str, pool: str) -> int | None:
+def check_revision(revision: SupportsIndex | None, name: str, pool: str) -> int | None:
     """Return a revision, or None; the error for an unknown revision lists those of the split."""
     there = revisions(pool) if name.startswith("random_") else (0, 1, 2)
-    if revision is not None and revision not in there:
+    if revision is None:
+        return None
+    if not isinstance(revision, bool) and isinstance(revision, SupportsIndex):
+        revision = operator.index(revision)
+    if type(revision) is not int or revision not in there:
         raise ValueError(
             f"Unknown revision {revision!r} of {name} of the pool {pool!r}. Revisions: "
             f"{', '.join(map(str, there))}."
@@ -125,7 +130,7 @@ def revision_of(split: Split) -> int | None:
     if split.split_family != "random" or method not in (_DRAWN, _FOLDED):
         return None
     found = 0 if method == _DRAWN else split.params.get("revision", 1)
-    return found if found in revisions(split.pool) else None
+    return found if type(found) is int and found in revisions(split.pool) else None
 
 
 def generation_of(split: Split) -> str | None:
@@ -142,7 +147,7 @@ def generation_of(split: Split) -> str | None:
         case ("cluster_k5", "kmeans_cluster_holdout", _):
             return "cluster_k5 of September 2026"
         case ("tau", "min_nn_stochastic", "min_nn_filter + stochastic_mmd_swap"):
-            month = "May" if "adaptive_selection" in split.params else "September"
+            month = "September" if "duplicate_images_in_training" in split.params else "May"
             return f"tau of {month} 2026"
     return None
 
@@ -210,6 +215,15 @@ def is_complete(metadata: pd.DataFrame) -> bool:
     return counts == {SHARED: (_N_SHARED, _N_OOD)} | dict.fromkeys(SUBJECTS, subject)
 
 
+def random_params(split: Split) -> dict[str, Any]:
+    """Parameters that a ``random_*`` of the revision of `split` has, as published."""
+    revision, k = revision_of(split), int(split.name.rpartition("_")[2])
+    if revision == 0:
+        return {"method": _DRAWN[1], "seed": k}
+    own = {} if revision == 1 else {"revision": revision}
+    return {"method": _FOLDED[1], "k": N_FOLDS, "seed": _SEED, "fold": k} | own
+
+
 def random_test(n_images: int, k: int, revision: int) -> np.ndarray:
     """Positions of the test images of ``random_<k>`` in a sorted pool, ascending, (image,) int.
 
@@ -223,7 +237,7 @@ def random_test(n_images: int, k: int, revision: int) -> np.ndarray:
         0: a fifth, drawn without replacement, seed `k`. 1: fold `k` of one permutation, seed 42.
     """
     if revision == 0:
-        n_test = round(_TEST_PART * n_images)
+        n_test = round(TEST_PART * n_images)
         return np.sort(np.random.default_rng(k).choice(n_images, n_test, replace=False))
     permuted = np.random.default_rng(_SEED).permutation(n_images)
     return np.sort(np.array_split(permuted, N_FOLDS)[k])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import warnings
 from functools import cached_property
@@ -138,8 +139,8 @@ class StoredSplits:
         reason = "it does not follow from the images' names"
         if name == "ood" or (name.startswith("random_") and revision in (None, 0, 1)):
             reason = (
-                f"it follows from the metadata of all {rules.N_IMAGES:,} images alone (there are "
-                f"{len(self.metadata):,})"
+                f"it follows from the metadata of all {rules.N_IMAGES:,} images and their "
+                f"participants alone (there are {len(self.metadata):,} images)"
             )
         return NotConvertedError(
             f"The store {location(self._store)} holds no split {which}, and {reason}. Add the "
@@ -150,13 +151,21 @@ class StoredSplits:
 def _warn_if_old(name: str, pool: str, revision: int) -> None:
     """Warn, once in a process, that a newer revision of ``random_*`` is published."""
     newest = rules.revisions(pool)[-1]
-    if revision == newest or _warned:
+    if revision == newest or newest in _warned:
         return
-    _warned.add(newest)
     moved = f": {rules.MOVED} images moved since, over five subjects" if revision == 1 else ""
     warnings.warn(
         f"{name} of {pool!r} is revision {revision}, and revision {newest} is published{moved}. "
         f"'laion-zarr splits add' brings it; revision={revision} says that this one is meant, "
         "without this warning.",
-        stacklevel=4,
+        stacklevel=_levels_to_caller(),
     )
+    _warned.add(newest)
+
+
+def _levels_to_caller() -> int:
+    """Frames from the function that calls this one to the first that is not of laion_zarr."""
+    frame, levels = inspect.currentframe(), 0
+    while frame and frame.f_globals.get("__name__", "").startswith("laion_zarr."):
+        frame, levels = frame.f_back, levels + 1
+    return levels

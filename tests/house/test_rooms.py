@@ -56,7 +56,7 @@ FEW = {
     "aiohttp": set(),
     "fsspec": {
         *("download.bucket", "conversion.source.files", "conversion.source.remote"),
-        "conversion.parts.splits",
+        "conversion.source.splits",
     },
     "h5py": {
         *("conversion.source.hdf5", "conversion.verification.stimuli"),

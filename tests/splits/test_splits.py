@@ -6,6 +6,7 @@ import hashlib
 import pickle
 import shutil
 import warnings
+import zipfile
 from collections import Counter
 from pathlib import Path
 
@@ -197,13 +198,25 @@ def test_generations_side_by_side(sample_store):
 @needs_sample
 def test_a_zip_is_a_folder(sample_store, tmp_path):
     path, _ = sample_store
-    zipped = shutil.make_archive(tmp_path / "random-v1", "zip", SAMPLE / "splits", "revision1")
-    again = Path(shutil.copytree(path, tmp_path / "again.zarr"))
-    assert len(add_splits(zipped, again).added) == 25
-    assert tree_bytes(again) == tree_bytes(path)
-    (tmp_path / "broken.zip").write_bytes(Path(zipped).read_bytes()[:-100])
-    with pytest.raises(SourceError, match=r"broken\.zip: expected a zip file"):
-        add_splits(tmp_path / "broken.zip", again)
+    zipped = Path(
+        shutil.make_archive(tmp_path / "random-v1", "zip", SAMPLE / "splits", "revision1")
+    )
+    with zipfile.ZipFile(zipped, "a") as file:  # as made on a Mac, with a note
+        file.writestr("__MACOSX/revision1/sub-01/._random_0.json", b"\0")
+        file.writestr("revision1/notes/read_me.json", "{}")
+    for name in ("again.zip", "AGAIN.ZIP"):
+        again = Path(shutil.copytree(path, tmp_path / f"{name}.zarr"))
+        assert len(add_splits(zipped.rename(tmp_path / name), again).added) == 25
+        assert tree_bytes(again) == tree_bytes(path)
+        zipped = tmp_path / name
+    (tmp_path / "broken.zip").write_bytes(zipped.read_bytes()[:-100])
+    shutil.make_archive(tmp_path / "two", "zip", SAMPLE / "splits")  # today and revision1
+    for name, message in {
+        "broken.zip": "expected a plain zip file",
+        "two.zip": r"expected each split once, found sub-\d\d/random_\d\.json in two folders",
+    }.items():
+        with pytest.raises(SourceError, match=rf"{name}: {message}"):
+            add_splits(tmp_path / name, again)
     with pytest.raises(DataNotDownloadedError, match=r"none\.zip is not there"):
         add_splits(tmp_path / "none.zip", again)
 

@@ -17,7 +17,9 @@ from laion_zarr import convert, splits, verify
 from laion_zarr.conversion import add_splits
 from laion_zarr.conversion.cli import main
 from laion_zarr.conversion.parts import splits as split_files
+from laion_zarr.conversion.source import splits as published
 from laion_zarr.errors import DataNotDownloadedError, NotConvertedError, SourceError, StoreError
+from laion_zarr.splits import rules
 
 N_FILES = sum(len(splits.list_splits(pool)) for pool in splits.list_pools())  # 78
 
@@ -182,9 +184,13 @@ def _revision_9(content, variant):
         ("pooled/tau.json", _unknown, r"images of the pool 'pooled', found 'shared_12rep_unknown"),
         ("sub-03/cluster_k5_1.json", _lacking, "images of the pool 'sub-03', found no '"),
         ("shared/ood.json", _lacking, "images of the pool 'shared', found no '"),
-        ("shared/random_2.json", _moved, r"expected .* by the rule of revision 1, found .* test"),
-        ("shared/random_2.json", _swapped, "expected those that the rule of revision 1 gives"),
-        ("sub-01/random_1.json", _moved, r"expected .* by the rule of revision 2, found .* test"),
+        ("shared/random_2.json", _moved, r"expected .* by the rule for .* images, found .* test"),
+        (
+            "shared/random_2.json",
+            _swapped,
+            "expected at most 0 in revision 1, found 1 test im",
+        ),
+        ("sub-01/random_1.json", _moved, r"expected .* by the rule for .* images, found .* test"),
         ("sub-01/random_1.json", _swapped, "expected folds without a common image"),
         ("pooled/cluster_k5_4.json", _moved, "expected folds without a common image"),
         ("sub-05/random_0.json", _own_method, r"random_\* of a published revision \(0, 1, 2\)"),
@@ -218,6 +224,40 @@ def test_own_divisions_that_an_earlier_version_added(
     add_splits(own_splits, path)  # the published one wins, and both are kept
     assert splits.load_split("random_0", "01", path).params["revision"] == 2
     assert verify(path, progress=False).problems == []
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"revision": True}, "of a published revision"),
+        ({"revision": 2.0}, "of a published revision"),
+        ({"fold": 3}, "expected {'method': 'shuffled_5fold_cv', 'k': 5, 'seed': 42, 'fold': 1"),
+    ],
+)
+def test_parameters_are_those_of_the_revision(with_splits, own_splits, tmp_path, params, message):
+    def change(content, variant):
+        content["params"] |= params
+
+    folder = changed(own_splits, tmp_path / "changed", "sub-01/random_1.json", change)
+    with pytest.raises(SourceError, match=message):
+        add_splits(folder, with_splits)
+
+
+def test_other_folds_are_not_revision_2(with_splits, own_splits, tmp_path, monkeypatch):
+    """At most as many images as were moved may differ from the rule of revision 1."""
+    monkeypatch.setattr(rules, "MOVED", 0)
+    with pytest.raises(SourceError, match="expected at most 0 in revision 2, found 1 test images"):
+        add_splits(own_splits, with_splits)
+
+
+def test_a_fold_is_compared_with_those_in_the_store(with_splits, own_splits, copy_of, tmp_path):
+    path = copy_of(with_splits)
+    folder = changed(own_splits, tmp_path / "changed", "pooled/cluster_k5_4.json", _moved)
+    for file in [*folder.glob("*/*.json")]:
+        if file.name != "cluster_k5_4.json" or file.parent.name != "pooled":
+            file.unlink()
+    with pytest.raises(SourceError, match=r"of the store's pooled/cluster_k5_\d\.json, too"):
+        add_splits(folder, path)
 
 
 def test_folds_that_leave_an_image_out(with_splits, own_splits, tmp_path):
@@ -317,7 +357,7 @@ def test_from_a_url(store, with_splits, copy_of, website, monkeypatch):
 
 def test_what_is_published_today(store, with_splits, copy_of, website, monkeypatch):
     monkeypatch.setattr(SimpleHTTPRequestHandler, "log_message", lambda *_: None)
-    monkeypatch.setattr(split_files, "PUBLISHED", website)
+    monkeypatch.setattr(published, "PUBLISHED", website)
     path = copy_of(store)
     report = add_splits(store=path)
     assert tree_bytes(path) == tree_bytes(with_splits)
@@ -326,16 +366,17 @@ def test_what_is_published_today(store, with_splits, copy_of, website, monkeypat
         "random_* revision 1": 5,
         "random_* revision 2": 25,
         "ood of every generation": 6,
+        "published today, of no known method": N_FILES - 36,  # the made-up clusters and tau
     }
-    assert len(report.own) == N_FILES - 36
-    monkeypatch.setattr(split_files, "PUBLISHED", f"{website}/elsewhere")
+    assert report.own == []
+    monkeypatch.setattr(published, "PUBLISHED", f"{website}/elsewhere")
     with pytest.raises(DataNotDownloadedError, match="it is not there"):
         add_splits(store=path)
 
 
 def test_old_files_are_not_what_is_published_today(store, copy_of, website, monkeypatch):
     monkeypatch.setattr(SimpleHTTPRequestHandler, "log_message", lambda *_: None)
-    monkeypatch.setattr(split_files, "PUBLISHED", website)
+    monkeypatch.setattr(published, "PUBLISHED", website)
     path = copy_of(store)
     monkeypatch.setattr(split_files, "revisions", lambda pool: (0, 1, 2, 3))
     with pytest.raises(SourceError, match=r"random_0\.json: expected revision 3, found revision"):
@@ -343,7 +384,7 @@ def test_old_files_are_not_what_is_published_today(store, copy_of, website, monk
 
 
 def test_without_a_network(store, copy_of, monkeypatch):
-    monkeypatch.setattr(split_files, "PUBLISHED", "http://127.0.0.1:9")
+    monkeypatch.setattr(published, "PUBLISHED", "http://127.0.0.1:9")
     with pytest.raises(DataNotDownloadedError, match=r"cannot be read .* splits add DIR"):
         add_splits(store=copy_of(store))
 
