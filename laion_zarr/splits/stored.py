@@ -136,15 +136,19 @@ class StoredSplits:
     def _missing(self, name: str, pool: str, revision: int | None) -> NotConvertedError:
         which = f"{name!r} of the pool {pool!r}"
         which += "" if revision is None else f", revision {revision}"
-        reason = "it does not follow from the images' names"
+        mend = "Add the published splits with 'laion-zarr splits add'."
         if name == "ood" or (name.startswith("random_") and revision in (None, 0, 1)):
-            reason = (
-                f"it follows from the metadata of all {rules.N_IMAGES:,} images and their "
-                f"participants alone (there are {len(self.metadata):,} images)"
+            mend = (
+                f"It can be derived from the metadata of all {rules.N_IMAGES:,} images with their "
+                f"participants; this store has {len(self.metadata):,} images. "
+            ) + (
+                mend
+                if revision is None or revision == rules.revisions(pool)[-1]
+                else "Convert all metadata, or add files of that revision: laion-zarr splits add "
+                "DIR (or a zip file)."
             )
         return NotConvertedError(
-            f"The store {location(self._store)} holds no split {which}, and {reason}. Add the "
-            "published splits with 'laion-zarr splits add'."
+            f"The store {location(self._store)} holds no split {which}. {mend}"
         )
 
 
