@@ -19,6 +19,7 @@ GLM = PurePosixPath("derivatives/glmsingle-tedana")
 ROIS = PurePosixPath("derivatives/rois")
 ANATOMY = PurePosixPath("derivatives/anatomical")
 FREESURFER = PurePosixPath("derivatives/freesurfer")
+LOCALIZERS = PurePosixPath("derivatives/localizers")
 DATASET_DESCRIPTION = "dataset_description.json"  # of the dataset, and of each derivative
 PARTICIPANTS = "participants.tsv"
 STIMULI = PurePosixPath("stimuli")
@@ -30,6 +31,8 @@ CAPTIONS = STIMULI / "task-images_desc-captions.csv"
 _EMBEDDINGS = re.compile(rf"{STIMULI}/task-images_desc-([A-Za-z0-9]+)_embeddings\.h5")
 
 FUNCTIONAL_RES = "1pt8"
+VOLUME_RESOLUTIONS = ("1pt5", FUNCTIONAL_RES)  # of localizer maps
+LOCALIZER_TASKS = ("floc", "oloc", "MotionLoc", "MotionLeft", "MotionRight")
 HEMIS = ("L", "R")
 RECON_SURFACES = ("white", "pial")
 RECON_SPHERE = "sphere.reg"
@@ -170,6 +173,21 @@ def roi_surface(subject: str, category: str, roi: str, hemi: str, fmt: str) -> P
     """File of an ROI on the subject's surface; `fmt` is one of `SURFACE_FORMATS`."""
     name = f"{subject}_hemi-{hemi}_space-fsnative_label-{roi}_mask.{fmt}"
     return ROIS / subject / category / name
+
+
+def localizer_map(
+    subject: str, session: str, task: str, contrast: str, run: int | None, place: str
+) -> PurePosixPath:
+    """File of a localizer map: z over all runs, or the effect of a condition in one `run`.
+
+    `place` is a hemisphere, for a surface map, or one of `VOLUME_RESOLUTIONS`.
+    """
+    on_surface = place in HEMIS
+    where = f"hemi-{place}_space-fsnative" if on_surface else f"space-T1w_res-{place}"
+    what = "stat-z" if run is None else "stat-effect"
+    name = f"{where}_contrast-{contrast}_{what}_statmap.{'func.gii' if on_surface else 'nii.gz'}"
+    start = f"{subject}_{session}_task-{task}" + ("" if run is None else f"_run-{run:02d}")
+    return LOCALIZERS / subject / session / "func" / f"{start}_{name}"
 
 
 def embeddings(model: str) -> PurePosixPath:
@@ -357,7 +375,8 @@ def parse_key(key: str) -> KeyName:
 
 def is_published(key: str) -> bool:
     """Whether a file is public; files of held-out sessions answer 403 and are never requested."""
-    return all(is_public(session) for session in _NUMBERED_SESSION.findall(key))
+    sessions = _NUMBERED_SESSION.findall(key)  # localizer maps are public in all sessions
+    return key.startswith(f"{LOCALIZERS}/") or all(map(is_public, sessions))
 
 
 def is_dataset_file(key: str) -> bool:

@@ -84,6 +84,7 @@ def _add_download(commands: Commands, command: Command) -> None:
     parser.add_argument(
         "--include-freesurfer", action="store_true", help="the FreeSurfer recon, too"
     )
+    parser.add_argument("--include-localizers", action="store_true", help="localizer maps, too")
     parser.add_argument(
         "--n-jobs", type=int, default=4, help="files at a time (default: %(default)s)"
     )
@@ -108,6 +109,7 @@ def _download(arguments: argparse.Namespace) -> int:
         arguments.include_stimuli,
         arguments.include_anatomical,
         arguments.include_freesurfer,
+        arguments.include_localizers,
         arguments.n_jobs,
         progress=not arguments.quiet,
     )

@@ -45,6 +45,7 @@ def run_download(
     include_stimuli: bool = False,
     include_anatomical: bool = False,
     include_freesurfer: bool = False,
+    include_localizers: bool = False,
     n_jobs: int = 1,
     progress: bool = True,
 ) -> Report:
@@ -57,8 +58,10 @@ def run_download(
     ids = items.in_bucket(ids)
     items.check_filters(ids, asked)
     objects = items.dataset_objects()
+    folders = {release.FREESURFER: include_freesurfer, release.LOCALIZERS: include_localizers}
+    whole = [folder for folder, include in folders.items() if include]
     for one in ids:
-        objects += items.subject_objects(one, asked, include_anatomical, include_freesurfer)
+        objects += items.subject_objects(one, asked, include_anatomical, whole)
     wanted = [items.item(found) for found in objects]
     if include_stimuli:
         wanted += items.image_items()
@@ -115,6 +118,7 @@ def download(
     include_stimuli: bool = False,
     include_anatomical: bool = False,
     include_freesurfer: bool = False,
+    include_localizers: bool = False,
     n_jobs: int = 1,
 ) -> Report:
     """Download subjects, or a selection of their files, into the data directory.
@@ -138,6 +142,8 @@ def download(
         Whether to download all anatomical images; the filters do not apply to them.
     include_freesurfer : bool, optional
         Whether to download the FreeSurfer recon; the filters do not apply to it.
+    include_localizers : bool, optional
+        Whether to download the localizer maps; the filters do not apply to them.
     n_jobs : int, optional
         Number of files that are downloaded at a time.
 
@@ -172,7 +178,13 @@ def download(
         "extension": extension,
     }
     return run_download(
-        subject, given, include_stimuli, include_anatomical, include_freesurfer, n_jobs
+        subject,
+        given,
+        include_stimuli,
+        include_anatomical,
+        include_freesurfer,
+        include_localizers,
+        n_jobs,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import partial
+from pathlib import PurePosixPath
 
 from laion_zarr import _release as release
 from laion_zarr.download import access_service, bucket, filters
@@ -63,9 +64,9 @@ def dataset_objects() -> list[bucket.Object]:
 
 
 def subject_objects(
-    subject: str, asked: Filters, include_anatomical: bool, include_freesurfer: bool
+    subject: str, asked: Filters, include_anatomical: bool, whole: Sequence[PurePosixPath]
 ) -> list[bucket.Object]:
-    """Objects of the bucket that a download of one subject needs."""
+    """Objects that a download of one subject needs; of the folders in `whole`, all objects."""
     core, anatomy = _core(subject), bucket.objects(release.ANATOMY / subject)
     wanted = {found.key for found in core if filters.matches(found.key, asked)}
     if wanted:  # betas are of no use without the files that define the voxel axis
@@ -75,9 +76,8 @@ def subject_objects(
     if include_anatomical:
         wanted |= {found.key for found in _asked(anatomy, release.ANATOMY / subject)}
     chosen = [found for found in (*core, *anatomy) if found.key in wanted]
-    if include_freesurfer:
-        folder = release.FREESURFER / subject
-        chosen += _asked(bucket.objects(folder), folder)
+    for folder in whole:
+        chosen += _asked(bucket.objects(folder / subject), folder / subject)
     return chosen
 
 

@@ -156,8 +156,10 @@ templates   to_template(subject, values, target)
 templates   volume_to_template(subject, values, target)
 templates   volume_to_surface(subject, values, target="fsaverage")
 templates   surface_to_template(subject, values, target="fsaverage")
-derivatives localizer_statmap_path(subject, task, contrast, session)
-derivatives localizer_effect_path(subject, task, condition, session, run)
+derivatives localizer_statmap_path(subject, task, contrast, session, space="fsnative", hemi=None,
+                res="1pt5", data_dir=None)
+derivatives localizer_effect_path(subject, task, condition, session, run, space="fsnative",
+                hemi=None, res="1pt5", data_dir=None)
 """
 
 TOP_LEVEL = """
@@ -184,8 +186,6 @@ ABSENT = {
     "subject.Subject.get_events": _RAW,
     "subject.Subject.get_raw_bold": _RAW,
     "subject.Subject.get_sbref": _RAW,
-    "derivatives.localizer_statmap_path": "localizer maps are neither downloaded nor converted",
-    "derivatives.localizer_effect_path": "localizer maps are neither downloaded nor converted",
 }
 
 # Parameters that differ, and why; those of one kind (an image or a trial) are one to ours.
@@ -208,7 +208,7 @@ OTHER_PARAMETERS = {
     },
     "download.download_segmentations": {"data_dir": _DIR},
     "download.download_captions": {"data_dir": _DIR},
-    "download.download": {"n_jobs": "comes last, after include_anatomical, include_freesurfer"},
+    "download.download": {"n_jobs": "comes last, after the other include_… options"},
     "download.request_stimulus_access": {"server_url": _URL},
 }
 SAME_THING = {"trial_idx": "key", "image_name": "key"}

@@ -166,6 +166,24 @@ def test_include_anatomical_and_freesurfer(data, front):
     assert (data / "derivatives/freesurfer/sub-01/surf/lh.white").read_bytes() == b"surface"
 
 
+def test_include_localizers_also_of_a_session_that_is_held_out_elsewhere(data, front):
+    folder = "derivatives/localizers/sub-01"
+    for ses, task in (("ses-31", "oloc"), ("ses-4BarScreenfLoc", "floc")):
+        name = f"sub-01_{ses}_task-{task}_space-T1w_res-1pt5_contrast-X_stat-z_statmap.nii.gz"
+        front.put(f"{folder}/{ses}/func/{name}", task.encode())
+    front.put(folder.replace("01", "03") + "/ses-31/func/x.nii.gz", b"of another subject")
+    front.put(f"{GLM}/sub-01/ses-31/func/sub-01_ses-31_task-images_x.nii.gz", b"held out")
+    download("01", ses="01")
+    assert not [name for name in tree(data) if "localizers" in name]
+    download("01", ses="01", include_localizers=True)
+    assert {v for name, v in tree(data).items() if "localizers" in name} == {b"oloc", b"floc"}
+    assert not [name for name in tree(data) if "ses-31" in name and "localizers" not in name]
+    command = ["download", "--subject", "01", "--ses", "01", "--include-localizers", "--quiet"]
+    (data / folder / "ses-31/func").rename(data / "elsewhere")
+    assert main(command) == 0
+    assert list((data / folder / "ses-31/func").iterdir())
+
+
 def test_include_what_the_bucket_lacks(data, front):
     with pytest.raises(DataNotDownloadedError, match="derivatives/freesurfer/sub-01 holds nothing"):
         download("01", include_freesurfer=True)
@@ -731,6 +749,8 @@ def test_keys_are_taken_apart(key, entities, suffix, extension):
         ("a/ses-31.json", False),
         ("a/ses-100/x", False),
         ("a/ses-01/sub-01_ses-33_x", False),
+        ("derivatives/localizers/sub-01/ses-31/func/sub-01_ses-31_task-oloc_x", True),
+        ("derivatives/tedana/sub-01/ses-31/func/sub-01_ses-31_task-images_x", False),
     ],
 )
 def test_held_out_keys(key, published):

@@ -28,6 +28,7 @@ conversion    Report SplitsReport add_splits convert verify
 conversion.cli        main
 conversion.demo       run_demo use_demo
 conversion.synthetic  SIZES Size write_dataset
+derivatives   LOCALIZER_TASKS VOLUME_RESOLUTIONS localizer_effect_path localizer_statmap_path
 discovery     describe get_rois get_subjects inspect_bucket
 download      DownloadError Report accept_license accept_licenses download download_captions
 download      download_embeddings download_segmentations download_stimuli request_stimulus_access
@@ -57,6 +58,8 @@ compat        resolve_subject_id set_data_dir
 compat.brain          get_voxel_coordinates to_nifti
 compat.captions       Captions
 compat.config         dataset_initialize get_data_dir set_data_dir
+compat.derivatives    LOCALIZER_TASKS VOLUME_RESOLUTIONS localizer_effect_path
+compat.derivatives    localizer_statmap_path
 compat.discovery      describe get_rois get_subjects inspect_bucket
 compat.download       accept_license accept_licenses download download_captions
 compat.download       download_embeddings download_segmentations download_stimuli

@@ -33,6 +33,7 @@ analysis       rdm fit_encoding predict score permutation_pvalue
 captions       Captions
 config         dataset_initialize get_data_dir get_store
 conversion     convert verify add_splits
+derivatives    localizer_statmap_path localizer_effect_path
 discovery      get_subjects get_rois describe inspect_bucket
 download       download download_stimuli download_embeddings download_segmentations
 download       download_captions accept_license accept_licenses request_stimulus_access

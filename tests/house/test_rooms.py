@@ -31,7 +31,7 @@ FLOORS = [
     ["conversion.budget"],
     ["group"],
     ["subject"],
-    ["torch_data", "discovery", "captions", "embeddings", "images", "segmentations"],
+    ["torch_data", "derivatives", "discovery", "captions", "embeddings", "images", "segmentations"],
     ["analysis"],
     ["stimuli"],
     ["splits"],
@@ -91,6 +91,7 @@ MANY_PARAMETERS = {
     "compat.torch_data": {"__init__"},
     "conversion.options": {"check_options"},
     "conversion.run.pipeline": {"convert"},
+    "derivatives": {"localizer_statmap_path", "localizer_effect_path"},
     "download.dataset": {"download", "run_download"},
     "splits.splits": {"get_split_masks", "assign_split", "get_train_test_ids"},
     "subject.brain_space": {"to_template", "plot_voxels"},
@@ -263,7 +264,7 @@ def is_doc(node: ast.AST) -> bool:
 # What may be spelled in one module alone: names of the release's files, and names of the store.
 SPELLED = {
     "_release": (
-        r"derivatives/\w|task-images|_statmap|_trials\.|_desc-\w|participants\.|_description\.json"
+        r"derivatives/\w|task-images|_statmap\b|_trials\.|_desc-\w|participants\.|_description\.json"
     ),
     "store.schema": r"voxel|trial|session_id|vertex|grid|manifest\.json|\.staging",
 }
