@@ -97,7 +97,7 @@ def _check_revision(path: str, split: Split) -> None:
             f"{split.splitter!r} with {split.params}. 'laion-zarr splits add' without a folder "
             "brings the published one; a division of your own has no place under its name."
         )
-    expected = rules.random_params(split)
+    expected = rules.random_params(rules.fold_of(split.name), revision)
     if {key: split.params.get(key) for key in expected} != expected:
         raise damaged(path, f"params {split.params}", f"{expected} in revision {revision}")
     if [variant.variant_id for variant in split.variants] != [0]:
@@ -109,7 +109,8 @@ def _check_sides(path: str, split: Split, ids: list[str]) -> None:
     for variant in split.variants:
         test = set(variant.test_ids)
         if split.split_family == "random":
-            revision, expected = rules.revision_of(split), _ruled(split, ids)
+            revision = rules.revision_of(split)
+            expected = _ruled(split.name, revision, ids)
             _check_size(path, len(test), len(expected), ids)
             most, moved = rules.MOVED if revision == 2 else 0, len(test - expected)
             if moved > most:
@@ -127,10 +128,10 @@ def _check_size(path: str, found: int, expected: int, ids: list[str]) -> None:
         raise damaged(path, f"{found:,} test images", what)
 
 
-def _ruled(split: Split, ids: list[str]) -> set[str]:
+def _ruled(name: str, revision: int | None, ids: list[str]) -> set[str]:
     """Test images of a ``random_*`` by the rule of its revision; of revision 2, by revision 1's."""
-    k, revision = int(split.name.rpartition("_")[2]), rules.revision_of(split) or 0
-    return {ids[n] for n in rules.random_test(len(ids), k, min(revision, 1))}
+    positions = rules.random_test(len(ids), rules.fold_of(name), min(revision or 0, 1))
+    return {ids[n] for n in positions}
 
 
 def _check_folds(new: Mapping[str, Split], beside: Mapping[str, Split], ids: list[str]) -> None:

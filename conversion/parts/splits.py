@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ from laion_zarr.store.objects import StoreLike, fetch, open_store
 from laion_zarr.store.parts import Part, StoredParts
 from laion_zarr.store.schema import MEMBERSHIP_PART, SPLIT_ARRAYS, SPLITS_GROUP
 
-_CHECKSUMS = "published_splits.sha256"  # of the files of May 2026; of later ones none are known
+_MAY_CHECKSUMS = "may_splits.sha256"  # of later files no checksums are known
 _SIDES = {"train_ids": 1, "test_ids": 2}
 
 
@@ -64,9 +65,10 @@ class SplitsReport:
     stored: list[str] = field(default_factory=list)
 
 
+@cache
 def may_checksums() -> dict[str, str]:
     """SHA-256 of each split file that was published in May 2026, by name of the file."""
-    text = files("laion_zarr.conversion.parts").joinpath(_CHECKSUMS).read_text()
+    text = files("laion_zarr.conversion.parts").joinpath(_MAY_CHECKSUMS).read_text()
     return {name: checksum for checksum, name in map(str.split, text.splitlines())}
 
 
@@ -117,7 +119,6 @@ def add_splits(
     splits = {name: published.parse_split(path, name, found[name]) for name, path in paths.items()}
     if source is None:
         _check_today(paths, splits)
-    _check(there, paths, splits)
     report = SplitsReport(sorted(found))
     for name in report.added:
         generation = _generation(name, splits[name], found[name])
@@ -126,6 +127,7 @@ def add_splits(
         (report.generations.setdefault(generation, []) if generation else report.own).append(name)
     opened = open_store(place, storage_options, read_only=False)
     with locked(opened):
+        _check(opened, paths, splits)  # beside what another command may just have added
         report.stored = _store(opened, splits, {n: codec.crc32(d) for n, d in found.items()})
     return report
 
@@ -157,9 +159,10 @@ def _generation(name: str, split: Split, data: bytes) -> str | None:
 def _check_today(paths: Mapping[str, str], splits: Mapping[str, Split]) -> None:
     """Refuse fetched ``random_*`` of another revision than the one that is published today."""
     for name, split in splits.items():
-        newest, found = revisions(split.pool)[-1:], revision_of(split)
-        if split.split_family == "random" and (found,) != newest:
-            raise damaged(paths[name], f"revision {found} of random_*", f"revision {newest[0]}")
+        if split.split_family == "random":
+            newest, found = revisions(split.pool)[-1], revision_of(split)
+            if found != newest:
+                raise damaged(paths[name], f"revision {found} of random_*", f"revision {newest}")
 
 
 # -- the store

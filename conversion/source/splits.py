@@ -38,8 +38,9 @@ def _all_names() -> list[str]:
 
 def read_published() -> dict[str, bytes]:
     """Fetch the split files that are published today, all of them."""
-    found = _fetch(PUBLISHED, _all_names())
-    for name in _all_names():
+    names = _all_names()
+    found = _fetch(PUBLISHED, names)
+    for name in names:
         if name not in found:
             raise _unreachable(f"{PUBLISHED}/{name}", "it is not there")
     return found
@@ -65,16 +66,16 @@ def _read_zip(source: str) -> dict[str, bytes]:
                 if name in found:
                     raise damaged(source, f"{name} in two folders", "each split once")
                 found[name] = file.read(inside)
-    except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, zlib.error, RuntimeError) as error:
+        # RuntimeError: encrypted, or (NotImplementedError) of a compression unknown to Python
         raise damaged(source, f"one that cannot be read ({error})", "a plain zip file") from error
     return found
 
 
 def read_splits(source: str) -> dict[str, bytes]:
     """Read every split file of a folder, URL or zip file."""
-    names = _all_names()
     if _is_web(source) and not _is_zip(source):  # files of a web server cannot be listed
-        found = _fetch(source, names)
+        found = _fetch(source, _all_names())
     elif _is_zip(source) and not Path(source).is_dir():
         found = _read_zip(source)
     else:

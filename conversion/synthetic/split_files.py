@@ -25,9 +25,7 @@ def _random_folds(pool: str, ids: list[str]) -> Iterator[tuple[dict[str, Any], l
         for here, there in pairwise(tests):
             here[0], there[-1] = there[-1], here[0]
     for k, test in enumerate(tests):
-        params: dict[str, Any] = {"method": "shuffled_5fold_cv", "k": rules.N_FOLDS, "seed": 42}
-        params |= {"fold": k} | ({"revision": 2} if revision == 2 else {})
-        yield params, [ids[n] for n in sorted(test)]
+        yield rules.random_params(k, revision), [ids[n] for n in sorted(test)]
 
 
 def _divisions(
@@ -44,7 +42,7 @@ def _divisions(
     yield "tau", "synthetic", {"every": rules.N_FOLDS}, tau
     if pool != rules.POOLED:
         for k, (params, test) in enumerate(_random_folds(pool, ids)):
-            yield f"random_{k}", "random_kfold", params, test
+            yield f"random_{k}", rules.FOLDED[0], params, test
         params = {"method": "ood_dataset_holdout", "ood_types": list(OOD_TYPES)}
         yield "ood", "ood_holdout", params, ood
 

@@ -31,7 +31,7 @@ _N_SHARED, _N_OOD, _N_UNIQUE = 1121, 371, 4712
 N_IMAGES = _N_SHARED + _N_OOD + _N_UNIQUE * len(SUBJECTS)
 TEST_PART, _SEED = 0.2, 42
 # Splitter and method of each revision of ``random_*``, as split files name them.
-_DRAWN, _FOLDED = ("min_nn_stochastic", "uniform_random"), ("random_kfold", "shuffled_5fold_cv")
+_DRAWN, FOLDED = ("min_nn_stochastic", "uniform_random"), ("random_kfold", "shuffled_5fold_cv")
 MOVED = 66  # images that revision 2 moved, over five subjects
 
 
@@ -110,7 +110,10 @@ def revisions(pool: str) -> tuple[int, ...]:
 
 
 def check_revision(revision: SupportsIndex | None, name: str, pool: str) -> int | None:
-    """Return a revision, or None; the error for an unknown revision lists those of the split."""
+    """Return a revision; None for None, and for a split that has no revisions.
+
+    The error for an unknown revision lists those of the split.
+    """
     there = revisions(pool) if name.startswith("random_") else (0, 1, 2)
     if revision is None:
         return None
@@ -121,13 +124,13 @@ def check_revision(revision: SupportsIndex | None, name: str, pool: str) -> int 
             f"Unknown revision {revision!r} of {name} of the pool {pool!r}. Revisions: "
             f"{', '.join(map(str, there))}."
         )
-    return revision
+    return revision if name.startswith("random_") else None
 
 
 def revision_of(split: Split) -> int | None:
     """Revision of a ``random_*``, by the method that its file names; None for any other split."""
     method = (split.splitter, split.params.get("method"))
-    if split.split_family != "random" or method not in (_DRAWN, _FOLDED):
+    if split.split_family != "random" or method not in (_DRAWN, FOLDED):
         return None
     found = 0 if method == _DRAWN else split.params.get("revision", 1)
     return found if type(found) is int and found in revisions(split.pool) else None
@@ -175,9 +178,9 @@ def check_ood_types(ood_types: str | Iterable[str] | None, name: str) -> set[str
     return set(wanted)
 
 
-def can_derive(name: str, pool: str, revision: int | None) -> bool:
+def can_derive(name: str, revision: int | None) -> bool:
     """Whether a split follows from image names alone: ``ood``, and revisions 0 and 1."""
-    return name in names_of(pool) and (name == "ood" or revision in (0, 1))
+    return name == "ood" or revision in (0, 1)
 
 
 def pool_ids(metadata: pd.DataFrame, pool: str) -> tuple[list[str], list[str]]:
@@ -215,13 +218,17 @@ def is_complete(metadata: pd.DataFrame) -> bool:
     return counts == {SHARED: (_N_SHARED, _N_OOD)} | dict.fromkeys(SUBJECTS, subject)
 
 
-def random_params(split: Split) -> dict[str, Any]:
-    """Parameters that a ``random_*`` of the revision of `split` has, as published."""
-    revision, k = revision_of(split), int(split.name.rpartition("_")[2])
+def fold_of(name: str) -> int:
+    """Number of a ``random_*``: ``"random_3"`` -> 3."""
+    return int(name.rpartition("_")[2])
+
+
+def random_params(k: int, revision: int) -> dict[str, Any]:
+    """Parameters of ``random_<k>`` of a revision, as published."""
     if revision == 0:
         return {"method": _DRAWN[1], "seed": k}
     own = {} if revision == 1 else {"revision": revision}
-    return {"method": _FOLDED[1], "k": N_FOLDS, "seed": _SEED, "fold": k} | own
+    return {"method": FOLDED[1], "k": N_FOLDS, "seed": _SEED, "fold": k} | own
 
 
 def random_test(n_images: int, k: int, revision: int) -> np.ndarray:
@@ -262,11 +269,9 @@ def derive(
         train, test, splitter = list(ids), list(ood), "ood_holdout"
         params = {"method": "ood_dataset_holdout", "ood_types": list(OOD_TYPES)}
     else:
-        k = int(name.rpartition("_")[2])
+        k = fold_of(name)
         train, test = divided(ids, random_test(len(ids), k, revision or 0))
-        splitter, method = _FOLDED if revision else _DRAWN
-        params = {"method": method}
-        params |= {"k": N_FOLDS, "seed": _SEED, "fold": k} if revision else {"seed": k}
+        splitter, params = (FOLDED if revision else _DRAWN)[0], random_params(k, revision or 0)
         if revision and revision != revisions(pool)[-1]:
             params["revision"] = revision
     return Split(

@@ -110,9 +110,9 @@ def load_split(
     storage_options : dict, optional
         For fsspec URLs.
     revision : {0, 1, 2}, optional
-        Revision of a ``random_*``; the other splits have had the same images throughout. If not
-        provided, the newest that the store holds or that follows from the images' names; a warning
-        says once if a newer one is published.
+        Revision of a ``random_*``; the other splits have none, and the argument changes nothing.
+        If not provided, the newest that the store holds or that follows from the images' names;
+        a warning says once if a newer one is published.
 
     Returns
     -------

@@ -67,17 +67,14 @@ class StoredSplits:
         return pd.DataFrame(found)
 
     @cached_property
-    def _rows(self) -> dict[Key, np.ndarray]:
+    def _rows(self) -> dict[Key, list[int]]:
         """Rows of the table of each imported split."""
-        pairs = pd.Series(list(zip(self._table["pool"], self._table["name"], strict=True)))
-        by_method = zip(pairs, self._table["splitter"], self._table["params"], strict=True)
-        keys = pd.Series([self._key(*row) for row in by_method], dtype=object)
-        return {key: np.flatnonzero(keys == key) for key in dict.fromkeys(keys)}
-
-    @staticmethod
-    def _key(pair: tuple[str, str], splitter: str, params: str) -> Key:
-        split = Split(pair[1], pair[0], splitter, json.loads(params), 0, 0, [])
-        return (*pair, rules.revision_of(split))
+        rows: dict[Key, list[int]] = {}
+        columns = [self._table[column] for column in ("pool", "name", "splitter", "params")]
+        for row, (pool, name, splitter, params) in enumerate(zip(*columns, strict=True)):
+            split = Split(name, pool, splitter, json.loads(params), 0, 0, [])
+            rows.setdefault((pool, name, rules.revision_of(split)), []).append(row)
+        return rows
 
     def stored(self) -> dict[Key, Split]:
         """Imported splits, by pool, name, and revision (None but for a ``random_*``)."""
@@ -107,11 +104,10 @@ class StoredSplits:
 
         Warns once if a newer revision than the newest that is there has been published.
         """
-        is_random = name.startswith("random_")
-        key = self._newest(name, pool, revision if is_random else None)
+        key = self._newest(name, pool, revision)
         if key is None:
             raise self._missing(name, pool, revision)
-        if is_random and revision is None and key[2] is not None:
+        if revision is None and key[2] is not None:
             _warn_if_old(name, pool, key[2])
         if key in self._rows:
             return self._imported(key)
@@ -124,8 +120,9 @@ class StoredSplits:
             # None at the end: of no published revision, added by an earlier laion_zarr.
             wanted = [*reversed(rules.revisions(pool)), None]
         for one in wanted:
-            derived = rules.can_derive(name, pool, one) and self._is_complete
-            if (pool, name, one) in self._rows or derived:
+            if (pool, name, one) in self._rows:
+                return pool, name, one
+            if rules.can_derive(name, one) and self._is_complete:  # reads the metadata
                 return pool, name, one
         return None
 

@@ -77,7 +77,7 @@ compat.templates      to_template
 compat.torch_data     LaionFMRIDataset
 """
 
-FILES = {"laion_zarr": "py.typed", "laion_zarr.conversion.parts": "published_splits.sha256"}
+FILES = {"laion_zarr": "py.typed", "laion_zarr.conversion.parts": "may_splits.sha256"}
 
 
 def names() -> Iterator[tuple[str, str]]:

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from counting_store import CountingStore
 from places import PUBLISHED_SPLITS, SAMPLE
 from split_contents import contents
 from trees import tree_bytes
@@ -257,6 +258,22 @@ def test_own_splits_come_back(with_splits, own_splits):
     for pool in splits.list_pools():
         for name, split in splits.load_all_splits(pool, with_splits).items():
             same(split, found[pool, name])
+
+
+def test_an_imported_split_needs_no_metadata(with_splits):
+    counting = CountingStore(with_splits)
+    splits.load_split("ood", "shared", store=counting)
+    splits.load_split("random_0", "shared", store=counting)
+    assert [key for key, _, _ in counting.reads if key.startswith("splits/")]
+    assert not [key for key, _, _ in counting.reads if key.startswith("stimuli/")]
+
+
+def test_a_split_without_revisions_comes_whatever_revision_is_asked_for(with_splits, store):
+    newest = splits.load_split("tau", "shared", with_splits)
+    assert splits.load_split("tau", "shared", with_splits, revision=0) == newest
+    with pytest.raises(NotConvertedError) as caught:
+        splits.load_split("tau", "shared", store, revision=2)
+    assert "revision" not in str(caught.value)
 
 
 def test_own_splits_divide_what_was_seen(with_splits):
