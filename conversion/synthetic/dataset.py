@@ -258,7 +258,7 @@ def _write_subject(
     folder.volume(release.r2mean(subject), size.grid, model.volume(r2), _PERCENT)
 
 
-def _write_root(folder: _Folder, size: Size) -> None:
+def _write_root(folder: _Folder) -> None:
     """Write the files of the whole dataset: README, descriptions, table of participants."""
     top = PurePosixPath()
     folder.text(top / "README", NOTE + "\n")
@@ -330,7 +330,7 @@ def write_dataset(
     wanted = size.sessions if sessions is None else map(release.session_id, sessions)
     chosen = _known("session", wanted, size.sessions)
     folder = _Folder(Path(root))
-    _write_root(folder, size)
+    _write_root(folder)
     _write_stimuli(folder, size, progress)
     for subject in subjects:
         _write_subject(folder, size, subject, chosen, progress)

@@ -13,8 +13,6 @@ that `resample` computes.
 
 from laion_zarr.templates.templates import (
     INTERPOLATIONS,
-    MNI305_AFFINE,
-    MNI305_SHAPE,
     TARGETS,
     mni305_weights,
     place,
@@ -27,8 +25,6 @@ from laion_zarr.templates.templates import (
 
 __all__ = [
     "INTERPOLATIONS",
-    "MNI305_AFFINE",
-    "MNI305_SHAPE",
     "TARGETS",
     "mni305_weights",
     "place",

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import io
 import re
-import shutil
 import zlib
-from pathlib import Path
 
 import h5py
 import nibabel as nib
@@ -18,6 +16,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from small_mirror import kept as kept
+from small_mirror import mirror as mirror
+from small_mirror import new as new
 
 from laion_zarr import Captions, Segmentations, load_embeddings, load_stimuli, load_subject
 from laion_zarr.conversion.cli import main
@@ -208,23 +209,6 @@ def whole_store(whole, tmp_path_factory):
     assert not report.failed
     assert not [line for line in report.missing if "stimul" in line]
     return path
-
-
-@pytest.fixture
-def mirror(whole, tmp_path):
-    """A copy of the mirror, to be damaged."""
-    return Path(shutil.copytree(whole, tmp_path / "mirror"))
-
-
-@pytest.fixture
-def kept(whole_store, tmp_path):
-    """A copy of the store, to be damaged or written to."""
-    return Path(shutil.copytree(whole_store, tmp_path / "kept.zarr"))
-
-
-@pytest.fixture
-def new(tmp_path):
-    return tmp_path / "new.zarr"
 
 
 # -- conversions, and checks of a store against the files
