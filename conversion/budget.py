@@ -10,7 +10,8 @@ import numpy as np
 
 from laion_zarr.store.schema import MASKS, SLAB_VOXELS, STIMULUS_PARTS
 
-PARTS = ("betas", "anatomy", "surfaces", *STIMULUS_PARTS)
+DEFAULT_PARTS = ("betas", "anatomy", "surfaces", *STIMULUS_PARTS)
+PARTS = DEFAULT_PARTS  # all that --parts can name; large ones only when named
 MASK_CHOICES = (*MASKS, "both")
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}

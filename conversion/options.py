@@ -7,7 +7,7 @@ from typing import Any
 
 from laion_zarr._release import session_id, subject_id
 from laion_zarr.arrays.select import as_list
-from laion_zarr.conversion.budget import MASK_CHOICES, PARTS
+from laion_zarr.conversion.budget import DEFAULT_PARTS, MASK_CHOICES, PARTS
 from laion_zarr.errors import LaionZarrError, SourceError
 
 # Exceptions that fail one part only: the conversion continues with the other parts.
@@ -116,7 +116,7 @@ def check_options(
     return Options(
         None if wanted is None else [subject_id(s) for s in wanted],
         None if sessions is None else [session_id(s) for s in listed(sessions) or ()],
-        tuple(asked or PARTS),
+        tuple(asked or DEFAULT_PARTS),
         asked is not None,
         mask,
         n_workers,

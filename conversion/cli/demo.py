@@ -15,7 +15,7 @@ import xarray as xr
 from laion_zarr.conversion.parts.splits import add_splits
 from laion_zarr.conversion.run.pipeline import convert
 from laion_zarr.conversion.synthetic import write_dataset
-from laion_zarr.conversion.synthetic.experiment import SIZES
+from laion_zarr.conversion.synthetic.model.experiment import SIZES
 from laion_zarr.conversion.synthetic.split_files import write_splits
 from laion_zarr.errors import NotConvertedError
 from laion_zarr.splits import load_split

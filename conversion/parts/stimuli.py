@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pandas as pd
 
-from laion_zarr.conversion.parts.rows import RowWriter
 from laion_zarr.conversion.parts.session import column_spec
 from laion_zarr.conversion.parts.subject import Sources, attributes_of
 from laion_zarr.conversion.source.files import Identity, Source
 from laion_zarr.conversion.source.hdf5 import open_hdf5
 from laion_zarr.conversion.source.problems import damaged
 from laion_zarr.conversion.source.tables import read_metadata, read_table
+from laion_zarr.conversion.write.rows import RowWriter
 from laion_zarr.conversion.write.writer import PartWriter
 from laion_zarr.stimuli.decode import open_picture
 from laion_zarr.store import codec, schema

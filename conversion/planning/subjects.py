@@ -17,11 +17,11 @@ from laion_zarr import _release as release
 from laion_zarr._release import SubjectFiles
 from laion_zarr.conversion.budget import ClusterRoom, SessionSize, WorkPlan, plan_cluster, plan_work
 from laion_zarr.conversion.options import PROBLEMS, Options, Report
-from laion_zarr.conversion.parts import pieces
 from laion_zarr.conversion.parts.pieces import Pieces
 from laion_zarr.conversion.parts.session import SessionTask, check_betas
 from laion_zarr.conversion.parts.subject import Sources, VoxelAxis
 from laion_zarr.conversion.planning.changes import identities, look_ahead, unchanged
+from laion_zarr.conversion.planning.small_parts import KINDS, MAPS, SmallPart, find_parts
 from laion_zarr.conversion.planning.voxel_axis import AxisPlanner
 from laion_zarr.conversion.source.files import Source
 from laion_zarr.conversion.source.nifti import open_volume
@@ -34,8 +34,6 @@ from laion_zarr.store.objects import StoreLike, damaged, fetch
 
 # Measured: compressed betas take 0.90-0.95 of their raw size; a subject's other parts are small.
 _PACKED = 0.95
-# Prefix that the manifest's entries of each kind of part have.
-_STORED_AS = {"betas": "ses-", "anatomy": "anatomy", "surfaces": "surfaces"}
 
 
 @dataclass
@@ -64,15 +62,7 @@ def _arrays_of(files: SubjectFiles) -> set[str]:
     """Names of the arrays that a subject's files become, without the labels beside the betas."""
     sessions = files.sessions.items()
     found = {f"{ses}/betas" for ses, its in sessions if its.betas and its.trials}
-    found |= {f"{schema.maps_part(ses)}/{name}" for ses, its in sessions for name in its.maps}
-    found |= {f"{schema.ANATOMY_PART}/{name}" for name in pieces.anatomy_files(files)}
-    form_of = {"func.gii": schema.surface_mask, "label": schema.surface_label}
-    found |= {
-        f"{schema.SURFACES_PART}/hemi-{hemi}/{form_of[fmt](roi).name}"
-        for roi, its in files.rois.items()
-        for hemi, fmt in its.surfaces
-    }
-    return found
+    return found.union(*(part.arrays for part in find_parts(files)))
 
 
 def _voxel_sources(store: Store, subject: str) -> list[str]:
@@ -205,7 +195,7 @@ class Planner:
                 f"'laion-zarr convert --overwrite --subject {files.subject}' without --ses and "
                 "--parts."
             )
-        kept = ("ses-", "maps/", "anatomy/", "surfaces/")
+        kept = ("ses-", MAPS.stored_as, *(kind.stored_as for kind in KINDS.values()))
         there = {name for name in catalogue.arrays_on_disk() if name.startswith(kept)}
         # Arrays of labels are stored beside betas and maps, and written together with them.
         labels = {n for n in there if n.startswith("ses-") and not n.endswith("/betas")}
@@ -251,7 +241,7 @@ class Planner:
                 self._plan_session(job, session)
             except PROBLEMS as error:
                 self.report.failed[f"{job.subject} {session}"] = error
-        self._has("betas", job, job.tasks, release.glm_dir(job.subject))
+        self._has("betas", "ses-", job, job.tasks, release.glm_dir(job.subject))
         if job.together:
             self._refuse_other_sessions(job)
 
@@ -320,49 +310,42 @@ class Planner:
             )
 
     def _plan_small(self, job: Job) -> None:
-        """Plan maps, anatomy and surfaces: small parts that the parent process writes."""
-        files, source = job.files, self.source
-        wanted = self.options.sessions or files.sessions
-        for session in wanted if "betas" in self.options.parts else ():
-            if session in files.sessions and (maps := files.sessions[session].maps):
-                read = partial(pieces.read_maps, source, maps, job.axis)
-                self._plan_part(job, schema.maps_part(session), maps, read)
-        images = pieces.anatomy_files(files)
-        if self._has("anatomy", job, images, release.anatomy_dir(job.subject)):
-            read = partial(pieces.read_anatomy, source, images, job.axis.grid)
-            self._plan_part(job, schema.ANATOMY_PART, images, read)
-        rois = {roi: its for roi, its in files.rois.items() if its.surfaces}
-        if self._has("surfaces", job, rois, release.ROIS / job.subject):
-            paths = {
-                f"{roi} hemi-{hemi} {fmt}": path
-                for roi, its in rois.items()
-                for (hemi, fmt), path in its.surfaces.items()
-            }
-            read = partial(pieces.read_surfaces, source, rois)
-            self._plan_part(job, schema.SURFACES_PART, paths, read)
+        """Plan the small parts, which the parent process writes."""
+        if "betas" in self.options.parts:
+            wanted = self.options.sessions or job.files.sessions
+            names = {schema.maps_part(session) for session in wanted}
+            for part in MAPS.find(job.files):
+                if part.name in names:
+                    self._plan_part(job, part)
+        for option, kind in KINDS.items():
+            found = kind.find(job.files)
+            if self._has(option, kind.stored_as, job, found, kind.folder(job.subject)):
+                for part in found:
+                    self._plan_part(job, part)
 
-    def _has(self, part: str, job: Job, files: Collection[object], place: PurePosixPath) -> bool:
+    def _has(
+        self,
+        option: str,
+        stored_as: str,
+        job: Job,
+        found: Collection[object],
+        folder: PurePosixPath,
+    ) -> bool:
         """Whether a wanted part has files; a part the user named, found nowhere, is reported."""
-        if part not in self.options.parts:
+        if option not in self.options.parts:
             return False
-        stored = any(name.startswith(_STORED_AS[part]) for name in job.catalogue.parts)
-        if not files and not stored and self.options.asked_parts:
-            self.report.failed[f"{job.subject} {part}"] = DataNotDownloadedError(
-                f"{self.source.full(str(place))} has nothing for --parts {part}. Download it: "
+        stored = any(name.startswith(stored_as) for name in job.catalogue.parts)
+        if not found and not stored and self.options.asked_parts:
+            self.report.failed[f"{job.subject} {option}"] = DataNotDownloadedError(
+                f"{self.source.full(str(folder))} has nothing for --parts {option}. Download it: "
                 f"laion-zarr download --subject {job.subject}."
             )
-        return bool(files)
+        return bool(found)
 
-    def _plan_part(
-        self,
-        job: Job,
-        name: str,
-        files: Mapping[str, str],
-        read: Callable[[Sources], Pieces],
-    ) -> None:
-        ids = self._identities_of(job.subject, files)
-        if ids and self._needed(job, name, ids):
-            job.small[name] = partial(read, ids)
+    def _plan_part(self, job: Job, part: SmallPart) -> None:
+        ids = self._identities_of(job.subject, part.files)
+        if ids and self._needed(job, part.name, ids):
+            job.small[part.name] = partial(part.read, self.source, job.axis, ids)
 
     def _needed(self, job: Job, name: str, identities: Sources) -> bool:
         part = job.catalogue.parts.get(name)

@@ -58,7 +58,8 @@ class Source:
                 f"{self.root} is not a folder. Name the one that holds 'derivatives/' with "
                 "--source, or set it with 'laion-zarr config --data-dir DIR'."
             )
-        tops = (release.GLM, release.ROIS, release.ANATOMY, release.STIMULI)
+        raw = sorted(path.name for path in Path(self.root).glob("sub-*"))
+        tops = (*release.DERIVATIVES, release.STIMULI, *raw)
         folders = [f"{self.root}/{top}" for top in tops]
         names = [name for folder in folders if fs.isdir(folder) for name in fs.find(folder)]
         return [name[len(self.root) :].lstrip("/") for name in names]

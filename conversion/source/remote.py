@@ -103,16 +103,25 @@ class Remote:
                 f"{self.root} is not there, or holds nothing. Name the place that holds "
                 "'derivatives/' with --source, such as s3://laion-fmri."
             )
-        tops: list[PurePosixPath] = [release.GLM, release.ROIS, release.ANATOMY]
-        if subjects is not None:
-            tops = [top / subject for subject in subjects for top in tops]
+        if subjects is None:
+            here = self._ask("", lambda fs, path: fs.ls(path, detail=False))
+            raw = [name for folder in here if (name := PurePosixPath(folder).name)[:4] == "sub-"]
+            tops = [*release.DERIVATIVES, *map(PurePosixPath, sorted(raw))]
+        else:
+            tops = [top for subject in subjects for top in release.subject_folders(subject)]
+        folders = [str(top) for top in (*tops, *([release.STIMULI] if stimuli else []))]
         names: list[str] = []
-        for folder in map(str, [*tops, release.STIMULI] if stimuli else tops):
-            found = self._ask(folder, lambda fs, path: fs.find(path, detail=True))
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            listed = list(pool.map(self._find, folders))
+        for found in listed:
             versions = {name[len(self._fs[1]) :].lstrip("/"): i for name, i in found.items()}
             self._versions |= {name: _version(info) for name, info in versions.items()}
             names += filter(release.is_published, versions)
         return names
+
+    def _find(self, folder: str) -> dict[str, Any]:
+        """Information on every file below a folder; none if there is no such folder."""
+        return self._ask(folder, lambda fs, path: fs.find(path, detail=True))
 
     def _now(self, path: str) -> Version:
         """Request the current version of a file."""

@@ -1,8 +1,8 @@
 """A small synthetic dataset in the release's layout: for the demo, the tests and the benchmarks.
 
-`phantom` and `cortex` model a head, `experiment` the images and trials, `responses` the betas, maps
-and noise ceilings. `dataset`, `freesurfer`, `stimulus_files`, `pictures` with `shapes`, and
-`split_files` make the files.
+The room `model` says which values there are; the modules here make the files: `dataset` all of them
+(through `folder`), `freesurfer` the recon, `stimulus_files`, `pictures` with `shapes`, and
+`split_files`.
 
 The same size and subject give the same files, byte for byte. The responses depend on the content of
 the pictures.

@@ -7,29 +7,26 @@ which other files are made.
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import chain
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 import nibabel as nib
 import numpy as np
 import pandas as pd
-from isal import igzip
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from laion_zarr import _release as release
-from laion_zarr.conversion.synthetic import cortex, experiment, freesurfer, phantom, responses
+from laion_zarr.conversion.synthetic import freesurfer
 from laion_zarr.conversion.synthetic import stimulus_files as files
-from laion_zarr.conversion.synthetic.experiment import SIZES, Size
+from laion_zarr.conversion.synthetic.folder import NOTE, Folder
+from laion_zarr.conversion.synthetic.model import cortex, experiment, phantom, responses
+from laion_zarr.conversion.synthetic.model.experiment import SIZES, Size
 from laion_zarr.errors import SubjectNotFoundError
 
 __all__ = ["SIZES", "Size", "write_dataset"]
 
-NOTE = "Synthetic data in the layout of the LAION-fMRI release. No person was scanned for it."
 _PERCENT = {"Units": "percent"}
 _BETAS_SIDECAR = {
     "Description": "Synthetic single-trial estimates, one volume per trial",
@@ -51,84 +48,7 @@ _SESSION_SIDECARS: dict[str, dict[str, object]] = {
 }
 
 
-@dataclass(frozen=True)
-class _Folder:
-    """Folder of the dataset: writes files at the paths of the release, and their sidecars."""
-
-    root: Path
-
-    def target(self, path: PurePosixPath) -> Path:
-        """Path of a file below the root; makes the file's folder."""
-        target = self.root / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        return target
-
-    def text(self, path: PurePosixPath, text: str) -> None:
-        self.target(path).write_text(text, encoding="utf-8", newline="\n")
-
-    def sidecar(self, path: PurePosixPath, content: Mapping[str, object]) -> None:
-        self.text(PurePosixPath(release.sidecar(str(path))), json.dumps(content, indent=2) + "\n")
-
-    def table(self, path: PurePosixPath, table: pd.DataFrame, separator: str) -> None:
-        self.text(path, table.to_csv(sep=separator, index=False, lineterminator="\n"))
-
-    def description(self, folder: PurePosixPath, name: str, kind: str) -> None:
-        content = {
-            "Name": name,
-            "BIDSVersion": "1.9.0",
-            "DatasetType": kind,
-            "License": "CC0",
-            "HowToAcknowledge": NOTE,
-            "GeneratedBy": [{"Name": __package__}],
-        }
-        self.text(folder / release.DATASET_DESCRIPTION, json.dumps(content, indent=2) + "\n")
-
-    def packed(self, path: PurePosixPath, pieces: Iterable[bytes]) -> None:
-        """Write a gzip file from an iterable of pieces of its content."""
-        # No file name and no time in the gzip header: the same content gives the same bytes.
-        with (
-            self.target(path).open("wb") as raw,
-            igzip.IGzipFile("", "wb", compresslevel=1, fileobj=raw, mtime=0) as stream,
-        ):
-            for piece in pieces:
-                stream.write(piece)
-
-    def series(
-        self,
-        path: PurePosixPath,
-        grid: phantom.Grid,
-        shape: tuple[int, ...],
-        volumes: Iterable[NDArray],
-    ) -> None:
-        """Write a NIfTI file volume by volume, each flat in the order of the file (Fortran)."""
-        header = nib.Nifti1Header()
-        volumes = iter(volumes)
-        first = next(volumes)
-        header.set_data_dtype(first.dtype)
-        header.set_data_shape(shape)
-        header.set_zooms((grid.voxel_mm,) * 3 + (1,) * (len(shape) - 3))
-        header.set_xyzt_units("mm", "sec")
-        header.set_sform(grid.affine, "scanner")
-        header.set_qform(grid.affine, "scanner")
-        no_extension = bytes(4)
-        header["vox_offset"] = len(header.binaryblock) + len(no_extension)
-        start = (header.binaryblock + no_extension, first.tobytes())
-        self.packed(path, chain(start, (volume.tobytes() for volume in volumes)))
-
-    def volume(
-        self,
-        path: PurePosixPath,
-        grid: phantom.Grid,
-        values: NDArray,
-        sidecar: Mapping[str, object],
-    ) -> None:
-        """Write a 3-D NIfTI file from flat values in C order, and its sidecar."""
-        in_file_order = values.reshape(grid.shape).ravel(order="F")
-        self.series(path, grid, grid.shape, [in_file_order])
-        self.sidecar(path, sidecar)
-
-
-def _write_anatomy(folder: _Folder, model: responses.Model) -> None:
+def _write_anatomy(folder: Folder, model: responses.Model) -> None:
     """Write T1w, T2w and brain mask at full and at functional resolution; the FreeSurfer recon."""
     size, subject = model.size, model.subject
     fine = phantom.Grid(size.anatomy_shape, size.anatomy_mm)
@@ -147,7 +67,7 @@ def _write_anatomy(folder: _Folder, model: responses.Model) -> None:
 
 
 def _write_recon(
-    folder: _Folder, model: responses.Model, grid: phantom.Grid, t1w: phantom.Volume
+    folder: Folder, model: responses.Model, grid: phantom.Grid, t1w: phantom.Volume
 ) -> None:
     """Write the FreeSurfer recon of a T1w image."""
     size, subject, head = model.size, model.subject, phantom.Head.of(model.subject)
@@ -177,7 +97,7 @@ def _gifti_text(hemi: str, mask: phantom.Mask) -> str:
     return image.to_bytes().decode("utf-8")
 
 
-def _write_regions(folder: _Folder, model: responses.Model) -> None:
+def _write_regions(folder: Folder, model: responses.Model) -> None:
     """Write each region as volume and, per hemisphere, as surface map and label."""
     subject, head = model.subject, phantom.Head.of(model.subject)
     centre = freesurfer.geometry(model.size, subject).centre
@@ -198,7 +118,7 @@ def _write_regions(folder: _Folder, model: responses.Model) -> None:
             folder.text(label, _label_text(subject, vertices - centre, mask))
 
 
-def _write_trials(folder: _Folder, size: Size, subject: str, session: str) -> None:
+def _write_trials(folder: Folder, size: Size, subject: str, session: str) -> None:
     table = experiment.trial_table(size, subject, session)
     if session == size.sessions[-1]:
         # `beta_index` assigns the volumes to the trials, so the rows may have any order.
@@ -209,7 +129,7 @@ def _write_trials(folder: _Folder, size: Size, subject: str, session: str) -> No
 
 
 def _write_session(
-    folder: _Folder,
+    folder: Folder,
     model: responses.Model,
     session: str,
     betas: responses.Betas,
@@ -235,7 +155,7 @@ def _write_session(
 
 
 def _write_subject(
-    folder: _Folder, size: Size, subject: str, sessions: Sequence[str], progress: bool
+    folder: Folder, size: Size, subject: str, sessions: Sequence[str], progress: bool
 ) -> None:
     model = responses.voxel_model(size, subject)
     _write_anatomy(folder, model)
@@ -258,7 +178,7 @@ def _write_subject(
     folder.volume(release.r2mean(subject), size.grid, model.volume(r2), _PERCENT)
 
 
-def _write_root(folder: _Folder) -> None:
+def _write_root(folder: Folder) -> None:
     """Write the files of the whole dataset: README, descriptions, table of participants."""
     top = PurePosixPath()
     folder.text(top / "README", NOTE + "\n")
@@ -270,7 +190,7 @@ def _write_root(folder: _Folder) -> None:
     folder.table(top / release.PARTICIPANTS, people, "\t")
 
 
-def _write_stimuli(folder: _Folder, size: Size, progress: bool) -> None:
+def _write_stimuli(folder: Folder, size: Size, progress: bool) -> None:
     """Write the images of all subjects, their metadata, embeddings, masks and captions."""
     folder.table(release.STIMULUS_METADATA, experiment.metadata(size), ",")
     files.write_images(folder.target(release.STIMULUS_IMAGES), size, progress)
@@ -329,7 +249,7 @@ def write_dataset(
     subjects = _known("subject", ids, release.SUBJECTS, SubjectNotFoundError)
     wanted = size.sessions if sessions is None else map(release.session_id, sessions)
     chosen = _known("session", wanted, size.sessions)
-    folder = _Folder(Path(root))
+    folder = Folder(Path(root))
     _write_root(folder)
     _write_stimuli(folder, size, progress)
     for subject in subjects:

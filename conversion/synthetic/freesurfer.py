@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from laion_zarr import _release as release
-from laion_zarr.conversion.synthetic import cortex, phantom
-from laion_zarr.conversion.synthetic.experiment import Size
+from laion_zarr.conversion.synthetic.model import cortex, phantom
+from laion_zarr.conversion.synthetic.model.experiment import Size
 
 _AXES = np.array([[-1, 0, 0], [0, 0, 1], [0, -1, 0]])  # columns: left, inferior, anterior
 _STAMP = "synthetic"  # FreeSurfer writes a user name and a time here

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-from laion_zarr.conversion.synthetic.experiment import CONTENTS, features
+from laion_zarr.conversion.synthetic.model.experiment import CONTENTS, features
 from laion_zarr.conversion.synthetic.shapes import COLOURS, KINDS, SKINS, Colour, Kind, Pen
 
 Mask = NDArray[np.uint8]  # (y, x), 0 or 1

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from laion_zarr._release import OOD_TYPES
-from laion_zarr.conversion.synthetic import experiment
-from laion_zarr.conversion.synthetic.experiment import CONTENTS, Size
+from laion_zarr.conversion.synthetic.model import experiment
+from laion_zarr.conversion.synthetic.model.experiment import CONTENTS, Size
 from laion_zarr.splits import rules
 
 

@@ -15,8 +15,9 @@ import pandas as pd
 from tqdm import tqdm
 
 from laion_zarr import _release as release
-from laion_zarr.conversion.synthetic import experiment, phantom, pictures
-from laion_zarr.conversion.synthetic.experiment import Size
+from laion_zarr.conversion.synthetic import pictures
+from laion_zarr.conversion.synthetic.model import experiment, phantom
+from laion_zarr.conversion.synthetic.model.experiment import Size
 from laion_zarr.conversion.synthetic.pictures import Mask
 
 MODELS = ("CLIP", "DINOv2", "PEcore", "SigLIP2")

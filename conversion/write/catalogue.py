@@ -110,9 +110,10 @@ class Catalogue:
 
     def _group_files(self) -> dict[str, bytes]:
         nodes = {"zarr.json": {"description": f"LAION-fMRI, {self.group}"}}
+        nested = {name.rpartition("/")[0] for name in self.parts if "/" in name}
         nodes |= {
             f"{name}/zarr.json": {"description": f"LAION-fMRI, {self.group}, {name}"}
-            for name in groups_of_parts(self.group)
+            for name in sorted(nested.union(groups_of_parts(self.group)))
         }
         return {key: group_metadata(attributes) for key, attributes in nodes.items()}
 

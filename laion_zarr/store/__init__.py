@@ -1,6 +1,6 @@
 """The Zarr store: bytes on disk or in a bucket <-> numpy arrays, verified by checksums.
 
-Modules: `schema` (groups, arrays, dims, dtypes, units and chunk sizes, in one table that the
+Modules: the room `schema` (groups, arrays, dims, dtypes, units and chunk sizes, in tables that the
 converter and the reader share), `codec` (codecs and checksums), `manifest` and `parts` (the
 manifests, which list the complete parts of each group), `chunks` (byte ranges of chunks),
 `objects`, `remote` and `retry` (requests to a disk or to object storage, retries, error messages),

@@ -1,7 +1,7 @@
 """The class `Subject`: the data of one subject, returned as labelled, lazy arrays.
 
 Each module has one group of methods: betas, noise ceilings and trials (`subject`), masks and ROIs
-(`regions`, `roi_forms`), files of the local mirror (`anatomy`), volumes and template spaces
+(`regions`), files of the local mirror (`anatomy`), volumes and template spaces
 (`brain_space`), the stimuli by trial (`stimuli`). `base` holds the open store and the query that
 all methods select with. Reading and computing is done in the packages that these modules import.
 

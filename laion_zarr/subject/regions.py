@@ -8,10 +8,9 @@ import numpy as np
 import xarray as xr
 
 from laion_zarr._release import ANATOMY
-from laion_zarr.arrays import select
+from laion_zarr.arrays import roi_forms, select
 from laion_zarr.errors import NotConvertedError
 from laion_zarr.store.schema import ANATOMY_PART, DEFAULT_MASK, GRID, VOXEL
-from laion_zarr.subject import roi_forms
 from laion_zarr.subject.base import SubjectBase
 
 

@@ -12,7 +12,7 @@ from random_mirrors import examples
 
 from laion_zarr.conversion import budget
 from laion_zarr.conversion.budget import storage_order
-from laion_zarr.conversion.synthetic import cortex, experiment, phantom
+from laion_zarr.conversion.synthetic.model import cortex, experiment, phantom
 
 CHUNK, SLAB = 128, 17_280  # as docs/store.md has them
 

@@ -23,7 +23,7 @@ from nitransforms.base import SurfaceMesh
 from nitransforms.surface import SurfaceResampler
 
 from laion_zarr import load_subject, templates
-from laion_zarr.conversion.synthetic import cortex, phantom
+from laion_zarr.conversion.synthetic.model import cortex, phantom
 from laion_zarr.errors import DataDirNotSetError, DataNotDownloadedError, SourceError
 from laion_zarr.templates import recon, resample
 

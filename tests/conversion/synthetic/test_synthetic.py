@@ -15,7 +15,8 @@ import pytest
 from PIL import Image
 
 from laion_zarr import _release as release
-from laion_zarr.conversion.synthetic import SIZES, Size, experiment, pictures, write_dataset
+from laion_zarr.conversion.synthetic import SIZES, Size, pictures, write_dataset
+from laion_zarr.conversion.synthetic.model import experiment
 from laion_zarr.errors import SubjectNotFoundError
 
 SUBJECTS = ("sub-01", "sub-03")

@@ -16,7 +16,7 @@ from trees import tree_bytes
 from zarr.storage import LocalStore, MemoryStore
 
 from laion_zarr import load_stimuli
-from laion_zarr.conversion.parts.rows import RowWriter
+from laion_zarr.conversion.write.rows import RowWriter
 from laion_zarr.conversion.write.writer import PartWriter
 from laion_zarr.store import schema
 

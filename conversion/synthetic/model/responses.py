@@ -14,9 +14,9 @@ import pandas as pd
 from numpy.typing import DTypeLike, NDArray
 from tqdm import tqdm
 
-from laion_zarr.conversion.synthetic import phantom
-from laion_zarr.conversion.synthetic.cortex import REGIONS, region_volumes
-from laion_zarr.conversion.synthetic.experiment import (
+from laion_zarr.conversion.synthetic.model import phantom
+from laion_zarr.conversion.synthetic.model.cortex import REGIONS, region_volumes
+from laion_zarr.conversion.synthetic.model.experiment import (
     CONTENTS,
     N_FEATURES,
     Size,

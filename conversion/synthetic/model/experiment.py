@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from laion_zarr import _release as release
-from laion_zarr.conversion.synthetic import phantom
+from laion_zarr.conversion.synthetic.model import phantom
 
 # Historical suffix in the names of the images that only this subject saw.
 SUFFIXES = {"sub-01": "p01", "sub-06": "p02", "sub-05": "p03", "sub-03": "p04", "sub-07": "p05"}

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from laion_zarr import _release as release
-from laion_zarr.conversion.synthetic.phantom import (
+from laion_zarr.conversion.synthetic.model.phantom import (
     CENTRE,
     FISSURE,
     RIBBON,

@@ -1,0 +1,61 @@
+"""Ids of the release: subjects and sessions, and the values that its file names share."""
+
+from __future__ import annotations
+
+import re
+
+from laion_zarr.errors import SubjectNotFoundError
+
+BUCKET = "s3://laion-fmri"
+SUBJECTS = ("sub-01", "sub-03", "sub-05", "sub-06", "sub-07")
+
+FUNCTIONAL_RES = "1pt8"
+FINE_RES = "1pt5"  # of the localizers' own GLM: another grid, never part of the voxel axis
+VOLUME_RESOLUTIONS = (FINE_RES, FUNCTIONAL_RES)  # of localizer maps and ROI masks
+HEMIS = ("L", "R")
+
+# ses-31 and above are held out and not public: the pattern excludes them on purpose.
+_PUBLIC_SESSION = re.compile(r"ses-(0[1-9]|[12]\d|30)")
+_ENTITY_VALUE = re.compile(r"[A-Za-z0-9]+")
+
+
+def is_bucket(url: str) -> bool:
+    """Whether a URL lies in the release's bucket, which is public: accessed without credentials."""
+    return url == BUCKET or url.startswith(f"{BUCKET}/")
+
+
+def _entity(value: object, entity: str) -> str | None:
+    """Full id: ``"01"`` or ``"sub-01"`` -> ``"sub-01"``; None if the value is not an id."""
+    if not isinstance(value, str):
+        return None
+    bare = value.removeprefix(f"{entity}-")
+    return f"{entity}-{bare}" if _ENTITY_VALUE.fullmatch(bare) else None
+
+
+def subject_id(value: object) -> str:
+    """Full id of a subject: ``"01"`` or ``"sub-01"`` -> ``"sub-01"``."""
+    found = _entity(value, "sub")
+    if found is None:
+        raise SubjectNotFoundError(
+            f"{value!r} is no subject id. Expected a string such as 'sub-01' or '01'; "
+            f"the release has {', '.join(SUBJECTS)}."
+        )
+    return found
+
+
+def session_id(value: object) -> str:
+    """Full id of a session: ``"01"`` or ``"ses-01"`` -> ``"ses-01"``."""
+    found = _entity(value, "ses")
+    if found is None:
+        raise ValueError(f"{value!r} is no session id. Expected a string such as 'ses-01' or '01'.")
+    return found
+
+
+def is_public(session: str) -> bool:
+    """Whether a session is public (``ses-01`` … ``ses-30``)."""
+    return _PUBLIC_SESSION.fullmatch(session) is not None
+
+
+def is_held_out(session: str) -> bool:
+    """Whether a session is held out from the public (``ses-31`` and above)."""
+    return re.fullmatch(r"ses-(3[1-9]|[4-9]\d)", session) is not None

@@ -1,0 +1,113 @@
+"""What an array of the store is (dims, dtype, units, chunks), and the words all arrays share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+SCHEMA_VERSION = 1
+ROOT_ATTRIBUTE = "laion_zarr"  # {"schema_version": 1} in the root group's attributes
+MANIFEST = "manifest.json"
+STAGING = ".staging"  # group for the new version of a listed part, until it replaces that part
+DEFAULT_STORE = "laion-fmri.zarr"
+
+TRIAL = "trial"
+VOXEL = "voxel"
+ROI = "roi"
+NC = "nc"
+SESSION = "session_id"
+GRID = "grid"
+VERTEX = "vertex"
+HEMI = "hemi"
+IMAGE = "image"
+FEATURE = "feature"
+SUBJECT = "subject"  # attribute that names the subject that the voxels belong to
+
+# Measured: a chunk of 128 voxels x all trials of a session is ~0.5 MB, and an ROI of ~500 voxels
+# then requires reading 1.8 times its own bytes (2.5 times with 256 voxels); 135 chunks make one
+# ~72 MB shard, which is also one Dask block.
+CHUNK_VOXELS = 128
+SLAB_VOXELS = 135 * CHUNK_VOXELS
+CHUNK_BYTES = 1 << 17  # of the image files; a reader requests only the bytes of one image file
+
+MASKS = ("anatomical", "rsquare")
+DEFAULT_MASK = "anatomical"
+ALL_SESSIONS_NC = "NoiseceilingAllrep"  # noise ceiling for thresholds that span sessions
+
+PERCENT = "percent"
+SIGNAL_CHANGE = "percent signal change"
+MM = "mm"
+T1W_SPACE = "subject's T1w space"
+
+
+@dataclass(frozen=True)
+class Chunking:
+    """Chunks and shards of a large array along its first axis, and their compression.
+
+    Attributes
+    ----------
+    rows : int
+        Rows per chunk.
+    per_shard : int
+        Chunks per shard.
+    packing : {"lz4", "zstd", None}
+        Compression of a chunk; None if not compressed.
+    listed : bool
+        Whether the store has a table of the chunks, see `chunk_table`.
+    """
+
+    rows: int
+    per_shard: int
+    packing: str | None
+    listed: bool = True
+
+
+@dataclass(frozen=True)
+class ArraySpec:
+    """One array of the store.
+
+    Attributes
+    ----------
+    name : str
+        Name of the array in the store, and of the xarray variable.
+    dims : tuple of str
+        Names of its axes, outermost first.
+    dtype : str
+        Zarr data type.
+    description : str
+        Description of the values, for users; stored in the array's attributes.
+    units : str, optional
+        Stored in the array's attributes.
+    chunking : Chunking, optional
+        If not provided, the array is one chunk.
+    level : int
+        Compression level of zstd, for an array of one chunk.
+    """
+
+    name: str
+    dims: tuple[str, ...]
+    dtype: str
+    description: str
+    units: str | None = None
+    chunking: Chunking | None = None
+    level: int = 3
+
+    @property
+    def attributes(self) -> dict[str, str]:
+        """Attributes of the array in the store: description, and units if any."""
+        units = {} if self.units is None else {"units": self.units}
+        return {"description": self.description, **units}
+
+
+def specs_by_name(*specs: ArraySpec) -> dict[str, ArraySpec]:
+    """Table of arrays, by name."""
+    return {spec.name: spec for spec in specs}
+
+
+def chunk_table(array: str) -> ArraySpec:
+    """Array with the offset in its shard, size and CRC-32C of each chunk of a large array."""
+    return ArraySpec(
+        f"{array}_chunks",
+        ("chunk", "field"),
+        "uint64",
+        f"for each chunk of {array}, in order: offset in its shard, bytes, CRC-32C of its data",
+    )
