@@ -19,6 +19,7 @@ from statistics import median
 
 import numpy as np
 import rivals
+import xarray as xr
 import zarr
 from many_sessions import link_sessions
 from measure import (
@@ -39,12 +40,14 @@ from laion_zarr import _release as release
 from laion_zarr import load_subject
 from laion_zarr.conversion.synthetic import write_dataset
 from laion_zarr.store.schema import CHUNK_VOXELS
+from laion_zarr.subject import Subject
 
 SUBJECT, SESSION = "sub-01", "ses-01"
 LARGE_ROI = "laiongeneral"
 N_SESSIONS = 30
 GROWTH = (1, 2, 5, 10, 20, 30)
 CONVERTED_TOGETHER = 4
+N_RUNS = 3
 IMPORT = "import time; t = time.perf_counter(); import laion_zarr; print(time.perf_counter() - t)"
 # Prints the growth of a process's peak memory by reading an ROI, in units of the result's bytes.
 ROI_MEMORY = """
@@ -112,17 +115,49 @@ def _together(data: Path, root: Path, bare: float) -> list[Figure]:
     ]
 
 
+def bold_figures(data: Path, root: Path) -> list[Figure]:
+    """Reads of one region's time series: three runs, hard links to the betas, as one session."""
+    mirror, store = root / "time-series", root / "time-series.zarr"
+    for old in (mirror, store):
+        shutil.rmtree(old, ignore_errors=True)
+    shutil.copytree(data, mirror, copy_function=os.link, symlinks=True)
+    for run in range(1, N_RUNS + 1):
+        path = mirror / release.bold(SUBJECT, SESSION, run)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for old in (path, mirror / release.sidecar(str(release.bold(SUBJECT, SESSION, run)))):
+            old.unlink(missing_ok=True)
+        os.link(mirror / release.betas(SUBJECT, SESSION), path)
+    options = ["--source", str(mirror), "--store", str(store), "--mask", "anatomical", "--quiet"]
+    found = command("convert", *options, "--parts", "bold")
+    reads = BoldReads(store)
+    name = f"time series of one session, {len(reads.sub.get_bold(SESSION)):,} volumes"
+    figures = [
+        Figure(f"convert {name}: time", found["seconds"], "s"),
+        Figure(f"convert {name}: peak memory", found["peak_gb"], "GB", 2.0),
+        *reads.small(name),
+    ]
+    for old in (mirror, store):
+        shutil.rmtree(old)
+    return figures
+
+
 class Reads:
     """Reads from one session of a store, compared with zarr-python on the same chunks."""
+
+    array = f"{SESSION}/betas"
 
     def __init__(self, store: Path) -> None:
         self.store = store
         self.sub = load_subject(SUBJECT, store)
-        self.plain = zarr.open_array(store / SUBJECT / SESSION / "betas", mode="r")
-        self.stored = zarr.open_array(store / SUBJECT / SESSION / "voxel", mode="r")[:]
+        self.plain = zarr.open_array(store / SUBJECT / self.array, mode="r")
+        self.stored = zarr.open_array(store / SUBJECT / "voxels" / "voxel", mode="r")[:]
         self.sizes = {
             roi: int(self.sub.get_roi_mask(roi).sum()) for roi in self.sub.get_available_rois()
         }
+
+    def lazy(self, sub: Subject, roi: str) -> xr.DataArray:
+        """What is read: one ROI of the session."""
+        return sub.get_betas(session=SESSION, roi=roi)
 
     def rois(self, least: int, most: int) -> list[str]:
         """ROIs with `least` to `most` voxels; if none exists (tiny dataset), all non-empty ROIs."""
@@ -131,28 +166,28 @@ class Reads:
 
     def measure(self, roi: str) -> dict[str, float]:
         """Time, time of plain zarr, bytes read per byte of the result, and number of requests."""
-        voxels = self.sub.get_betas(roi=roi)["voxel"].values
+        voxels = self.lazy(self.sub, roi)["voxel"].values
         chunks = np.unique(np.flatnonzero(np.isin(self.stored, voxels)) // CHUNK_VOXELS).tolist()
         runs = np.split(chunks, np.flatnonzero(np.diff(chunks) != 1) + 1)
         spans = [slice(CHUNK_VOXELS * run[0], CHUNK_VOXELS * (run[-1] + 1)) for run in runs]
         times = side_by_side(
             {
-                "ours": lambda: self.sub.get_betas(session=SESSION, roi=roi).load(),
+                "ours": lambda: self.lazy(self.sub, roi).load(),
                 "plain": lambda: [self.plain[span] for span in spans],
             }
         )
         counting = CountingStore(self.store, read_only=True)
-        lazy = load_subject(SUBJECT, counting).get_betas(session=SESSION, roi=roi)
+        lazy = self.lazy(load_subject(SUBJECT, counting), roi)
         before = counting.requests, counting.nbytes
         lazy.load()
         read = counting.nbytes - before[1]
         return times | {"bytes": read / lazy.nbytes, "requests": counting.requests - before[0]}
 
-    def small(self) -> list[Figure]:
+    def small(self, what: str = "one session") -> list[Figure]:
         """Medians over the ROIs of 300-700 voxels."""
         found = [self.measure(roi) for roi in self.rois(300, 700)]
         by_name = {name: median(each[name] for each in found) for name in found[0]}
-        name = f"{len(found)} ROIs of 300-700 voxels, one session"
+        name = f"{len(found)} ROIs of 300-700 voxels, {what}"
         # The budget is 20 ms or twice the time of plain zarr, whichever is longer.
         budget = max(20.0, 2e3 * by_name["plain"])
         return [
@@ -183,6 +218,16 @@ class Reads:
             Figure(f"{name}: time", times["ours"], "s"),
             Figure("one trial of the whole brain", seconds(lambda: betas[7].copy().load(), 3), "s"),
         ]
+
+
+class BoldReads(Reads):
+    """The same of the preprocessed time series of a session."""
+
+    array = f"bold/{SESSION}/bold"
+
+    def lazy(self, sub: Subject, roi: str) -> xr.DataArray:
+        """What is read: one ROI, all runs of the session."""
+        return sub.get_bold(SESSION, roi=roi)
 
 
 def rival_figures(data: Path, root: Path, reads: Reads) -> list[Figure]:
@@ -263,6 +308,7 @@ def all_figures(data: Path, root: Path, n_sessions: int) -> Iterator[Figure]:
     touch_memory(4 * betas)
     # Conversions come before any read: the peak RSS of a child process includes its parent's RSS.
     yield from convert_figures(data, root)
+    yield from bold_figures(data, root)
     verified = command("verify", "--store", str(root / "both.zarr"), "--quiet")
     yield Figure("verify, both masks", verified["seconds"], "s")
     yield from many_figures(root / "anatomical.zarr", n_sessions, root)

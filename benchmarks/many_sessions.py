@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from laion_zarr.conversion.parts import subject as recipe
-from laion_zarr.conversion.run import pipeline
+from laion_zarr.conversion.run.trial_table import stored_table
 from laion_zarr.conversion.write.catalogue import Catalogue
 from laion_zarr.conversion.write.root import finish_root, groups_in
 from laion_zarr.conversion.write.writer import PartWriter
@@ -32,7 +32,7 @@ def link_sessions(
     opened = open_store(store, read_only=False)
     catalogue = Catalogue(opened, subject)
     stored = StoredParts(opened, subject)
-    table = pipeline.stored_table(stored, FIRST)
+    table = stored_table(stored, FIRST)
     (attributes,) = stored.attributes(FIRST)
     shown = np.tile(table["label"].to_numpy(), (n_sessions, 1)) if names is None else names
     parts, maps, tables = {}, {}, {}
@@ -58,7 +58,10 @@ def link_sessions(
             maps[schema.maps_part(session)] = Part(path, linked(store, old, path, ()), old.sources)
     made_from = {name: {"crc32": 0} for name in parts}
     path = catalogue.place(schema.TRIALS_PART)
-    trials = recipe.write_trials(opened, path, tables, None, made_from)
+    behaviour = [schema.BEHAVIOUR.name, schema.TRIAL_TYPE.name]
+    numbers, types = map(stored.load(schema.TRIALS_PART, behaviour).get, behaviour)
+    again = np.tile(numbers, n_sessions), np.tile(types, n_sessions)
+    trials = recipe.write_trials(opened, path, tables, None, again, made_from)
     catalogue.commit(parts | maps | {schema.TRIALS_PART: trials})
     finish_root(opened, groups_in(opened))
 

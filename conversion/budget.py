@@ -8,10 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from laion_zarr.store.schema import MASKS, SLAB_VOXELS, STIMULUS_PARTS
+from laion_zarr.store.schema import BOLD_PART, MASKS, SLAB_VOXELS, STIMULUS_PARTS
 
-DEFAULT_PARTS = ("betas", "anatomy", "surfaces", *STIMULUS_PARTS)
-PARTS = DEFAULT_PARTS  # all that --parts can name; large ones only when named
+DEFAULT_PARTS = (
+    *("betas", "anatomy", "surfaces", "localizers", "rois_1pt5", "geometry", "events"),
+    *STIMULUS_PARTS,
+)
+PARTS = (*DEFAULT_PARTS, BOLD_PART)  # all that --parts can name; large ones only when named
 MASK_CHOICES = (*MASKS, "both")
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
@@ -21,8 +24,8 @@ DEFAULT_MEMORY_PER_WORKER = 2 * 10**9
 # Interpreter and libraries (170 MB, measured), and freed memory that the allocator keeps.
 _BASE_MEMORY = 320 * 10**6
 VOLUMES_AHEAD = 3
-# Trials of a slab that are collected before one write to the scratch file (2 MB).
-COLLECTED_TRIALS = 32
+# Volumes of a slab that are collected before one write to the scratch file (2 MB).
+COLLECTED_VOLUMES = 32
 # Below this number of bytes of betas, starting worker processes takes longer than it saves.
 _SMALL_WORK = 10**9
 _BYTES = 4  # float32
@@ -119,26 +122,26 @@ def storage_order(
 
 @dataclass(frozen=True)
 class SessionSize:
-    """Sizes of a session that determine the memory and disk space of its conversion.
+    """Sizes that determine the memory and disk space for a session's betas, or its time series.
 
     Attributes
     ----------
     n_voxels : int
         Number of voxels that are stored.
-    n_trials : int
-        Number of trials: one volume each.
+    n_volumes : int
+        Number of volumes: one per trial of the betas, one per time point of time series.
     volume_nbytes : int
         Bytes of one volume of the source file, decompressed.
     """
 
     n_voxels: int
-    n_trials: int
+    n_volumes: int
     volume_nbytes: int
 
     @property
     def matrix_nbytes(self) -> int:
-        """Bytes of all betas of the session."""
-        return self.n_voxels * self.n_trials * _BYTES
+        """Bytes of the stored series."""
+        return self.n_voxels * self.n_volumes * _BYTES
 
     @property
     def n_slabs(self) -> int:
@@ -147,14 +150,14 @@ class SessionSize:
 
     @property
     def slab_nbytes(self) -> int:
-        """Bytes of the betas of one full slab."""
-        return min(self.n_voxels, SLAB_VOXELS) * self.n_trials * _BYTES
+        """Bytes of one full slab."""
+        return min(self.n_voxels, SLAB_VOXELS) * self.n_volumes * _BYTES
 
     def memory_nbytes(self, n_kept: int) -> int:
         """Bytes of memory needed if `n_kept` slabs stay in memory, the others in a scratch file."""
         buffers = _BASE_MEMORY + (VOLUMES_AHEAD + 2) * self.volume_nbytes
         scratch_voxels = max(0, self.n_voxels - n_kept * SLAB_VOXELS)
-        collected = scratch_voxels * min(COLLECTED_TRIALS, self.n_trials) * _BYTES
+        collected = scratch_voxels * min(COLLECTED_VOLUMES, self.n_volumes) * _BYTES
         # Besides the kept slabs: a slab read from the file, its chunks, two shards being written.
         return buffers + collected + (n_kept + 5) * self.slab_nbytes
 

@@ -40,7 +40,14 @@ CONTENTS = {
         "docs/promises.md",
         "docs/benchmarks.md",
     ],
-    "Guides": ["docs/cluster.md", "docs/pytorch.md", "docs/s3.md"],
+    "Guides": [
+        "docs/xarray.md",
+        "docs/behaviour.md",
+        "docs/cluster.md",
+        "docs/pytorch.md",
+        "docs/s3.md",
+        "docs/time-series.md",
+    ],
     "Project": ["docs/architecture.md", "CONTRIBUTING.md", "CHANGELOG.md"],
 }
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import textwrap
 from html import escape
 from typing import Any
 
 import xarray as xr
 
 from laion_zarr.store.schema import MASKS, NC, ROI, SESSION, TRIAL, VOXEL
+
+_WIDTH = 100  # characters of a line of text
 
 
 def _rois_by_category(dataset: xr.Dataset) -> dict[str, list[str]]:
@@ -50,7 +53,8 @@ def as_text(what: str, found: dict[str, Any]) -> str:
     for name, value in found.items():
         if isinstance(value, dict):
             lines.append(f"  {name}:")
-            lines += [f"    {category}: {rois}" for category, rois in value.items()]
+            for category, rois in value.items():
+                lines += textwrap.wrap(f"    {category}: {rois}", _WIDTH, subsequent_indent=" " * 6)
         else:
             lines.append(f"  {name + ':':<16}{value}")
     return "\n".join(lines)

@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from laion_zarr import _release as release
 from laion_zarr import config
+from laion_zarr._release import Id
 from laion_zarr.errors import DataNotDownloadedError
 
 #: Tasks of the localizers: categories, objects, and motion (pooled, left and right hemifield).
@@ -23,10 +24,10 @@ PathLike = str | os.PathLike[str]
 
 
 def localizer_statmap_path(
-    subject: str,
+    subject: Id,
     task: str,
     contrast: str,
-    session: str,
+    session: Id,
     space: str = "fsnative",
     hemi: str | None = None,
     res: str = "1pt5",
@@ -36,13 +37,13 @@ def localizer_statmap_path(
 
     Parameters
     ----------
-    subject : str
-        ``"sub-01"`` or ``"01"``.
+    subject : str or int
+        ``"sub-01"``, ``"01"`` or 1.
     task : str
         Task of the localizer, such as ``"floc"``; `LOCALIZER_TASKS` has those of the release.
     contrast : str
         Contrast, such as ``"faceVsOthers"``.
-    session : str
+    session : str or int
         Session of the localizer, such as ``"4BarScreenfLoc"``, with or without ``ses-``.
     space : str, optional
         ``"fsnative"`` for the subject's surface, which needs `hemi`; ``"T1w"`` for the volume, a
@@ -78,11 +79,11 @@ def localizer_statmap_path(
 
 
 def localizer_effect_path(
-    subject: str,
+    subject: Id,
     task: str,
     condition: str,
-    session: str,
-    run: int,
+    session: Id,
+    run: Id,
     space: str = "fsnative",
     hemi: str | None = None,
     res: str = "1pt5",
@@ -92,15 +93,15 @@ def localizer_effect_path(
 
     Parameters
     ----------
-    subject : str
-        ``"sub-01"`` or ``"01"``.
+    subject : str or int
+        ``"sub-01"``, ``"01"`` or 1.
     task : str
         Task of the localizer, such as ``"floc"``; the pooled task ``"MotionLoc"`` has no runs.
     condition : str
         Condition, such as ``"face"``.
-    session : str
+    session : str or int
         Session of the localizer, such as ``"4BarScreenfLoc"``, with or without ``ses-``.
-    run : int
+    run : int or str
         Number of the run, from 1.
     space, hemi, res, data_dir : optional
         As for `localizer_statmap_path`.
@@ -124,12 +125,7 @@ def localizer_effect_path(
     ...     "sub-03", "floc", "face", "4BarScreenfLoc", run=1, space="T1w", res="1pt8"
     ... )  # doctest: +SKIP
     """
-    try:
-        number = int(run)
-    except (TypeError, ValueError):
-        number = 0
-    if number < 1:
-        raise ValueError(f"run={run!r}: expected the number of a run, from 1.")
+    number = release.run_number(run)
     place = _place(space, hemi, res)
     return _present(_root(data_dir), _key(subject, session, task, condition, number, place))
 
@@ -148,7 +144,7 @@ def _place(space: str, hemi: str | None, res: str) -> str:
 
 
 def _key(
-    subject: str, session: str, task: str, contrast: str, run: int | None, place: str
+    subject: Id, session: Id, task: str, contrast: str, run: int | None, place: str
 ) -> PurePosixPath:
     found, ses = release.subject_id(subject), release.session_id(session)
     return release.localizer_map(found, ses, task, contrast, run, place)

@@ -6,11 +6,12 @@ Listings are cached in the process; the functions of `laion_zarr.download` list 
 from __future__ import annotations
 
 from laion_zarr import _release as release
+from laion_zarr._release import Id
 from laion_zarr.download import bucket
 
 
 def get_subjects() -> list[str]:
-    """Subjects with betas or ROIs in the bucket.
+    """Subjects with data in the bucket, raw or derived.
 
     Returns
     -------
@@ -26,13 +27,13 @@ def get_subjects() -> list[str]:
     return bucket.subjects()
 
 
-def get_rois(subject: str | None = None, category: str | None = None) -> list[str]:
+def get_rois(subject: Id | None = None, category: str | None = None) -> list[str]:
     """Names of the ROIs of a subject in the bucket.
 
     Parameters
     ----------
-    subject : str, optional
-        ``"sub-01"`` or ``"01"``. If not provided, the first subject.
+    subject : str or int, optional
+        ``"sub-01"``, ``"01"`` or 1. If not provided, the first subject.
     category : str, optional
         Category of ROIs, such as ``"face"``. If not provided, ROIs of every category.
 

@@ -10,9 +10,9 @@ import pandas as pd
 import xarray as xr
 
 from laion_zarr import _repr
-from laion_zarr._release import is_shared, subject_id
+from laion_zarr._release import Id, Ids, is_shared, subject_id
 from laion_zarr.analysis import average_repeats
-from laion_zarr.arrays.select import as_list
+from laion_zarr.arrays.select import as_list, is_one
 from laion_zarr.config import get_store
 from laion_zarr.errors import NotConvertedError
 from laion_zarr.stimuli import load_stimuli
@@ -23,7 +23,7 @@ from laion_zarr.subject import Subject, load_subject
 
 
 def load_subjects(
-    subjects: str | Sequence[str],
+    subjects: Ids,
     store: StoreLike | None = None,
     storage_options: dict[str, Any] | None = None,
 ) -> Group:
@@ -31,8 +31,8 @@ def load_subjects(
 
     Parameters
     ----------
-    subjects : str or list of str
-        Subject ids, or ``"all"`` for all subjects of the store.
+    subjects : str, int or list of them
+        Subject ids (``"sub-01"``, ``"01"`` or 1), or ``"all"`` for all subjects of the store.
     store : str, Path or zarr.abc.store.Store, optional
         If not provided, `laion_zarr.config.get_store`.
     storage_options : dict, optional
@@ -85,8 +85,8 @@ class Group:
     def __iter__(self) -> Iterator[tuple[str, Subject]]:
         return iter(self._subjects.items())
 
-    def __getitem__(self, key: str | int) -> Subject:
-        """Return one subject, by subject id or by position in the sorted group."""
+    def __getitem__(self, key: Id) -> Subject:
+        """Return one subject: by id, or with an integer by position in the sorted group."""
         if isinstance(key, int | np.integer):
             return list(self._subjects.values())[key]
         try:
@@ -96,7 +96,7 @@ class Group:
 
     def get_shared_betas(
         self,
-        session: str | None = None,
+        session: Id | None = None,
         roi: str | Sequence[str] | None = None,
         mask: Any = None,
         nc_threshold: float | None = None,
@@ -107,7 +107,7 @@ class Group:
 
         Parameters
         ----------
-        session : str, optional
+        session : str or int, optional
             Only trials of this session. If not provided, of all sessions.
         roi, nc_threshold, mask_source
             Selection of voxels, as in `Subject.get_betas`.
@@ -141,7 +141,7 @@ class Group:
         >>> all(other == names[0] for other in names)
         True
         """
-        if session is not None and not isinstance(session, str):
+        if not is_one(session):
             raise ValueError(f"session names one session, or None for all; got {session!r}.")
         if isinstance(mask, Mapping):
             mask = {subject_id(one): its for one, its in mask.items()}
@@ -186,7 +186,7 @@ class Group:
     def _stimuli(self) -> Any:
         return load_stimuli(*self[0]._handle.recipe)
 
-    def _images(self, session: str | None = None) -> list[str]:
+    def _images(self, session: Id | None = None) -> list[str]:
         """Sorted names of the shared images that every subject of the group saw."""
         seen: list[set[str]] = []
         for _, subject in self:

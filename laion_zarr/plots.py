@@ -189,6 +189,35 @@ def brain(
     return figure
 
 
+def surfaces(values: xr.DataArray, title: str, **style: Any) -> Figure:
+    """Draw values on both hemispheres of fsaverage, with a colour bar.
+
+    Parameters
+    ----------
+    values : xarray.DataArray, (hemi, vertex)
+        Values on the fsaverage mesh that their attribute ``space`` names; NaN is transparent.
+    title : str
+        Label of the colour bar.
+    **style
+        As in `brain`.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    from matplotlib import pyplot
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
+    pyplot.draw_if_interactive()
+    style = colours(values.values, **style)
+    figure = pyplot.Figure(figsize=(12, 3.6), layout="constrained")
+    surface_views(figure, values, **style)
+    scale = ScalarMappable(Normalize(style["vmin"], style["vmax"]), style["cmap"])
+    figure.colorbar(scale, ax=figure.axes, label=title, shrink=0.8)
+    return figure
+
+
 def colours(
     values: np.ndarray,
     cmap: str | None = None,

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from dask.system import CPU_COUNT
 
+from laion_zarr._release import Ids
 from laion_zarr.arrays import trial_rows
 from laion_zarr.arrays.select import as_list
 from laion_zarr.arrays.trial_rows import ScratchRows
@@ -77,7 +78,7 @@ class LaionFMRIDataset(torch.utils.data.Dataset if torch else object):  # type: 
     def __init__(
         self,
         subject: _SubjectLike,
-        session: str | Sequence[str] | None = None,
+        session: Ids | None = None,
         roi: str | Sequence[str] | None = None,
         mask: Any = None,
         nc_threshold: float | None = None,

@@ -122,15 +122,25 @@ def store(bids_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def with_bold(store: Path, bids_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`store`, and the preprocessed time series of its subjects."""
+    path = Path(shutil.copytree(store, tmp_path_factory.mktemp("bold") / store.name))
+    convert(bids_root, path, parts="bold", progress=False)
+    return path
+
+
+@pytest.fixture(scope="session")
 def own_splits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Split files of the images of `bids_root`."""
     return write_splits(tmp_path_factory.mktemp("splits"), SIZES["tiny"])
 
 
 @pytest.fixture(scope="session")
-def with_splits(store: Path, own_splits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`store`, and the splits of its images."""
-    path = Path(shutil.copytree(store, tmp_path_factory.mktemp("with") / store.name))
+def with_splits(
+    with_bold: Path, own_splits: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """All that a store can have: `with_bold`, and the splits of its images."""
+    path = Path(shutil.copytree(with_bold, tmp_path_factory.mktemp("with") / with_bold.name))
     add_splits(own_splits, path)
     return path
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import json
 import logging
 import sys
 from collections.abc import Sequence
@@ -48,7 +49,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.set_defaults(debug=False)
     parser.add_argument("--version", action="version", version=version("laion-zarr"))
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add in (_add_config, _add_info, _add_convert, _add_verify, _add_splits, _add_demo):
+    for add in (
+        *(_add_config, _add_info, _add_convert, _add_outdated, _add_verify),
+        *(_add_splits, _add_demo),
+    ):
         add(commands)
     download.add(commands, _command)
     return parser
@@ -177,6 +181,27 @@ def _convert(arguments: argparse.Namespace) -> int:
             f"{len(report.failed)} failed"
         )
     return 1 if report.failed else 0
+
+
+def _add_outdated(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    text = "Say what the source holds that the store lacks, or holds in an older form."
+    parser = _command(commands, "outdated", text)
+    parser.add_argument("--source", metavar="DIR", help="data directory, or s3://laion-fmri")
+    _add_store(parser)
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    parser.set_defaults(run=_outdated)
+
+
+def _outdated(arguments: argparse.Namespace) -> int:
+    from laion_zarr.conversion.planning.outdated import outdated
+
+    report = outdated(
+        arguments.source, arguments.store, storage_options=_storage_options(arguments)
+    )
+    print(json.dumps(report.to_json(), indent=1) if arguments.json else report)
+    for problem in report.problems:
+        print(f"error: {problem}", file=sys.stderr)
+    return 1 if report.problems else 0
 
 
 def _add_verify(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

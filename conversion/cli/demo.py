@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from laion_zarr.conversion.budget import PARTS
 from laion_zarr.conversion.parts.splits import add_splits
 from laion_zarr.conversion.run.pipeline import convert
 from laion_zarr.conversion.synthetic import write_dataset
@@ -68,7 +69,7 @@ def run_demo(
 
     write_dataset(data, size, [SUBJECT], progress=progress)
     say(f"Made     {data}: synthetic, {_megabytes(data)} ({took()})")
-    convert(data, store, progress=progress)
+    convert(data, store, parts=PARTS, progress=progress)
     add_splits(write_splits(data.with_name("splits"), SIZES[size]), store)
     say(f"Stored   {store}: {_megabytes(store)}, with train/test splits ({took()})")
 
@@ -129,7 +130,7 @@ def use_demo(
     lacking = [subject for subject in subjects if not _is_made(store, subject, size)]
     if lacking:
         write_dataset(data, size, lacking)
-        convert(data, store, lacking, progress=False)
+        convert(data, store, lacking, parts=PARTS, progress=False)
         add_splits(write_splits(data.with_name("splits"), SIZES[size]), store)
     os.environ |= {"LAION_ZARR_STORE": str(store), "LAION_ZARR_DATA_DIR": str(data)}
     return store
@@ -177,7 +178,7 @@ def telling_trial(sub: Subject, responses: xr.DataArray) -> int:
 
 def _about_trial(sub: Subject, trial: int, faces: xr.DataArray) -> list[str]:
     row, response = sub.metadata.loc[trial], float(faces[trial].mean())
-    width, height = sub.images.get(trial).size
+    height, width, _ = sub.images.array([trial]).shape[1:]
     nouns = ", ".join(sub.segmentations.nouns(trial)) or "none"
     captions = [repr(text) for text in sub.captions.list(trial)[:2]]
     return [
@@ -214,7 +215,7 @@ def _draw_brain(figure: Any, sub: Subject, store: Path) -> None:
         outlines[roi] = np.zeros(t1w.shape, dtype=bool)
         outlines[roi].reshape(-1)[mask[VOXEL].values] = mask.values
     ax = figure.subplots()
-    affine = np.array(sub.dataset.attrs["affine"])
+    affine = np.reshape(sub.dataset.attrs["affine"], (4, 4))
     volume, t1w, brain = (upright(found, affine) for found in (volume, t1w, brain))
     outlines = {roi: upright(region, affine) for roi, region in outlines.items()}
     levels = axial_slices(brain, _LEVELS)

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from laion_zarr.download.filters import Given
+
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
     Command = Callable[[Commands, str, str], argparse.ArgumentParser]
 
+_RAW_FILTERS = {
+    "ses": "sessions, such as 04, or 'averages' for the files of no session",
+    "run": "such as 01",
+    "task": "such as images",
+    "echo": "such as 1",
+    "part": "mag or phase",
+    "suffix": "such as events",
+    "extension": "such as tsv",
+}
 _FILTERS = {
     "ses": "sessions, such as 04, or 'averages' for the files of no session",
     "task": "such as images",
@@ -34,6 +45,8 @@ def add(commands: Commands, command: Command) -> None:
         parser = command(commands, f"download-{name}", text)
         if name == "embeddings":
             parser.add_argument("--models", nargs="+", action="extend", help="only these")
+            text = "an earlier generation: v1, which was replaced in September 2026"
+            parser.add_argument("--revision", help=text)
         _add_common(parser)
         parser.set_defaults(run=run)
     parser = command(commands, "request-access", "Request access to the stimulus images.")
@@ -72,11 +85,7 @@ def _rois(arguments: argparse.Namespace) -> int:
 
 def _add_download(commands: Commands, command: Command) -> None:
     parser = command(commands, "download", "Download subjects, or parts of them.")
-    parser.add_argument(
-        "--subject", nargs="+", action="extend", required=True, help="such as sub-01, or 'all'"
-    )
-    for name, text in _FILTERS.items():
-        parser.add_argument(f"--{name}", nargs="+", action="extend", help=text)
+    _add_selection(parser, _FILTERS)
     parser.add_argument("--include-stimuli", action="store_true", help="the images, too")
     parser.add_argument(
         "--include-anatomical", action="store_true", help="all anatomical images, too"
@@ -85,11 +94,30 @@ def _add_download(commands: Commands, command: Command) -> None:
         "--include-freesurfer", action="store_true", help="the FreeSurfer recon, too"
     )
     parser.add_argument("--include-localizers", action="store_true", help="localizer maps, too")
+    parser.add_argument("--include-raw", action="store_true", help="raw data, too")
+    parser.add_argument("--include-bold", action="store_true", help="preprocessed time series, too")
+    _add_jobs(parser)
+    parser.set_defaults(run=_download)
+    parser = command(commands, "download-raw", "Download raw data of subjects, or parts of them.")
+    _add_selection(parser, _RAW_FILTERS)
+    _add_jobs(parser)
+    parser.set_defaults(run=_raw)
+
+
+def _add_selection(parser: argparse.ArgumentParser, filters: dict[str, str]) -> None:
+    parser.add_argument(
+        "--subject", nargs="+", action="extend", required=True, help="such as sub-01, or 'all'"
+    )
+    for name, text in filters.items():
+        # `run` is the name of a command's function, see `_parser`.
+        parser.add_argument(f"--{name}", dest=f"only_{name}", nargs="+", action="extend", help=text)
+
+
+def _add_jobs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--n-jobs", type=int, default=4, help="files at a time (default: %(default)s)"
     )
     _add_common(parser)
-    parser.set_defaults(run=_download)
 
 
 def _license(arguments: argparse.Namespace) -> None:
@@ -104,16 +132,35 @@ def _download(arguments: argparse.Namespace) -> int:
 
     _license(arguments)
     report = run_download(
-        "all" if "all" in arguments.subject else arguments.subject,
-        {name: getattr(arguments, name) for name in _FILTERS},
+        _subjects_of(arguments),
+        _selection(arguments, _FILTERS),
         arguments.include_stimuli,
         arguments.include_anatomical,
         arguments.include_freesurfer,
         arguments.include_localizers,
+        arguments.include_raw,
+        arguments.include_bold,
         arguments.n_jobs,
         progress=not arguments.quiet,
     )
     print(report)
+    return 0
+
+
+def _selection(arguments: argparse.Namespace, filters: Iterable[str]) -> dict[str, Given]:
+    return {name: getattr(arguments, f"only_{name}") for name in filters}
+
+
+def _subjects_of(arguments: argparse.Namespace) -> str | list[str]:
+    return "all" if "all" in arguments.subject else arguments.subject
+
+
+def _raw(arguments: argparse.Namespace) -> int:
+    from laion_zarr.download.raw import run_raw
+
+    _license(arguments)
+    given = _selection(arguments, _RAW_FILTERS)
+    print(run_raw(_subjects_of(arguments), given, arguments.n_jobs, not arguments.quiet))
     return 0
 
 
@@ -129,7 +176,7 @@ def _embeddings(arguments: argparse.Namespace) -> int:
     from laion_zarr.download.dataset import run_embeddings
 
     _license(arguments)
-    print(run_embeddings(arguments.models, not arguments.quiet))
+    print(run_embeddings(arguments.models, arguments.revision, not arguments.quiet))
     return 0
 
 

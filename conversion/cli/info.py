@@ -7,13 +7,21 @@ from typing import Any
 
 from laion_zarr import _release as release
 from laion_zarr import config
-from laion_zarr.conversion.run.stimuli import files_of
+from laion_zarr.conversion.planning.wanted import files_of
 from laion_zarr.conversion.source.files import open_source
 from laion_zarr.conversion.write.root import groups_in, lost_manifests
 from laion_zarr.errors import DataDirNotSetError, LaionZarrError, StoreError
 from laion_zarr.store.objects import StoreLike, location, open_store
 from laion_zarr.store.parts import StoredParts
-from laion_zarr.store.schema import STIMULUS_PARTS, TRIALS_PART, VOXELS_PART, is_session_part
+from laion_zarr.store.schema import (
+    EVENTS_PART,
+    LOCALIZERS_PART,
+    STIMULUS_PARTS,
+    TRIALS_PART,
+    VOXELS_PART,
+    is_bold_part,
+    is_session_part,
+)
 
 
 def describe(
@@ -39,7 +47,13 @@ def _mirror_lines(wanted: str | None) -> Iterator[str]:
             betas = {ses: its.betas for ses, its in files.sessions.items() if its.betas}
             size = sum(source.size(path) for path in betas.values())
             span, rois = _span(list(betas)), len(files.rois)
-            yield f"  {subject}: {span}, betas {_gigabytes(size)}, {rois} ROIs"
+            line = f"  {subject}: {span}, betas {_gigabytes(size)}, {rois} ROIs"
+            line += f", {len(files.localizers)} localizer maps" if files.localizers else ""
+            yield line + (f", events of {len(files.events)} runs" if files.events else "")
+            if files.bold:
+                size = sum(source.size(path) for path in files.bold.values())
+                sessions = _span(sorted({session for session, _ in files.bold}))
+                yield f"    time series: {sessions}, {_gigabytes(size)}"
     parts = {part: its for kind in STIMULUS_PARTS for part, its in files_of(kind, names).items()}
     size = sum(source.size(path) for its in parts.values() for path in its)
     yield f"  stimuli: {', '.join([_gigabytes(size), *parts]) if parts else 'none'}"
@@ -74,6 +88,7 @@ def _group_lines(stored: StoredParts) -> Iterator[str]:
         name
         for name in stored.parts
         if not is_session_part(name)
+        and not is_bold_part(name)
         and not name.startswith("maps/")
         and name not in (TRIALS_PART, VOXELS_PART)
     ]
@@ -84,6 +99,22 @@ def _group_lines(stored: StoredParts) -> Iterator[str]:
         yield f"    masks: {', '.join(attributes['masks'])}"
         trials = stored.load(TRIALS_PART, ["session"])["session"]
         yield f"    trials: {len(trials):,}"
+    if bold := sorted(name.partition("/")[2] for name in stored.parts if is_bold_part(name)):
+        yield f"    time series: {_span(bold)}"
+    if EVENTS_PART in stored.parts:
+        (attributes,) = stored.attributes(EVENTS_PART)
+        yield f"    events: {sum(map(len, attributes['runs'].values())):,} runs"
+    yield from _localizer_lines(stored)
+
+
+def _localizer_lines(stored: StoredParts) -> Iterator[str]:
+    """The places that have localizer maps, with the number of maps of each."""
+    part = stored.parts.get(LOCALIZERS_PART)
+    arrays = [] if part is None else [n for n in part.arrays() if n.endswith("/maps")]
+    counts = {name.partition("/")[0]: stored.shape(LOCALIZERS_PART, name)[0] for name in arrays}
+    if counts:
+        text = ", ".join(f"{count} {place}" for place, count in counts.items())
+        yield f"    localizer maps: {text}"
 
 
 def _span(sessions: list[str]) -> str:

@@ -21,14 +21,15 @@ from laion_zarr.conversion.parts.subject import Sources, VoxelAxis, attributes_o
 from laion_zarr.conversion.source.files import Source
 from laion_zarr.conversion.source.nifti import Grid, read_map, read_mask
 from laion_zarr.conversion.source.problems import damaged
-from laion_zarr.conversion.source.surfaces import read_label, read_surface_mask
+from laion_zarr.conversion.source.surfaces import check_label, read_label, read_surface_mask
 from laion_zarr.conversion.write.writer import PartWriter
+from laion_zarr.errors import SourceError
 from laion_zarr.store import schema
 from laion_zarr.store.parts import Part, StoredParts
 from laion_zarr.store.schema import ArraySpec
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # arrays have no single truth: a piece equals only itself
 class Piece:
     """One array of a part.
 
@@ -64,30 +65,38 @@ class Pieces:
         Name of each array that failed, and its exception.
     attributes : dict
         Attributes of the part's group.
+    outdated : callable
+        Whether a stored array, by name and attributes, does not go with those that were read.
     """
 
     found: list[Piece] = field(default_factory=list)
     sources: Sources = field(default_factory=dict)
     errors: dict[str, Exception] = field(default_factory=dict)
     attributes: dict[str, Any] = field(default_factory=dict)
+    outdated: Callable[[str, Mapping[str, Any]], bool] = lambda name, attributes: False
+
+    def write(self, store: Store, path: str, stored: StoredParts | None) -> Part:
+        """Write the part, see `write_pieces`."""
+        return write_pieces(store, path, self, stored)
 
 
-class _Reader:
+class PieceReader:
     """Reads small files one by one; the error of a damaged file is kept, and reading continues."""
 
     def __init__(self, source: Source, identities: Sources) -> None:
-        self._source = source
+        self.source = source
         self._identities = identities
         self.pieces = Pieces()
 
     def add(self, name: str, file: str, read: Callable[[], Piece]) -> None:
+        """Read one file into an array; `name` is what the file is called in messages."""
         if file not in self._identities:
             return  # its identity could not be read, which has been reported
         try:
             piece = read()
-            provenance = attributes_of(self._source, file, self._identities)
-            sources = sources_of(self._source, file, self._identities)
-            self._source.check_unchanged(sources)
+            provenance = attributes_of(self.source, file, self._identities)
+            sources = sources_of(self.source, file, self._identities)
+            self.source.check_unchanged(sources)
         except PROBLEMS as error:
             self.pieces.errors[name] = error
             return
@@ -98,7 +107,7 @@ class _Reader:
 
 def read_maps(source: Source, maps: Mapping[str, str], axis: VoxelAxis, ids: Sources) -> Pieces:
     """Read the 3-D maps of one session, voxels in storage order."""
-    reader = _Reader(source, ids)
+    reader = PieceReader(source, ids)
 
     def read(name: str, file: str) -> Piece:
         values, _ = read_map(source, file, axis.grid)
@@ -123,7 +132,7 @@ def anatomy_files(files: SubjectFiles) -> dict[str, str]:
 
 def read_anatomy(source: Source, images: Mapping[str, str], grid: Grid, ids: Sources) -> Pieces:
     """Read T1w and T2w on the functional grid, and the brain mask at both resolutions."""
-    reader = _Reader(source, ids)
+    reader = PieceReader(source, ids)
 
     def read(name: str, file: str) -> Piece:
         spec = schema.ANATOMY_ARRAYS[name]
@@ -138,7 +147,7 @@ def read_anatomy(source: Source, images: Mapping[str, str], grid: Grid, ids: Sou
 
 def read_surfaces(source: Source, rois: Mapping[str, RoiFiles], ids: Sources) -> Pieces:
     """Read the ROIs on the subject's cortical surface, one group per hemisphere."""
-    reader = _Reader(source, ids)
+    reader = PieceReader(source, ids)
 
     def read(roi: str, hemi: str, fmt: str, file: str) -> Piece:
         if fmt == "label":
@@ -159,21 +168,77 @@ def read_surfaces(source: Source, rois: Mapping[str, RoiFiles], ids: Sources) ->
     return reader.pieces
 
 
+def read_fine_rois(source: Source, rois: Mapping[str, RoiFiles], ids: Sources) -> Pieces:
+    """Read the ROI masks on the localizers' own grid, as the voxels that they hold."""
+    reader = PieceReader(source, ids)
+    grids: dict[str, Grid] = {}
+
+    def read(roi: str, file: str) -> Piece:
+        mask, grids[file] = read_mask(source, file)
+        attributes = {
+            "category": rois[roi].category,
+            "shape": list(mask.shape),
+            "affine": grids[file].affine.tolist(),
+        }
+        return Piece(schema.fine_roi(roi), np.flatnonzero(mask).astype(np.int32), attributes)
+
+    for roi, its in sorted(rois.items()):
+        if its.fine is not None:
+            reader.add(roi, its.fine, partial(read, roi, its.fine))
+    _drop_odd_grids(reader.pieces, grids)
+    reader.pieces.attributes["rois"] = {
+        piece.spec.name: piece.attributes["category"] for piece in reader.pieces.found
+    }
+    return reader.pieces
+
+
+def _drop_odd_grids(pieces: Pieces, grids: Mapping[str, Grid]) -> None:
+    """Reject masks on another grid than most of them."""
+    forms = [(p.attributes["shape"], p.attributes["affine"]) for p in pieces.found]
+    usual = max(range(len(forms)), key=lambda n: forms.count(forms[n]), default=0)
+    kept = list(pieces.found)
+    for piece in kept:
+        file = piece.attributes["source"]["file"]
+        try:
+            grids[file].check_same(grids[kept[usual].attributes["source"]["file"]])
+        except SourceError as error:
+            pieces.errors[piece.spec.name] = error
+            pieces.found.remove(piece)
+            for name in (file, sidecar(file)):
+                pieces.sources.pop(name, None)
+
+
 def _drop_odd_meshes(source: Source, pieces: Pieces) -> None:
-    """Reject masks whose number of vertices differs from that of most masks of the hemisphere."""
+    """Reject what does not fit the mesh that most masks of the hemisphere have.
+
+    That is masks of another number of vertices, and labels with vertices beyond it.
+    """
     for node in sorted({piece.node for piece in pieces.found}):
         masks = [p for p in pieces.found if p.node == node and p.spec.dtype == "bool"]
         if not masks:
             continue
         ((usual, _),) = Counter(len(piece.values) for piece in masks).most_common(1)
-        for piece in masks:
-            if len(piece.values) != usual:
-                file = piece.attributes["source"]["file"]
-                pieces.errors[f"{piece.spec.name} {node} func.gii"] = damaged(
-                    source.full(file), f"{len(piece.values)} vertices", f"{usual} vertices"
-                )
-                pieces.found.remove(piece)
+        of = next(_file_of(piece) for piece in masks if len(piece.values) == usual)
+        for piece in [piece for piece in pieces.found if piece.node == node]:
+            file = _file_of(piece)
+            try:
+                if piece.spec.dtype != "bool":
+                    check_label(source.full(file), piece.values, usual, of)
+                elif len(piece.values) != usual:
+                    raise damaged(
+                        source.full(file),
+                        f"{len(piece.values)} vertices",
+                        f"{usual} vertices, as {of} has",
+                    )
+            except SourceError as error:
+                form = "func.gii" if piece.spec.dtype == "bool" else "label"
+                pieces.errors[f"{piece.spec.name} {node} {form}"] = error
+                pieces.found = [one for one in pieces.found if one is not piece]
                 pieces.sources.pop(file)
+
+
+def _file_of(piece: Piece) -> str:
+    return piece.attributes["source"]["file"]
 
 
 def write_pieces(store: Store, path: str, pieces: Pieces, stored: StoredParts | None) -> Part:
@@ -192,6 +257,7 @@ def write_pieces(store: Store, path: str, pieces: Pieces, stored: StoredParts | 
     written = {f"{piece.node}/{piece.spec.name}".lstrip("/") for piece in pieces.found}
     sources, attributes = dict(pieces.sources), dict(pieces.attributes)
     kept = _only_stored(stored, path, written) if stored is not None else []
+    kept = [(name, its) for name, its in kept if not pieces.outdated(name, its)]
     if stored is not None:
         part = stored.part(_part_name(path))
         for name, array_attributes in kept:

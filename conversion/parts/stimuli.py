@@ -22,6 +22,7 @@ from laion_zarr.store.schema import ArraySpec
 
 Progress = Callable[[int], object]
 NAMES = schema.IMAGE_NAME.name  # key in a part's sources: the image names in row order
+_ROUNDED = 0.5  # pixels by which the end of a box may lie outside
 _WRITTEN_AT_ONCE = 512  # embeddings that are reordered and passed to the writer at once
 
 
@@ -43,8 +44,42 @@ def _write_columns(
 
 def _check_integers(path: str, table: pd.DataFrame, columns: Sequence[str]) -> None:
     for name in columns:
-        if len(table) and not pd.api.types.is_integer_dtype(table[name]):
+        if len(table) and table[name].dtype.kind != "i":  # "u": beyond what the store's int64 holds
             raise damaged(path, f"{name} {table[name].iloc[:3].tolist()} …", "whole numbers")
+
+
+def _check_segmentations(
+    path: str, table: pd.DataFrame, shape: tuple[int, ...], masks_file: str
+) -> None:
+    """Raise if a row of the table points to no mask, to that of another row, or beyond its picture.
+
+    `shape` is that of the masks, (mask, y, x).
+    """
+    _check_integers(path, table, ["mask_row", "instance_id", "localized"])
+    rows = table["mask_row"].to_numpy()
+    if (wrong := np.flatnonzero((rows < 0) | (rows >= shape[0]))).size:
+        row = wrong[0]
+        expected = f"rows of the {shape[0]} masks of {masks_file}"
+        raise damaged(path, f"mask_row {rows[row]} in row {row + 1}", expected)
+    if (wrong := np.flatnonzero(table["mask_row"].duplicated())).size:
+        row, first = wrong[0], int(np.flatnonzero(rows == rows[wrong[0]])[0])
+        found = f"mask_row {rows[row]} in the rows {first + 1} and {row + 1}"
+        raise damaged(path, found, "each mask once")
+    for side, length in (("x", shape[2]), ("y", shape[1])):
+        _check_box(path, table, (f"box_{side}0", f"box_{side}1"), length)
+
+
+def _check_box(path: str, table: pd.DataFrame, ends: tuple[str, str], length: int) -> None:
+    """Raise unless the ends of each box, where there are some, are in order within the picture."""
+    if not set(ends) <= set(table.columns):
+        return
+    lo, hi = (pd.to_numeric(table[name], errors="coerce").to_numpy(np.float64) for name in ends)
+    beyond = (lo < -_ROUNDED) | (hi > length + _ROUNDED) | (lo > hi)
+    beyond |= (hi < -_ROUNDED) | (lo > length + _ROUNDED)
+    if (wrong := np.flatnonzero(beyond)).size:
+        row = wrong[0]
+        found = f"{ends[0]} {lo[row]:g}, {ends[1]} {hi[row]:g} in row {row + 1}"
+        raise damaged(path, found, f"a box within 0 … {length}, ends in order")
 
 
 def write_metadata(writer: PartWriter, source: Source, file: str, ids: Sources) -> Part:
@@ -77,14 +112,9 @@ def write_segmentations(
     masks_file, table_file = files
     columns = [name for name, spec in schema.SEGMENTATION_ARRAYS.items() if spec.dims == ("row",)]
     table = read_table(source, table_file, columns)
-    _check_integers(source.full(table_file), table, ["mask_row", "instance_id", "localized"])
     with open_hdf5(source, masks_file) as hdf5:
         masks = hdf5.masks()
-        outside = table["mask_row"][(table["mask_row"] < 0) | (table["mask_row"] >= len(masks))]
-        if len(outside):
-            found = f"mask_row {outside.iloc[0]}"
-            expected = f"rows of the {len(masks)} masks of {masks_file}"
-            raise damaged(source.full(table_file), found, expected)
+        _check_segmentations(source.full(table_file), table, masks.shape, masks_file)
         attributes = attributes_of(source, masks_file, ids)
         rows = RowWriter(writer, schema.MASKS_2D, masks.shape[1:], attributes)
         for some in hdf5.rows(masks):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from laion_zarr.conversion.write.writer import PartWriter
 from laion_zarr.errors import NotConvertedError, SourceError
 from laion_zarr.store import schema
 from laion_zarr.store.parts import Part, StoredParts
-from laion_zarr.store.schema import MASKS, NC, ROI, TRIAL, VOXEL
+from laion_zarr.store.schema import MASKS, NC, ROI, TRIAL, TRIAL_TYPE, VOXEL
 
 Sources = dict[str, Identity]
 
@@ -267,6 +267,7 @@ def write_trials(
     path: str,
     tables: Mapping[str, pd.DataFrame],
     stimuli: pd.DataFrame | None,
+    behaviour: tuple[np.ndarray, np.ndarray] | None,
     made_from: Sources,
 ) -> Part:
     """Write the part ``trials``: one array for each column, over all sessions.
@@ -279,9 +280,11 @@ def write_trials(
         Trial table of each session, in volume order.
     stimuli : pandas.DataFrame or None
         Stimulus metadata, joined to the trials by image name; None to join nothing.
+    behaviour : tuple of numpy.ndarray or None
+        What the trials have from the events, see `parts.events.behaviour_of`; None without events.
     made_from : dict
-        Fingerprints, by name, of the parts that the tables come from: each session, and the
-        stimulus metadata.
+        Fingerprints, by name, of the parts that the tables come from: each session, the events and
+        the stimulus metadata.
     """
     sessions = sorted(tables)
     table = combined([tables[session] for session in sessions])
@@ -291,11 +294,17 @@ def write_trials(
         "shared" if is_shared(name) else "unique" for name in table["image_name"]
     ]
     table["repetition"] = table.groupby("image_name").cumcount()
+    names = {} if behaviour is None else schema.behaviour_names(table.columns)
     if stimuli is not None:
-        table = _join_stimuli(table, stimuli)
+        table = _join_stimuli(table, stimuli, names.values())
     writer = PartWriter(store, path)
     writer.group({"sessions": sessions})
     writer.array(schema.TRIAL_ARRAYS[TRIAL], np.arange(len(table)))
+    if behaviour is not None:
+        numbers, types = behaviour
+        columns = [names[name] for name in schema.BEHAVIOUR_ARRAYS]
+        writer.array(schema.BEHAVIOUR, numbers, {"columns": columns})
+        writer.array(replace(TRIAL_TYPE, name=names[TRIAL_TYPE.name]), types)
     for name in map(str, table.columns):
         spec = schema.TRIAL_ARRAYS.get(name) or column_spec(name, table[name], (TRIAL,))
         writer.array(spec, table[name].to_numpy())
@@ -321,10 +330,20 @@ def _column(parts: Sequence[np.ndarray]) -> np.ndarray:
     if kinds and kinds <= set("iuf"):
         nothing = [np.full(len(part), np.nan) for part in parts]
         pieces = zip(parts, nothing, empty, strict=True)
-        return np.concatenate([n if none else part for part, n, none in pieces])
+        numbers = [n if none else part for part, n, none in pieces]
+        joined = np.concatenate(numbers)
+        if joined.dtype.kind != "f" or all(map(_is_exact_as_float, numbers)):
+            return joined
     if kinds == {"b"} and not any(empty):
         return np.concatenate(parts)
     return np.array([str(value) for part in parts for value in part], dtype=object)
+
+
+def _is_exact_as_float(values: np.ndarray) -> bool:
+    """Whether float64 holds each of these numbers: floats, or whole numbers up to 2**53."""
+    if values.dtype.kind not in "iu" or not len(values):
+        return True
+    return int(values.min()) >= -(2**53) and int(values.max()) <= 2**53
 
 
 def _all_missing(values: np.ndarray) -> bool:
@@ -332,16 +351,19 @@ def _all_missing(values: np.ndarray) -> bool:
     return values.dtype.kind not in "iufb" and set(values.tolist()) <= MISSING
 
 
-def _join_stimuli(table: pd.DataFrame, stimuli: pd.DataFrame) -> pd.DataFrame:
+def _join_stimuli(table: pd.DataFrame, stimuli: pd.DataFrame, taken: Iterable[str]) -> pd.DataFrame:
     """Add the columns of the stimulus metadata to the trials, by image name."""
     rows = pd.Index(stimuli["image_name"].to_numpy(dtype=object))
     found = rows.get_indexer(pd.Index(table["image_name"].to_numpy(dtype=object)))
     missing = found < 0
     joined = {"stim_idx": found}
-    for name, array in schema.joined_columns(stimuli.columns, table.columns).items():
+    for name, array in schema.joined_columns(stimuli.columns, [*table.columns, *taken]).items():
         values = stimuli[name].to_numpy()
         if missing.any() and values.dtype.kind in "iub":
-            values = values.astype(np.float64)
+            if _is_exact_as_float(values):
+                values = values.astype(np.float64)
+            else:
+                values = values.astype(str).astype(object)
         column = values[found]
         if missing.any():
             column[missing] = np.nan if values.dtype.kind == "f" else ""

@@ -6,11 +6,12 @@ from collections.abc import Iterable
 
 from laion_zarr.conversion.parts.subject import Sources, with_sidecar
 from laion_zarr.conversion.source.files import Source
+from laion_zarr.conversion.source.identity import same_version
 from laion_zarr.store.parts import Part
 
 
 def identities(source: Source, names: frozenset[str], paths: Iterable[str]) -> Sources:
-    """Current identities (size, CRC-32) of files and of their sidecars."""
+    """Current identities (size, checksums) of files and of their sidecars."""
     wanted = {name for path in paths for name in with_sidecar(source, path, names)}
     return {name: source.identity(name) for name in sorted(wanted)}
 
@@ -22,4 +23,6 @@ def look_ahead(source: Source, names: frozenset[str], paths: Iterable[str]) -> N
 
 def unchanged(part: Part | None, identities: Sources) -> bool:
     """Whether a part was made from these file versions; its sources that are gone are ignored."""
-    return part is not None and all(part.sources.get(k) == v for k, v in identities.items())
+    return part is not None and all(
+        same_version(part.sources.get(name), identity) for name, identity in identities.items()
+    )

@@ -9,14 +9,18 @@ from pathlib import PurePosixPath
 
 from laion_zarr import _release as release
 from laion_zarr._release import SubjectFiles
-from laion_zarr.conversion.parts import pieces
+from laion_zarr.conversion.parts import geometry, localizers, pieces
+from laion_zarr.conversion.parts.events import read_tables, table_name
+from laion_zarr.conversion.parts.localizers import LocalizerMaps
 from laion_zarr.conversion.parts.pieces import Pieces
 from laion_zarr.conversion.parts.subject import Sources, VoxelAxis
 from laion_zarr.conversion.source.files import Source
 from laion_zarr.store import schema
 
+_DOWNLOAD = "download --subject {}"
+
 # Reads the files of a part; called with the source, the voxel axis and the files' identities.
-Read = Callable[[Source, VoxelAxis, Sources], Pieces]
+Read = Callable[[Source, VoxelAxis, Sources], Pieces | LocalizerMaps]
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,8 @@ class SmallPart:
     read : callable
         Reads the files, see `Read`.
     arrays : frozenset of str
-        Names of the arrays that the files become, with the name of the part.
+        Names of the arrays that the files become, with the name of the part. Empty if an array is
+        made of many files.
     """
 
     name: str
@@ -50,14 +55,17 @@ class Kind:
     stored_as : str
         Start of the names of such parts in the manifest.
     folder : callable
-        Folder of the source files of a subject, for messages.
+        Folder of the source files of a subject: what a bucket is listed for, and for messages.
     find : callable
         Parts that can be made of a subject's files.
+    command : str
+        Command of ``laion-zarr`` that downloads the files of the subject ``{}``.
     """
 
     stored_as: str
     folder: Callable[[str], PurePosixPath]
     find: Callable[[SubjectFiles], list[SmallPart]]
+    command: str = _DOWNLOAD
 
 
 def _part(name: str, files: Mapping[str, str], read: Read, arrays: list[str]) -> list[SmallPart]:
@@ -106,11 +114,74 @@ def _surfaces(files: SubjectFiles) -> list[SmallPart]:
     return _part(schema.SURFACES_PART, paths, read, arrays)
 
 
+def _localizers(files: SubjectFiles) -> list[SmallPart]:
+    maps = {what: its for what, its in files.localizers.items() if what.place in localizers.PLACES}
+    arrays = []
+    for place in {what.place for what in maps}:
+        array = schema.localizer_maps(place).name
+        arrays += [array, schema.chunk_table(array).name]
+
+    def read(source: Source, axis: VoxelAxis, identities: Sources) -> LocalizerMaps:
+        return localizers.read_localizers(source, maps, axis, identities)
+
+    named = {localizers.describe(what): path for what, path in maps.items()}
+    return _part(schema.LOCALIZERS_PART, named, read, arrays)
+
+
+def _fine_rois(files: SubjectFiles) -> list[SmallPart]:
+    rois = {roi: its.fine for roi, its in files.rois.items() if its.fine is not None}
+
+    def read(source: Source, axis: VoxelAxis, identities: Sources) -> Pieces:
+        return pieces.read_fine_rois(source, files.rois, identities)
+
+    return _part(schema.FINE_ROIS_PART, rois, read, list(rois))
+
+
+# The betas of a session are large; they are planned by themselves.
+BETAS = Kind("ses-", release.glm_dir, lambda files: [])
+
+
+def _geometry(files: SubjectFiles) -> list[SmallPart]:
+    paths = {geometry.label(*key): path for key, path in files.recon.items()}
+
+    def read(source: Source, axis: VoxelAxis, identities: Sources) -> Pieces:
+        return geometry.read_geometry(source, files.recon, identities)
+
+    return _part(schema.GEOMETRY_PART, paths, read, geometry.array_names(files.recon))
+
+
+def _events(files: SubjectFiles) -> list[SmallPart]:
+    paths = {table_name(*run): path for run, path in files.events.items()}
+
+    def read(source: Source, axis: VoxelAxis, identities: Sources) -> Pieces:
+        return read_tables(source, files.events, identities)
+
+    return _part(schema.EVENTS_PART, paths, read, [])
+
+
 # The maps of a session belong to its betas: they have no option of their own.
 MAPS = Kind("maps/", release.glm_dir, _maps)
 KINDS = {
-    "anatomy": Kind(schema.ANATOMY_PART, release.anatomy_dir, _anatomy),
+    "anatomy": Kind(
+        schema.ANATOMY_PART, release.anatomy_dir, _anatomy, f"{_DOWNLOAD} --include-anatomical"
+    ),
     "surfaces": Kind(schema.SURFACES_PART, lambda subject: release.ROIS / subject, _surfaces),
+    "localizers": Kind(
+        schema.LOCALIZERS_PART,
+        lambda subject: release.LOCALIZERS / subject,
+        _localizers,
+        f"{_DOWNLOAD} --include-localizers",
+    ),
+    "rois_1pt5": Kind(schema.FINE_ROIS_PART, lambda subject: release.ROIS / subject, _fine_rois),
+    "geometry": Kind(
+        schema.GEOMETRY_PART,
+        release.freesurfer_dir,
+        _geometry,
+        f"{_DOWNLOAD} --include-freesurfer",
+    ),
+    "events": Kind(
+        schema.EVENTS_PART, release.raw_dir, _events, "download-raw --subject {} --suffix events"
+    ),
 }
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import PurePosixPath
 from typing import Any
 
 import pandas as pd
@@ -17,12 +15,22 @@ from laion_zarr import _release as release
 from laion_zarr._release import SubjectFiles
 from laion_zarr.conversion.budget import ClusterRoom, SessionSize, WorkPlan, plan_cluster, plan_work
 from laion_zarr.conversion.options import PROBLEMS, Options, Report
+from laion_zarr.conversion.parts.localizers import LocalizerMaps
 from laion_zarr.conversion.parts.pieces import Pieces
 from laion_zarr.conversion.parts.session import SessionTask, check_betas
 from laion_zarr.conversion.parts.subject import Sources, VoxelAxis
+from laion_zarr.conversion.planning.bold import BoldPlanner
 from laion_zarr.conversion.planning.changes import identities, look_ahead, unchanged
-from laion_zarr.conversion.planning.small_parts import KINDS, MAPS, SmallPart, find_parts
+from laion_zarr.conversion.planning.losses import unlisted_losses
+from laion_zarr.conversion.planning.small_parts import (
+    BETAS,
+    KINDS,
+    MAPS,
+    Kind,
+    SmallPart,
+)
 from laion_zarr.conversion.planning.voxel_axis import AxisPlanner
+from laion_zarr.conversion.series.task import SeriesTask
 from laion_zarr.conversion.source.files import Source
 from laion_zarr.conversion.source.nifti import open_volume
 from laion_zarr.conversion.source.tables import read_trials
@@ -30,10 +38,12 @@ from laion_zarr.conversion.write.catalogue import Catalogue
 from laion_zarr.conversion.write.root import lost_manifests
 from laion_zarr.errors import DataNotDownloadedError, StoreError
 from laion_zarr.store import schema
-from laion_zarr.store.objects import StoreLike, damaged, fetch
+from laion_zarr.store.objects import StoreLike, damaged
 
 # Measured: compressed betas take 0.90-0.95 of their raw size; a subject's other parts are small.
 _PACKED = 0.95
+# Small parts: float32 of what may be integers in the source, packed faster and less tightly.
+_REPACKED = 2
 
 
 @dataclass
@@ -46,9 +56,9 @@ class Job:
     axis: VoxelAxis
     voxels_changed: bool
     together: bool  # whether the voxel order changes: then all parts or none are committed
-    tasks: list[SessionTask] = field(default_factory=list)
+    tasks: list[SeriesTask] = field(default_factory=list)
     sizes: list[SessionSize] = field(default_factory=list)
-    small: dict[str, Callable[[], Pieces]] = field(default_factory=dict)
+    small: dict[str, Callable[[], Pieces | LocalizerMaps]] = field(default_factory=dict)
     tables: dict[str, pd.DataFrame] = field(default_factory=dict)
 
 
@@ -56,23 +66,6 @@ def shared(store: Store) -> bool:
     """Whether other processes can open the store: not if it is in the memory of this process."""
     in_memory = isinstance(store, FsspecStore) and "memory" in store.fs.protocol
     return isinstance(store, LocalStore | FsspecStore) and not in_memory
-
-
-def _arrays_of(files: SubjectFiles) -> set[str]:
-    """Names of the arrays that a subject's files become, without the labels beside the betas."""
-    sessions = files.sessions.items()
-    found = {f"{ses}/betas" for ses, its in sessions if its.betas and its.trials}
-    return found.union(*(part.arrays for part in find_parts(files)))
-
-
-def _voxel_sources(store: Store, subject: str) -> list[str]:
-    """Source files of the stored masks, ROIs and noise ceilings; read without a checksum."""
-    (data,) = fetch(store, [f"{subject}/{schema.VOXELS_PART}/zarr.json"])
-    try:
-        sources = json.loads(data or b"{}")["attributes"]["sources"]
-        return [entry["source"]["file"] for entry in sources.values()]
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return []
 
 
 @dataclass
@@ -139,7 +132,7 @@ class Planner:
         scratch = sorted(
             (size.n_slabs - work.slabs_kept(size)) * size.slab_nbytes for size in sizes
         )
-        self.report.disk_nbytes = packed + sum(scratch[-work.n_workers :])
+        self.report.disk_nbytes += packed + sum(scratch[-work.n_workers :])
         self.n_workers = work.n_workers
         return work
 
@@ -150,8 +143,8 @@ class Planner:
             in_file = size.n_slabs - task.slabs_kept
             where = "in memory" if not in_file else f"{in_file} of {size.n_slabs} slabs in a file"
             self.report.planned.append(
-                f"{job.subject} {task.session}: {size.n_trials:,} trials × {size.n_voxels:,} "
-                f"voxels, {size.matrix_nbytes / 1e9:.2f} GB, {where}"
+                f"{job.subject} {task.part}: {task.summary()} × {size.n_voxels:,} voxels, "
+                f"{size.matrix_nbytes / 1e9:.2f} GB, {where}"
             )
         self.report.planned += [f"{job.subject} {name}" for name in job.small]
 
@@ -169,6 +162,9 @@ class Planner:
             self.report.unchanged.append(f"{subject} voxels")
         if "betas" in self.options.parts:
             self._plan_sessions(job)
+        self._plan_bold(job)
+        if job.together and "betas" in self.options.parts:
+            self._refuse_other_series(job)
         self._plan_small(job)
         return job
 
@@ -195,15 +191,7 @@ class Planner:
                 f"'laion-zarr convert --overwrite --subject {files.subject}' without --ses and "
                 "--parts."
             )
-        kept = ("ses-", MAPS.stored_as, *(kind.stored_as for kind in KINDS.values()))
-        there = {name for name in catalogue.arrays_on_disk() if name.startswith(kept)}
-        # Arrays of labels are stored beside betas and maps, and written together with them.
-        labels = {n for n in there if n.startswith("ses-") and not n.endswith("/betas")}
-        labels |= {n for n in there if n.endswith("/voxel")}
-        lost = sorted(there - labels - _arrays_of(files))
-        lost += [
-            file for file in _voxel_sources(self.store, files.subject) if file not in self.names
-        ]
+        lost = unlisted_losses(files, catalogue, self.names)
         if lost:
             raise DataNotDownloadedError(
                 f"The manifest of {files.subject} is damaged, and {', '.join(lost[:5])} could not "
@@ -241,9 +229,27 @@ class Planner:
                 self._plan_session(job, session)
             except PROBLEMS as error:
                 self.report.failed[f"{job.subject} {session}"] = error
-        self._has("betas", "ses-", job, job.tasks, release.glm_dir(job.subject))
-        if job.together:
-            self._refuse_other_sessions(job)
+        # Betas that are there and cannot be read are reported as that, not as missing.
+        start = f"{job.subject} ses-"
+        unread = [
+            name
+            for name, error in self.report.failed.items()
+            if name.startswith(start) and not isinstance(error, DataNotDownloadedError)
+        ]
+        self._has("betas", BETAS, job, [*job.tasks, *unread])
+
+    def _plan_bold(self, job: Job) -> None:
+        planner = BoldPlanner(
+            self.source,
+            self.names,
+            self.options,
+            self.report,
+            self.store_like,
+            self.storage_options,
+        )
+        for task, size in planner.plan(job.files, job.catalogue, job.axis):
+            job.tasks.append(task)
+            job.sizes.append(size)
 
     def _note_session(self, job: Job, session: str) -> None:
         held_out = release.is_held_out(session)
@@ -290,23 +296,29 @@ class Planner:
                 self.storage_options,
                 job.subject,
                 session,
-                files.betas,
-                files.trials,
                 identities,
                 job.axis.grid,
                 job.axis.voxels,
                 job.catalogue.place(session),
                 slabs_kept=0,
+                betas=files.betas,
+                trials=files.trials,
+                n_trials=len(table),
             )
         )
 
-    def _refuse_other_sessions(self, job: Job) -> None:
-        stored = {name for name in job.catalogue.parts if schema.is_session_part(name)}
-        if left := sorted(stored - {task.session for task in job.tasks}):
+    def _refuse_other_series(self, job: Job) -> None:
+        stored = {
+            name
+            for name in job.catalogue.parts
+            if schema.is_session_part(name) or schema.is_bold_part(name)
+        }
+        if left := sorted(stored - {task.part for task in job.tasks}):
             raise DataNotDownloadedError(
                 f"The voxels of {job.subject} changed, so all its sessions must be converted "
                 f"together, and {', '.join(left)} would be left behind. Download them and run "
-                f"'laion-zarr convert --overwrite --subject {job.subject}' without --ses."
+                f"'laion-zarr convert --overwrite --subject {job.subject}' without --ses and "
+                "--parts."
             )
 
     def _plan_small(self, job: Job) -> None:
@@ -318,27 +330,26 @@ class Planner:
                 if part.name in names:
                     self._plan_part(job, part)
         for option, kind in KINDS.items():
-            found = kind.find(job.files)
-            if self._has(option, kind.stored_as, job, found, kind.folder(job.subject)):
+            found = kind.find(self._of_sessions(job.files))
+            if self._has(option, kind, job, found):
                 for part in found:
                     self._plan_part(job, part)
 
-    def _has(
-        self,
-        option: str,
-        stored_as: str,
-        job: Job,
-        found: Collection[object],
-        folder: PurePosixPath,
-    ) -> bool:
+    def _of_sessions(self, files: SubjectFiles) -> SubjectFiles:
+        """Files of a subject without the events of sessions that were not asked for."""
+        wanted = self.options.sessions
+        runs = files.events.items()
+        return replace(files, events={r: p for r, p in runs if wanted is None or r[0] in wanted})
+
+    def _has(self, option: str, kind: Kind, job: Job, found: Collection[object]) -> bool:
         """Whether a wanted part has files; a part the user named, found nowhere, is reported."""
         if option not in self.options.parts:
             return False
-        stored = any(name.startswith(stored_as) for name in job.catalogue.parts)
+        stored = any(name.startswith(kind.stored_as) for name in job.catalogue.parts)
         if not found and not stored and self.options.asked_parts:
             self.report.failed[f"{job.subject} {option}"] = DataNotDownloadedError(
-                f"{self.source.full(str(folder))} has nothing for --parts {option}. Download it: "
-                f"laion-zarr download --subject {job.subject}."
+                f"{self.source.full(str(kind.folder(job.subject)))} has nothing for --parts "
+                f"{option}. Download it: laion-zarr {kind.command.format(job.subject)}."
             )
         return bool(found)
 
@@ -346,6 +357,8 @@ class Planner:
         ids = self._identities_of(job.subject, part.files)
         if ids and self._needed(job, part.name, ids):
             job.small[part.name] = partial(part.read, self.source, job.axis, ids)
+            sizes = [ids[path]["size"] for path in part.files.values() if path in ids]
+            self.report.disk_nbytes += _REPACKED * sum(sizes)
 
     def _needed(self, job: Job, name: str, identities: Sources) -> bool:
         part = job.catalogue.parts.get(name)
@@ -361,8 +374,11 @@ class Planner:
             "anatomical brain mask": ("brain_mask", release.FUNCTIONAL_RES) not in files.anatomy,
             "R2mean map (rsquare brain mask)": files.r2mean is None,
             "ROIs": not files.rois,
+            "localizer maps": not files.localizers,
             "cross-session noise ceilings": not files.noise_ceilings,
             "T1w image": ("t1w", release.FUNCTIONAL_RES) not in files.anatomy,
+            "FreeSurfer recon": not files.recon,
+            "events": not files.events,
         }
         self.report.missing += [
             f"{files.subject}: no {what} in {self.source.root}."

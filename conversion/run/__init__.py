@@ -1,7 +1,8 @@
 """One run of the converter: which process converts which part, and in which order.
 
-`pipeline` and `stimuli` set the order of the work and commit the parts; `workers` starts processes
-on this machine, `cluster` uses the workers of a Dask cluster. The package `planning` decides which
+`pipeline` and `stimuli` set the order of the work and commit the parts (`trial_table` makes the one
+that depends on others); `workers` starts processes on this machine, `cluster` uses the workers of a
+Dask cluster. The package `planning` decides which
 parts must be converted, the package `parts` converts each of them.
 
 Guarantees: one damaged file fails only the parts that need the file; a part is listed in a manifest

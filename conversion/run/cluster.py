@@ -19,8 +19,8 @@ from importlib.metadata import version
 from typing import Any, Self
 
 from laion_zarr.conversion.budget import ClusterRoom
-from laion_zarr.conversion.parts.session import Progress, SessionTask, convert_session
 from laion_zarr.conversion.run.workers import Outcome, guarded
+from laion_zarr.conversion.series.task import Progress, SeriesTask
 from laion_zarr.errors import LaionZarrError, StoreError, needs
 from laion_zarr.store.objects import fetch, location, open_store
 from laion_zarr.store.parts import Part
@@ -87,15 +87,15 @@ class Cluster:
         return ClusterRoom(sum(n for _, n, _ in workers.values()), min(limits, default=None))
 
     def run(
-        self, tasks: Sequence[SessionTask], progress: Progress
-    ) -> Iterator[tuple[SessionTask, Outcome]]:
+        self, tasks: Sequence[SeriesTask], progress: Progress
+    ) -> Iterator[tuple[SeriesTask, Outcome]]:
         """Convert sessions; yield each session, when it ends, with its part or its error."""
         from distributed import as_completed
 
         # Every task carries its own copy of the voxel indices: if they were held by one worker
         # only, they would be lost when that worker died.
         futures = {
-            self._client.submit(_convert, task, key=f"{task.subject}-{task.session}-{_token()}"): (
+            self._client.submit(_convert, task, key=f"{task.subject}-{task.part}-{_token()}"): (
                 task
             )
             for task in tasks
@@ -130,7 +130,7 @@ def _introduce(dask_worker: Any) -> tuple[str, int, int | None]:
     return version("laion-zarr"), dask_worker.state.nthreads, limit
 
 
-def _convert(task: SessionTask) -> tuple[Outcome, int]:
+def _convert(task: SeriesTask) -> tuple[Outcome, int]:
     """Run on a worker: try to convert a session; also returns the number of bytes inflated."""
     nbytes = 0
 
@@ -138,16 +138,16 @@ def _convert(task: SessionTask) -> tuple[Outcome, int]:
         nonlocal nbytes
         nbytes += count
 
-    path = f"{STAGING}/{task.subject}/{_token()}/{task.session}"
+    path = f"{STAGING}/{task.subject}/{_token()}/{task.part}"
     outcome = guarded(partial(_convert_here, replace(task, path=path), progress))
     return outcome, nbytes
 
 
-def _convert_here(task: SessionTask, progress: Progress) -> Part:
+def _convert_here(task: SeriesTask, progress: Progress) -> Part:
     store = open_store(task.store, task.storage_options)
     if fetch(store, ["zarr.json"]) == [None]:
         raise StoreError(
             f"{location(store)} is not there on the worker {socket.gethostname()}. Source and "
             "store must lie where all workers reach them by the same path, or in a bucket."
         )
-    return convert_session(task, progress)
+    return task.convert(progress)

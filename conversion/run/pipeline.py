@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-import re
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -15,15 +14,17 @@ from tqdm.auto import tqdm
 from zarr.abc.store import Store
 from zarr.storage import LocalStore
 
-from laion_zarr import _release as release
 from laion_zarr import config
+from laion_zarr._release import Ids
 from laion_zarr.conversion.options import PROBLEMS, Options, Report, check_options
 from laion_zarr.conversion.parts import subject as recipe
-from laion_zarr.conversion.parts.pieces import Pieces, write_pieces
-from laion_zarr.conversion.parts.subject import Sources
+from laion_zarr.conversion.parts.localizers import LocalizerMaps
+from laion_zarr.conversion.parts.pieces import Pieces
 from laion_zarr.conversion.planning.subjects import Job, Planner, shared
+from laion_zarr.conversion.planning.wanted import list_files
 from laion_zarr.conversion.run.cluster import Cluster
 from laion_zarr.conversion.run.stimuli import StimulusRun
+from laion_zarr.conversion.run.trial_table import Stimuli, note_behaviour, with_trials
 from laion_zarr.conversion.run.workers import run
 from laion_zarr.conversion.source.files import Source, open_source
 from laion_zarr.conversion.write.catalogue import Catalogue
@@ -49,15 +50,12 @@ log = logging.getLogger("laion_zarr")
 
 _SPARE = 64 << 20  # bytes of disk for small parts, which the plan does not count
 
-# Stimulus metadata (None if there are none), and the fingerprint of the part that holds them.
-Stimuli = tuple[pd.DataFrame | None, Sources]
-
 
 def convert(
     source: str | Path | None = None,
     store: StoreLike | None = None,
-    subjects: str | Sequence[str] | None = None,
-    sessions: str | Sequence[str] | None = None,
+    subjects: Ids | None = None,
+    sessions: Ids | None = None,
     parts: str | Sequence[str] | None = None,
     *,
     mask: str = "both",
@@ -82,11 +80,14 @@ def convert(
         provided, `laion_zarr.config.get_data_dir`.
     store : str, Path or zarr.abc.store.Store, optional
         Store to write to. If not provided, `laion_zarr.config.get_store`.
-    subjects, sessions : str or list of str, optional
-        Subjects and sessions to convert. If not provided, all that the mirror has.
+    subjects, sessions : str, int or list of them, optional
+        Subjects and sessions to convert, such as ``"01"`` or 1. If not provided, all that the
+        mirror has.
     parts : str or list of str, optional
-        Some of ``betas``, ``anatomy``, ``surfaces``, ``metadata``, ``images``, ``embeddings``,
-        ``segmentations``, ``captions``. If not provided, all of these.
+        Some of ``betas``, ``anatomy``, ``surfaces``, ``localizers``, ``rois_1pt5``, ``geometry``,
+        ``events``, ``metadata``, ``images``, ``embeddings``, ``segmentations``, ``captions``,
+        ``bold``. If not provided, all of these but ``bold``, the preprocessed time series (about
+        4 GB a session).
     mask : {"both", "anatomical", "rsquare"}
         Voxels to store: the union of both brain masks, or one of them.
     n_workers : int, optional
@@ -150,25 +151,23 @@ def run_conversion(
     progress: bool,
 ) -> Report:
     """Convert as `convert` does, but return the failures of parts in the report."""
-    stimuli = bool(set(options.parts) & set(schema.STIMULUS_PARTS))
-    names = frozenset(source.listing(options.subjects, stimuli))
-    subjects = there = _subjects_in(names)
-    if not set(options.subjects or ()) <= set(subjects):
-        there = _subjects_in(source.listing(stimuli=False))
-    if not there and not any(name.startswith(f"{release.STIMULI}/") for name in names):
-        raise DataNotDownloadedError(
-            f"{source.root} holds nothing of LAION-fMRI (expected {release.GLM}/sub-XX). Name the "
-            "data directory with --source, or download with 'laion-zarr download'."
-        )
     store = open_store(store_like, storage_options, read_only=dry_run)
+    names, there, others = list_files(source, options, store)
     report = Report()
-    for missing in sorted(set(options.subjects or ()) - set(subjects)):
+    for missing in sorted(set(options.subjects or ()) - set(there)):
         report.failed[missing] = DataNotDownloadedError(
             f"{missing} is not in {source.root} (there: {', '.join(there) or 'no subject'}). "
             f"Download it: laion-zarr download --subject {missing}."
         )
-    if not set(options.parts) - set(schema.STIMULUS_PARTS):
-        subjects = []  # only parts of the stimuli were asked for
+    report.missing += [
+        f"{subject}: {source.root} has files of it, but neither the mirror nor the store has its "
+        f"betas and masks, so nothing is converted. Download them: laion-zarr download --subject "
+        f"{subject}."
+        for subject in others
+        if options.subjects is None
+    ]
+    of_subjects = set(options.parts) - set(schema.STIMULUS_PARTS)
+    subjects = there if of_subjects else []
     wanted = [s for s in subjects if options.subjects is None or s in options.subjects]
     with _cluster(store, options) as cluster:
         room = None if cluster is None else cluster.room()
@@ -193,11 +192,6 @@ def _cluster(store: Store, options: Options) -> AbstractContextManager[Cluster |
             "this process. Name a path that they share, or a bucket."
         )
     return Cluster(options.scheduler)
-
-
-def _subjects_in(names: Iterable[str]) -> list[str]:
-    pattern = re.compile(rf"{release.GLM}/(sub-[A-Za-z0-9]+)/")
-    return sorted({match[1] for match in map(pattern.match, names) if match})
 
 
 def _check_writable(store: Store) -> None:
@@ -230,9 +224,9 @@ class _Execution:
         self._check_space()
         stimulus_run.run(works, progress)
         stimuli = stimulus_run.joined()
-        total = sum(size.n_trials * size.volume_nbytes for job in jobs for size in job.sizes)
+        total = sum(size.n_volumes * size.volume_nbytes for job in jobs for size in job.sizes)
         hidden = not progress or not total
-        with tqdm(total=total, unit="B", unit_scale=True, desc="betas", disable=hidden) as bar:
+        with tqdm(total=total, unit="B", unit_scale=True, desc="volumes", disable=hidden) as bar:
             for job in jobs:
                 try:
                     self._run_job(job, stimuli, lock, bar)
@@ -299,16 +293,18 @@ class _Execution:
             else self.cluster.run(job.tasks, bar.update)
         )
         for task, outcome in done_with:
-            name = f"{job.subject} {task.session}"
+            name = f"{job.subject} {task.part}"
             if isinstance(outcome, Exception):
                 self.report.failed[name] = outcome
             else:
-                tables[task.session] = job.tables[task.session]
-                done({task.session: outcome})
+                if task.part in job.tables:
+                    tables[task.part] = job.tables[task.part]
+                done({task.part: outcome})
                 self.report.converted.append(name)
         if job.together:
             self._refuse_partial(job, pending)
         self._commit(job.catalogue, pending, tables, stimuli, anew=self.options.overwrite)
+        note_behaviour(job.catalogue, self.source, self.report)
         if self.cluster is None:
             job.catalogue.tidy()
         else:
@@ -318,23 +314,25 @@ class _Execution:
         for name, read in job.small.items():
             try:
                 found = read()
+                part = self._write_part(job, name, found) if found.sources else None
                 for what, error in found.errors.items():
                     self.report.failed[f"{job.subject} {name} {what}"] = error
-                if found.sources:
-                    done({name: self._write_part(job, name, found)})
+                if part is not None:
+                    done({name: part})
                     self.report.converted.append(f"{job.subject} {name}")
             except PROBLEMS as error:
                 self.report.failed[f"{job.subject} {name}"] = error
 
-    def _write_part(self, job: Job, name: str, found: Pieces) -> Part:
-        """Write a small part; keep arrays that only the store has, unless their voxels change."""
+    def _write_part(self, job: Job, name: str, found: Pieces | LocalizerMaps) -> Part:
+        """Write a small part; keep what only the store has, unless its voxels change."""
         gone = name not in job.catalogue.parts or (job.together and name.startswith("maps/"))
         stored = None if gone else StoredParts(self.store, job.subject)
-        return write_pieces(self.store, job.catalogue.place(name), found, stored)
+        return found.write(self.store, job.catalogue.place(name), stored)
 
     def _refuse_partial(self, job: Job, pending: Mapping[str, Part]) -> None:
-        """Raise if a stored part or map would be left in the old voxel order."""
-        unordered = {schema.TRIALS_PART, schema.SURFACES_PART, schema.ANATOMY_PART}
+        """Raise if a stored part, or a map in it, would be left in the old voxel order."""
+        unordered = {schema.TRIALS_PART, schema.ANATOMY_PART, schema.FINE_ROIS_PART}
+        unordered |= {schema.SURFACES_PART, schema.GEOMETRY_PART, schema.EVENTS_PART}
         parts = job.catalogue.parts.items()
         left = sorted(name for name, _ in parts if name not in unordered | set(pending))
         left += [
@@ -343,6 +341,10 @@ class _Execution:
             if name.startswith("maps/") and name in pending
             for array in sorted(set(part.arrays()) - set(pending[name].arrays()))
         ]
+        if (maps := pending.get(schema.LOCALIZERS_PART)) is not None:
+            stored = job.catalogue.parts.get(schema.LOCALIZERS_PART, maps)
+            lost = set(stored.sources) - set(maps.sources)
+            left += sorted(file for file in lost if not file.endswith(".json"))
         if left:
             raise LaionZarrError(
                 f"{job.subject} was not overwritten: its voxels changed, and {', '.join(left)} "
@@ -358,36 +360,5 @@ class _Execution:
         stimuli: Stimuli,
         anew: bool = False,
     ) -> None:
-        """Commit parts, with a new trial table if the sessions or stimulus metadata changed."""
-        whole = {**catalogue.parts, **parts}
-        sessions = {name: part for name, part in whole.items() if schema.is_session_part(name)}
-        table, made_from = stimuli
-        made_from = made_from | {name: part.fingerprint for name, part in sessions.items()}
-        stored = catalogue.parts.get(schema.TRIALS_PART)
-        if sessions and (anew or stored is None or dict(stored.sources) != made_from):
-            ours = self._tables(catalogue, sessions, tables)
-            path = catalogue.place(schema.TRIALS_PART)
-            trials = recipe.write_trials(self.store, path, ours, table, made_from)
-            parts = {**parts, schema.TRIALS_PART: trials}
-        catalogue.commit(parts)
-
-    def _tables(
-        self,
-        catalogue: Catalogue,
-        sessions: Iterable[str],
-        tables: Mapping[str, pd.DataFrame],
-    ) -> dict[str, pd.DataFrame]:
-        """Trial table of each session: as read in this run, else from the store."""
-        found = {session: tables[session] for session in sessions if session in tables}
-        if missing := [session for session in sessions if session not in found]:
-            stored = StoredParts(self.store, catalogue.group)
-            found |= {session: stored_table(stored, session) for session in missing}
-        return found
-
-
-def stored_table(stored: StoredParts, session: str) -> pd.DataFrame:
-    """Read a session's trial table from the store."""
-    (attributes,) = stored.attributes(session)
-    arrays = attributes["tsv_columns"]
-    found = stored.load(session, arrays.values())
-    return pd.DataFrame({column: found[array] for column, array in arrays.items()})
+        """Commit parts, with a new trial table if what it is made from changed."""
+        catalogue.commit(with_trials(catalogue, parts, tables, stimuli, anew))

@@ -18,6 +18,7 @@ from laion_zarr.conversion.parts.stimuli import Progress
 from laion_zarr.conversion.parts.subject import Sources
 from laion_zarr.conversion.planning.changes import unchanged
 from laion_zarr.conversion.planning.subjects import Planner
+from laion_zarr.conversion.planning.wanted import STIMULUS_FILES, files_of
 from laion_zarr.conversion.source.tables import read_metadata
 from laion_zarr.conversion.write.catalogue import Catalogue
 from laion_zarr.conversion.write.root import lost_manifests
@@ -27,31 +28,14 @@ from laion_zarr.store import schema
 from laion_zarr.store.objects import damaged
 from laion_zarr.store.parts import Part, StoredParts
 from laion_zarr.store.schema import (
-    CAPTIONS_PART,
     EMBEDDINGS_PART,
     IMAGES_PART,
     METADATA_PART,
-    SEGMENTATIONS_PART,
     STIMULI_GROUP,
     STIMULUS_PARTS,
 )
 
 _METADATA = str(release.STIMULUS_METADATA)
-_FILES = {
-    METADATA_PART: [_METADATA],
-    IMAGES_PART: [str(release.STIMULUS_IMAGES)],
-    SEGMENTATIONS_PART: [str(release.SEGMENTATIONS), str(release.SEGMENTATION_TABLE)],
-    CAPTIONS_PART: [str(release.CAPTIONS)],
-}
-
-
-def files_of(kind: str, names: frozenset[str]) -> dict[str, list[str]]:
-    """Source files of each part of one kind; parts whose files a mirror lacks are left out."""
-    if kind == EMBEDDINGS_PART:
-        models = release.embedding_files(names)
-        return {schema.embeddings_part(model): [path] for model, path in models.items()}
-    files = _FILES.get(kind, [])
-    return {kind: files} if files and names.issuperset(files) else {}
 
 
 @dataclass(frozen=True)
@@ -145,7 +129,7 @@ class StimulusRun:
     def _note_missing(self, kind: str, found: dict[str, list[str]]) -> None:
         if found or any(part.partition("/")[0] == kind for part in self._catalogue.parts):
             return
-        files = _FILES.get(kind, [str(release.embeddings("*"))])
+        files = STIMULUS_FILES.get(kind, [str(release.embeddings("*"))])
         lacking = [file for file in files if file not in self._names]
         message = f"no stimulus {kind} in {self._source.root} ({', '.join(lacking)})."
         if self._options.asked_parts:

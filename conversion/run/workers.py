@@ -19,7 +19,7 @@ from functools import partial
 from typing import IO
 
 from laion_zarr.conversion.options import PROBLEMS
-from laion_zarr.conversion.parts.session import Progress, SessionTask, convert_session
+from laion_zarr.conversion.series.task import Progress, SeriesTask
 from laion_zarr.errors import LaionZarrError
 from laion_zarr.store.parts import Part
 
@@ -28,8 +28,8 @@ Outcome = Part | Exception
 
 
 def run(
-    tasks: Sequence[SessionTask], n_workers: int, progress: Progress, lock: int | None
-) -> Iterator[tuple[SessionTask, Outcome]]:
+    tasks: Sequence[SeriesTask], n_workers: int, progress: Progress, lock: int | None
+) -> Iterator[tuple[SeriesTask, Outcome]]:
     """Convert sessions, `n_workers` at a time; yield each, when it ends, with its part or error.
 
     `lock` is the file descriptor of the lock on the store. The worker processes inherit it, so that
@@ -37,7 +37,7 @@ def run(
     """
     if n_workers == 1:
         for task in tasks:
-            yield task, guarded(partial(convert_session, task, progress))
+            yield task, guarded(partial(task.convert, progress))
         return
     running: set[subprocess.Popen[bytes]] = set()
     with ThreadPoolExecutor(n_workers) as pool:
@@ -71,7 +71,7 @@ def _let_go(error: BaseException | None) -> None:
 
 
 def _in_process(
-    task: SessionTask,
+    task: SeriesTask,
     progress: Progress,
     lock: int | None,
     running: set[subprocess.Popen[bytes]],
@@ -135,7 +135,7 @@ def _main() -> None:
     # Text that a library prints goes to stderr: on stdout it would mix with the messages.
     messages = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    task: SessionTask = pickle.load(sys.stdin.buffer)
+    task: SeriesTask = pickle.load(sys.stdin.buffer)
     done = 0
 
     def progress(count: int) -> None:
@@ -147,7 +147,7 @@ def _main() -> None:
             messages.flush()
             done = 0
 
-    outcome = guarded(lambda: convert_session(task, progress))
+    outcome = guarded(lambda: task.convert(progress))
     pickle.dump(done, messages)
     pickle.dump(outcome, messages)
     messages.flush()

@@ -1,27 +1,42 @@
-"""Files of the release in a folder or at a URL: listing, identity (size and CRC-32), content."""
+"""Files of the release in a folder or at a URL: listing, identity (size, checksums), content."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Mapping
+import io
+import logging
+import stat
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 import fsspec
 from isal import igzip
 
 from laion_zarr import _release as release
-from laion_zarr.conversion.source.problems import damaged, describe, reading
-from laion_zarr.conversion.source.remote import Remote, content_crc32
-from laion_zarr.errors import DataNotDownloadedError
+from laion_zarr.conversion.source.identity import Identity, identify
+from laion_zarr.conversion.source.json_text import parse_json
+from laion_zarr.conversion.source.problems import (
+    changed,
+    damaged,
+    describe,
+    open_named,
+    opening,
+    reading,
+)
+from laion_zarr.conversion.source.remote import Remote
+from laion_zarr.errors import DataNotDownloadedError, SourceError
+from laion_zarr.store.causes import cause_of
 from laion_zarr.store.remote import is_remote
 
-_GZIP_MAGIC = b"\x1f\x8b"
+__all__ = ["Identity", "Source", "open_source"]
 
-Identity = dict[str, int]  # {"size": bytes, "crc32": CRC-32 of the unpacked or plain content}
+log = logging.getLogger("laion_zarr")
+
+_GZIP_MAGIC = b"\x1f\x8b"
+_BUFFER = 256 << 10  # bytes read at once of a local file
 
 
 @dataclass(frozen=True)
@@ -44,25 +59,49 @@ class Source:
         """Full path or URL of a file, as a user would write it."""
         return f"{self.root.rstrip('/')}/{path}"
 
-    def listing(self, subjects: Iterable[str] | None = None, stimuli: bool = True) -> list[str]:
-        """Relative paths of all files that the converter may read.
+    def listing(
+        self,
+        subjects: Collection[str] | None = None,
+        folders: Iterable[PurePosixPath] = release.FOLDERS,
+    ) -> list[str]:
+        """Relative paths of all files in some folders of the release.
 
-        At a URL, only the files of `subjects` (None for all subjects) and, if `stimuli` is True,
-        those of the stimuli are listed. A local folder is always listed completely.
+        At a URL, only the files of `subjects` (None for all subjects) and those of the stimuli are
+        listed; in a local folder, those of all subjects.
         """
         if self._remote is not None:
-            return self._remote.listing(subjects, stimuli)
+            return self._remote.listing(subjects, folders)
         fs = fsspec.filesystem("file")
-        if not fs.isdir(self.root):
-            raise DataNotDownloadedError(
-                f"{self.root} is not a folder. Name the one that holds 'derivatives/' with "
-                "--source, or set it with 'laion-zarr config --data-dir DIR'."
-            )
-        raw = sorted(path.name for path in Path(self.root).glob("sub-*"))
-        tops = (*release.DERIVATIVES, release.STIMULI, *raw)
-        folders = [f"{self.root}/{top}" for top in tops]
-        names = [name for folder in folders if fs.isdir(folder) for name in fs.find(folder)]
-        return [name[len(self.root) :].lstrip("/") for name in names]
+        self._check_folder()
+        there = [path.name for path in Path(self.root).iterdir()]
+        tops = [f"{self.root}/{top}" for top in release.folders_to_list(folders, None, there)]
+        names = [name for folder in tops if fs.isdir(folder) for name in fs.find(folder)]
+        inside = (name[len(self.root) :].lstrip("/") for name in names)
+        return [name for name in inside if _is_text(name)]
+
+    def _check_folder(self) -> None:
+        """Raise unless the root is a folder; a folder out of reach is not said to be none."""
+        try:
+            if stat.S_ISDIR(Path(self.root).stat().st_mode):
+                return
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        except OSError as error:
+            raise SourceError(f"{self.root} cannot be read: {cause_of(error)}.") from error
+        raise DataNotDownloadedError(
+            f"{self.root} is not a folder. Name the one that holds 'derivatives/' with "
+            "--source, or set it with 'laion-zarr config --data-dir DIR'."
+        )
+
+    def folders(self, parent: PurePosixPath) -> list[str]:
+        """Names of the folders directly in a folder, sorted; none if there is no such folder."""
+        if self._remote is not None:
+            return self._remote.folders(str(parent))
+        return sorted(path.name for path in Path(self.root, parent).glob("*") if path.is_dir())
+
+    def etag(self, path: str) -> str | None:
+        """ETag of a listed file at a URL, without quotes; None if there is none."""
+        return None if self._remote is None else self._remote.etag(path)
 
     @contextmanager
     def open(self, path: str) -> Iterator[BinaryIO]:
@@ -71,7 +110,8 @@ class Source:
             with self._remote.open(path) as file, reading(self.full(path)):
                 yield file
             return
-        with reading(self.full(path)), (Path(self.root) / path).open("rb") as file:
+        raw = open_named(self.full(path))
+        with io.BufferedReader(raw, _BUFFER) as file, reading(self.full(path)):
             yield file
 
     def local(self, path: str) -> Path | None:
@@ -87,7 +127,7 @@ class Source:
         """Size of a file in bytes, compressed if the file is."""
         if self._remote is not None:
             return self._remote.size(path)
-        with reading(self.full(path)):
+        with opening(self.full(path)):
             return (Path(self.root) / path).stat().st_size
 
     def look_ahead(self, paths: Iterable[str]) -> None:
@@ -96,25 +136,29 @@ class Source:
             self._remote.look_ahead(paths)
 
     def identity(self, path: str) -> Identity:
-        """Size and CRC-32, by which a version of a file is recognized.
-
-        The size is that of the file, the CRC-32 that of the decompressed content: taken from the
-        trailer of a gzip file (reading the whole file verifies it), else computed.
-        """
-        size = self.size(path)
+        """Size and checksums, by which a version of a file is recognized, see `identify`."""
         if self._remote is not None:
-            return {"size": size, "crc32": self._remote.crc32(path)}
-        with self.open(path) as file:
-            return {"size": size, "crc32": content_crc32(file, path, size)}
+            return self._remote.identity(path)
+        with open_named(self.full(path)) as file:
+
+            def read(start: int, end: int) -> bytes:
+                file.seek(start)
+                parts = []
+                while start < end and (part := file.read(end - start)):
+                    parts.append(part)
+                    start += len(part)
+                return b"".join(parts)
+
+            return identify(path, self.size(path), read)
 
     def check_unchanged(self, identities: Mapping[str, Identity]) -> None:
         """Raise `SourceError` if a file has changed since its identity was taken."""
         if self._remote is not None:
-            changed = self._remote.changed(identities)
+            others = self._remote.changed(identities)
         else:
-            changed = [path for path, was in identities.items() if self.identity(path) != was]
-        for path in changed:
-            raise damaged(self.full(path), "another one", "the file that it was at the start")
+            others = [path for path, was in identities.items() if self.identity(path) != was]
+        for path in others:
+            raise changed(self.full(path))
 
     def sidecar(self, path: str, names: frozenset[str]) -> str | None:
         """Path of the BIDS sidecar of a file; None if the sidecar is not in `names`."""
@@ -123,11 +167,7 @@ class Source:
 
     def json(self, path: str) -> dict[str, Any]:
         """Parse a JSON sidecar."""
-        try:
-            # NaN and Infinity are not valid JSON, but some programs write them: read as None.
-            parsed = json.loads(self.read(path), parse_constant=lambda _: None)
-        except ValueError as error:
-            raise damaged(self.full(path), f"something else ({error})", "JSON") from error
+        parsed = parse_json(self.full(path), self.read(path))
         if not isinstance(parsed, dict):
             raise damaged(self.full(path), type(parsed).__name__, "a JSON object")
         return parsed
@@ -145,6 +185,16 @@ class Source:
                 raise damaged(self.full(path), describe(raw.read(64)), "a gzip file")
             with igzip.IGzipFile(fileobj=raw, mode="rb") as file:
                 yield file
+
+
+def _is_text(name: str) -> bool:
+    """Whether a file name is UTF-8: nothing can be named after any other; a warning says so."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        log.warning("%a is left out: its name is not UTF-8. Rename it.", name)
+        return False
+    return True
 
 
 def open_source(source: str | Path) -> Source:

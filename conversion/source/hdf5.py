@@ -5,6 +5,8 @@ Every problem with a file is a `SourceError` that names the file.
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -12,8 +14,9 @@ import h5py
 import numpy as np
 
 from laion_zarr.conversion.source.files import Source
-from laion_zarr.conversion.source.problems import damaged, reading
+from laion_zarr.conversion.source.problems import damaged, reading, unreadable
 from laion_zarr.errors import SourceError
+from laion_zarr.store.causes import NO_LOCKS
 
 _ROWS_AT_ONCE = 64
 
@@ -37,9 +40,8 @@ class Hdf5:
         """Dataset of this name; raises if there is none, or not with `n_dims` dimensions."""
         found = self._file.get(name)
         if not isinstance(found, h5py.Dataset):
-            raise damaged(
-                self.path, f"{', '.join(self._file) or 'nothing'} in it", f"a dataset {name!r}"
-            )
+            here = ", ".join(map(str, self._file)) or "nothing"
+            raise damaged(self.path, f"{here} in it", f"a dataset {name!r}")
         if len(found.shape) != n_dims:
             raise damaged(self.path, f"{name} of shape {found.shape}", f"{n_dims}-D {name}")
         return found
@@ -90,6 +92,8 @@ class Hdf5:
         except SourceError:
             raise
         except (OSError, RuntimeError, ValueError) as error:  # from h5py, on damaged content
+            if cause := _cause(error):
+                raise unreadable(self.path, cause) from error
             raise damaged(self.path, f"damaged content ({error})", "a whole HDF5 file") from error
 
 
@@ -100,6 +104,28 @@ def _text(path: str, name: object) -> str:
         raise damaged(path, f"{name!r} in image_ids", "UTF-8") from error
 
 
+# How h5py repeats an error of the operating system in the text of its own.
+_ERRNO = re.compile(r"errno = (\d+)")
+
+
+def _cause(error: Exception) -> OSError | None:
+    """Error of the operating system behind an error of h5py; None if the content is damaged."""
+    number = getattr(error, "errno", None)
+    if number is None and (match := _ERRNO.search(str(error))):
+        number = int(match[1])
+    return OSError(number, os.strerror(number)) if number else None
+
+
+def _open(where: object) -> h5py.File:
+    """Open a file with a lock against programs that write to it, where the system has locks."""
+    try:
+        return h5py.File(where, "r")
+    except OSError as error:
+        if "lock" in str(error) and error.errno in NO_LOCKS:
+            return h5py.File(where, "r", locking=False)
+        raise
+
+
 @contextmanager
 def open_hdf5(source: Source, path: str) -> Iterator[Hdf5]:
     """Open an HDF5 file of a mirror."""
@@ -108,10 +134,12 @@ def open_hdf5(source: Source, path: str) -> Iterator[Hdf5]:
         # A local file is opened by its path: h5py then reads without holding the GIL.
         where = source.local(path) or stack.enter_context(source.open(path))
         try:
-            file = stack.enter_context(h5py.File(where, "r"))
-        except (FileNotFoundError, PermissionError):
+            file = stack.enter_context(_open(where))
+        except SourceError:
             raise
         except OSError as error:
+            if cause := _cause(error):
+                raise unreadable(name, cause) from error
             raise damaged(name, f"another or a cut-off one ({error})", "a whole HDF5 file") from (
                 error
             )

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import nibabel as nib
 import numpy as np
 from isal import igzip
+from nibabel.spatialimages import HeaderDataError
 
 from laion_zarr.conversion.source.files import Source
 from laion_zarr.conversion.source.problems import damaged, describe, reading
 from laion_zarr.errors import SourceError
 
+# What nibabel mends in a header is mended without a word, and what it refuses is refused below.
+_SILENT, _NEVER = logging.Logger("silent", logging.CRITICAL + 1), logging.CRITICAL + 1
 # deflate compresses at most 1032:1: a header that claims more data than that is damaged.
 _MOST_PACKED = 1100
+# Units of time in a NIfTI header: the bits that tell them, and how many make a second.
+_TIME_UNITS, _PER_SECOND = 0x38, {16: 1_000, 24: 1_000_000}
 # Corners of the grid may differ by this many mm between the files of one subject.
 CORNER_TOLERANCE = 0.001
 
@@ -33,27 +39,41 @@ class Grid:
         Number of voxels along x, y, z.
     affine : numpy.ndarray, (4, 4) float64
         Transform from voxel indices to mm.
+    field : str
+        Field of the header that states the affine, for error messages.
+    other : numpy.ndarray, (4, 4) float64, or None
+        Affine of the qform, where the sform, which comes first, states another one as well.
     """
 
     path: str
     shape: tuple[int, int, int]
     affine: np.ndarray
+    field: str = "affine"
+    other: np.ndarray | None = None
 
-    def _corners(self) -> np.ndarray:
+    def _corners(self, affine: np.ndarray) -> np.ndarray:
         ends = np.array(np.meshgrid(*[(0, n - 1) for n in self.shape])).reshape(3, -1)
-        return self.affine[:3, :3] @ ends + self.affine[:3, 3:]
+        return affine[:3, :3] @ ends + affine[:3, 3:]
+
+    def _apart(self, affine: np.ndarray, other: Grid) -> float:
+        """Largest distance in mm between corners of a grid of this affine and the other grid."""
+        return float(np.abs(self._corners(affine) - self._corners(other.affine)).max())
 
     def check_same(self, other: Grid) -> None:
         """Raise `SourceError` if this grid differs from that of another file of the subject."""
         if self.shape != other.shape:
             raise damaged(self.path, f"a grid of {self.shape}", f"{other.shape} as in {other.path}")
-        apart = float(np.abs(self._corners() - other._corners()).max())
-        if not apart <= CORNER_TOLERANCE:
-            raise damaged(
-                self.path,
-                f"an affine whose corners are up to {apart:.4g} mm off",
-                f"the affine of {other.path} (to {CORNER_TOLERANCE} mm)",
+        apart = self._apart(self.affine, other)
+        if apart <= CORNER_TOLERANCE:
+            return
+        found = f"an affine (its {self.field}) whose corners are up to {apart:.4g} mm off"
+        if self.other is not None:
+            apart = self._apart(self.other, other)
+            agrees = (
+                "is that affine" if apart <= CORNER_TOLERANCE else f"is {apart:.4g} mm off, too"
             )
+            found += f" (its qform {agrees}; the sform, where there is one, counts)"
+        raise damaged(self.path, found, f"the affine of {other.path} (to {CORNER_TOLERANCE} mm)")
 
 
 class Volume:
@@ -82,17 +102,21 @@ class Volume:
 
     def _parse(self, header: Any) -> None:
         path = self.path
+        # Mends what nibabel mends when it loads a file: negative pixdim, pixdim[0] of 0, odd codes.
+        header.check_fix(logger=_SILENT, error_level=_NEVER)
         self.shape: tuple[int, ...] = header.get_data_shape()
+        while len(self.shape) > 4 and self.shape[-1] == 1:
+            self.shape = self.shape[:-1]
         if len(self.shape) not in (3, 4) or 0 in self.shape:
             raise damaged(path, f"shape {self.shape}", "a 3-D or 4-D image")
         self.dtype: np.dtype = header.get_data_dtype()
         if self.dtype.kind not in "iuf":
             raise damaged(path, f"values of type {self.dtype}", "real numbers")
+        self._step, self._units = float(header["pixdim"][4]), int(header["xyzt_units"])
         slope, intercept = header.get_slope_inter()
         self.scaling = None if slope is None else (float(slope), float(intercept))
-        affine = np.asarray(header.get_best_affine(), dtype=np.float64)
         x, y, z = self.shape[:3]
-        self.grid = Grid(path, (x, y, z), affine)
+        self.grid = Grid(path, (x, y, z), *_affine(path, header))
         claimed = int(np.prod(self.shape, dtype=object)) * self.dtype.itemsize
         if claimed > self._most:
             raise damaged(path, f"{self.shape} values, more than it can hold", "data as its header")
@@ -122,6 +146,14 @@ class Volume:
                 raise damaged(self.path, f"only {len(data)} bytes of header", f"{count} bytes")
             data += more
         return data
+
+    @property
+    def repetition_time(self) -> float | None:
+        """Seconds from one volume to the next, as the header says; None if it does not say."""
+        # As decimals: float32 has 1.9 as 1.89999998.
+        step = float(str(np.float32(self._step)))
+        step /= _PER_SECOND.get(self._units & _TIME_UNITS, 1)
+        return step if np.isfinite(step) and step > 0 else None
 
     def buffer(self) -> bytearray:
         """New buffer that holds one volume."""
@@ -166,6 +198,22 @@ class Volume:
             raise damaged(self.path, "more data than that", f"{self.shape} values")
 
 
+def _affine(path: str, header: Any) -> tuple[np.ndarray, str, np.ndarray | None]:
+    """Affine of a header as nibabel takes it, the field that states it, and that of the qform."""
+    coded = [name for name in ("sform", "qform") if header[f"{name}_code"] > 0]
+    field = coded[0] if coded else "pixdim"
+    affine = np.asarray(header.get_best_affine(), dtype=np.float64)
+    if not np.isfinite(affine).all() or np.linalg.matrix_rank(affine[:3, :3]) < 3:
+        rows = affine[:3].tolist()
+        raise damaged(path, f"{rows} as affine (in its {field})", "an affine that spans a grid")
+    other = None
+    if len(coded) == 2:
+        with suppress(ValueError, HeaderDataError):  # a qform that is none says nothing
+            qform = np.asarray(header.get_qform(), dtype=np.float64)
+            other = None if np.allclose(qform, affine, atol=CORNER_TOLERANCE) else qform
+    return affine, field, other
+
+
 @contextmanager
 def open_volume(source: Source, path: str) -> Iterator[Volume]:
     """Open a NIfTI file for one sequential read."""
@@ -177,19 +225,19 @@ def open_volume(source: Source, path: str) -> Iterator[Volume]:
 def read_map(source: Source, path: str, grid: Grid | None = None) -> tuple[np.ndarray, Grid]:
     """Read a 3-D map; returns its values, (x, y, z) float32, and its grid."""
     volume, values = _read_3d(source, path, grid)
-    return volume.convert(values).reshape(volume.shape, order="F"), volume.grid
+    return volume.convert(values).reshape(volume.grid.shape, order="F"), volume.grid
 
 
 def read_mask(source: Source, path: str, grid: Grid | None = None) -> tuple[np.ndarray, Grid]:
     """Read a 3-D mask; returns where it is not 0, (x, y, z) bool, and its grid."""
     volume, values = _read_3d(source, path, grid)
     # Compared before rounding to float32, which could turn a tiny value into 0.
-    return (volume.scaled(values) != 0).reshape(volume.shape, order="F"), volume.grid
+    return (volume.scaled(values) != 0).reshape(volume.grid.shape, order="F"), volume.grid
 
 
 def _read_3d(source: Source, path: str, grid: Grid | None) -> tuple[Volume, np.ndarray]:
     with open_volume(source, path) as volume:
-        if len(volume.shape) != 3:
+        if volume.shape[3:] not in ((), (1,)):  # some programs write 3-D as 4-D of one volume
             raise damaged(source.full(path), f"{len(volume.shape)}-D", "a 3-D map")
         if grid is not None:
             volume.grid.check_same(grid)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import gzip
+import io
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 
 from laion_zarr.errors import SourceError
+from laion_zarr.store.causes import cause_of
 
 
 def damaged(path: str, found: str, expected: str) -> SourceError:
@@ -23,6 +27,44 @@ def damaged(path: str, found: str, expected: str) -> SourceError:
     )
 
 
+def changed(path: str) -> SourceError:
+    """Make the error for a file that is another one than when the work was planned."""
+    return SourceError(
+        f"{path}: expected the file that it was at the start, found another one: it was changed "
+        "meanwhile. Name the same command again when nothing writes there: what is converted "
+        "already is kept."
+    )
+
+
+def unreadable(path: str, error: OSError) -> SourceError:
+    """Make the error for a file, whole or not, that the operating system does not let us read."""
+    if isinstance(error, FileNotFoundError):
+        return _not_there(path)
+    return SourceError(
+        f"{path} cannot be read: {cause_of(error)}, then run the same command: what is converted "
+        "already is kept."
+    )
+
+
+def _not_there(path: str) -> SourceError:
+    there = "it vanished"
+    if Path(path).is_symlink():
+        there = f"it is a dangling link, to {Path(path).readlink()}"
+    return SourceError(
+        f"{path}: expected a file, found nothing: {there}. Mount the disk that it lies on, or "
+        "download it again, then run the same command: what is converted already is kept."
+    )
+
+
+@contextmanager
+def opening(path: str) -> Iterator[None]:
+    """Turn errors of the operating system on a file into a `SourceError` that says the cause."""
+    try:
+        yield
+    except OSError as error:
+        raise unreadable(path, error) from error
+
+
 @contextmanager
 def reading(path: str) -> Iterator[None]:
     """Turn errors of libraries on a damaged file into a `SourceError` that names the file."""
@@ -30,16 +72,54 @@ def reading(path: str) -> Iterator[None]:
         yield
     except SourceError:
         raise
-    except FileNotFoundError as error:
-        raise damaged(path, "nothing (it vanished, or is a dangling link)", "a file") from error
-    except PermissionError as error:
-        raise SourceError(f"{path} cannot be read: {error.strerror}. Mend its permissions.") from (
-            error
-        )
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:  # igzip raises these too
         raise damaged(path, f"a damaged or cut-off one ({error})", "a whole gzip file") from error
     except (HeaderDataError, WrapStructError, ImageFileError) as error:
         raise damaged(path, f"another header ({error})", "a NIfTI file") from error
+
+
+class _NamedFile(io.RawIOBase):
+    """A local file, open for reading, whose errors are `SourceError`s that name it.
+
+    What else fails while a file is open, such as writing elsewhere, is not blamed on the file.
+    """
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self._path = path
+        with opening(path):
+            self._file = Path(path).open("rb", buffering=0)  # noqa: SIM115
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int | None:
+        with opening(self._path):
+            return self._file.readinto(buffer)
+
+    def readall(self) -> bytes:
+        with opening(self._path):
+            return self._file.readall()
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        with opening(self._path):
+            return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def close(self) -> None:
+        if not self.closed:
+            self._file.close()
+        super().close()
+
+
+def open_named(path: str) -> io.RawIOBase:
+    """Open a local file for reading; errors of the operating system will be `SourceError`s."""
+    return _NamedFile(path)
 
 
 def describe(head: bytes) -> str:

@@ -1,9 +1,10 @@
 """A mirror of the release at a URL, read with as few requests as possible.
 
-A small file is fetched once and kept in memory. Of a large gzip file, only the checksum at its end
-is requested before the file is read sequentially, in large ranges. A large unpacked NIfTI is read
-sequentially too, once for its checksum and once for its data. Any other large file is downloaded
-into an anonymous temporary file when its checksum is computed, and kept there until it is read.
+A small file is fetched once and kept in memory. Of a large gzip file, only some bytes are requested
+for its identity before the file is read sequentially, in large ranges. A large unpacked NIfTI is
+read sequentially too. Any other large file is downloaded into an anonymous temporary file, and kept
+there until it is read: when its checksum is computed, or, if it is so large that a sample of its
+bytes is its identity, when it is opened.
 """
 
 from __future__ import annotations
@@ -12,18 +13,30 @@ import io
 import tempfile
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from functools import cached_property, partial
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO, TypeVar
 
 import fsspec
-from isal import isal_zlib
 
 from laion_zarr import _release as release
+from laion_zarr.conversion.source.identity import (
+    Identity,
+    identify,
+    identity_of_all,
+    is_read_whole,
+)
 from laion_zarr.errors import DataNotDownloadedError, LaionZarrError, SourceError
-from laion_zarr.store.remote import explain, options, retrying, without_retries
+from laion_zarr.store.remote import (
+    explain,
+    options,
+    retrying,
+    without_ranges,
+    without_retries,
+)
 
 T = TypeVar("T")
 
@@ -31,12 +44,13 @@ _SMALL = 1 << 20  # bytes: a file up to this size is kept in memory
 _KEPT = 256 << 20  # bytes of all small files that are kept in memory
 _HEAD = 16 << 10  # bytes of the first request: enough if only the header is read
 _BLOCK = 16 << 20  # bytes of each further request
-_READ = 4 << 20  # bytes read at once to compute a checksum
+_READ = 4 << 20  # bytes read at once to copy a file
 _AHEAD = 3  # requests of _BLOCK at a time: one request alone is slower than inflating a block
 _AT_ONCE = 32  # small requests at a time
-_TRAILER = 8  # bytes at the end of a gzip file: CRC-32 and size of the decompressed content
-_SHORTEST_GZIP = 18
-_VERSIONS = ("ETag", "etag", "md5Hash", "mtime", "created", "LastModified")
+_VERSIONS = (
+    *("ETag", "etag", "md5Hash", "Content-MD5", "Digest", "mtime", "created", "LastModified"),
+    "Last-Modified",
+)
 
 Version = tuple[int, str]  # size in bytes, and a mark of the version (the ETag)
 
@@ -58,7 +72,7 @@ class Remote:
     def _start(self) -> None:
         self._lock = threading.Lock()
         self._small: OrderedDict[str, bytes] = OrderedDict()
-        self._checksums: dict[str, int] = {}
+        self._identities: dict[str, Identity] = {}
         self._spooled: dict[str, BinaryIO] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -88,36 +102,49 @@ class Remote:
 
     # -- what is there
 
-    def listing(self, subjects: Iterable[str] | None, stimuli: bool) -> list[str]:
+    def listing(
+        self, subjects: Collection[str] | None, folders: Iterable[PurePosixPath]
+    ) -> list[str]:
         """Relative paths of all files that are needed; records the version of each file.
 
         Parameters
         ----------
-        subjects : iterable of str or None
+        subjects : collection of str or None
             Subjects whose files are needed; None for all subjects.
-        stimuli : bool
-            Whether the files of the stimuli are needed.
+        folders : iterable of PurePosixPath
+            Folders of the release that are needed, see `release.folders_to_list`.
         """
-        if not self._ask("", lambda fs, path: fs.isdir(path)):
+        there = self.folders("")
+        if not there:
             raise DataNotDownloadedError(
                 f"{self.root} is not there, or holds nothing. Name the place that holds "
                 "'derivatives/' with --source, such as s3://laion-fmri."
             )
-        if subjects is None:
-            here = self._ask("", lambda fs, path: fs.ls(path, detail=False))
-            raw = [name for folder in here if (name := PurePosixPath(folder).name)[:4] == "sub-"]
-            tops = [*release.DERIVATIVES, *map(PurePosixPath, sorted(raw))]
-        else:
-            tops = [top for subject in subjects for top in release.subject_folders(subject)]
-        folders = [str(top) for top in (*tops, *([release.STIMULI] if stimuli else []))]
+        tops = release.folders_to_list(folders, subjects, there)
         names: list[str] = []
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            listed = list(pool.map(self._find, folders))
+            listed = list(pool.map(self._find, map(str, tops)))
         for found in listed:
             versions = {name[len(self._fs[1]) :].lstrip("/"): i for name, i in found.items()}
-            self._versions |= {name: _version(info) for name, info in versions.items()}
+            self._versions |= {  # web servers list no sizes: these are asked for one by one
+                name: _version(info)
+                for name, info in versions.items()
+                if info.get("size") is not None
+            }
             names += filter(release.is_published, versions)
         return names
+
+    def folders(self, parent: str) -> list[str]:
+        """Names of the folders directly in a folder, sorted; none if there is no such folder."""
+
+        def ask(fs: Any, path: str) -> list[dict[str, Any]]:
+            try:
+                return fs.ls(path, detail=True)
+            except FileNotFoundError:
+                return []
+
+        found = [entry["name"] for entry in self._ask(parent, ask) if entry["type"] == "directory"]
+        return sorted(PurePosixPath(name).name for name in found)
 
     def _find(self, folder: str) -> dict[str, Any]:
         """Information on every file below a folder; none if there is no such folder."""
@@ -128,7 +155,10 @@ class Remote:
 
         def ask(fs: Any, full: str) -> Version:
             fs.invalidate_cache()
-            return _version(fs.info(full))
+            info = fs.info(full)
+            if info.get("size") is None:
+                raise SourceError(f"{self._name(path)}: the server does not say how large it is.")
+            return _version(info)
 
         return self._ask(path, ask)
 
@@ -141,18 +171,34 @@ class Remote:
         """Size of a file in bytes."""
         return self._version(path)[0]
 
+    def etag(self, path: str) -> str | None:
+        """ETag (or another mark of the version) of a listed file; None if there is none."""
+        return self._versions.get(path, (0, ""))[1] or None
+
     def changed(self, paths: Iterable[str]) -> list[str]:
-        """Files whose version is no longer the recorded one; makes one request for each file."""
+        """Files whose version is no longer the recorded one; makes one request for each file.
+
+        The identity of a file whose server marks no versions is computed anew.
+        """
         paths = list(paths)
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            found = zip(paths, pool.map(self._now, paths), strict=True)
-            return [path for path, version in found if version != self._version(path)]
+            return [
+                p for p, other in zip(paths, pool.map(self._is_other, paths), strict=True) if other
+            ]
+
+    def _is_other(self, path: str) -> bool:
+        now, before = self._now(path), self._version(path)
+        if now != before or now[1] or path not in self._identities:
+            return now != before
+        with self._lock:
+            self._small.pop(path, None)
+        return self._identity(path) != self._identities[path]
 
     def look_ahead(self, paths: Iterable[str]) -> None:
-        """Fetch and cache the CRC-32 of many files concurrently; errors are raised by `crc32`."""
+        """Fetch and cache the identity of many files concurrently; `identity` raises the errors."""
         some = [p for p in paths if self._is_small(p) or p.endswith(".gz")]
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            for future in [pool.submit(self.crc32, path) for path in some]:
+            for future in [pool.submit(self.identity, path) for path in some]:
                 future.exception()
 
     # -- content
@@ -163,6 +209,8 @@ class Remote:
     def _fetch(self, path: str, start: int, end: int) -> bytes:
         def ask(fs: Any, full: str) -> bytes:
             data = fs.cat_file(full, start=start, end=end)
+            if len(data) > end - start:
+                raise SourceError(without_ranges(self._name(path)))
             if len(data) != end - start:
                 raise OSError(f"{len(data):,} bytes came, expected {end - start:,}")
             return data
@@ -197,16 +245,16 @@ class Remote:
         file.seek(0)
         return file
 
-    def _spool(self, path: str) -> int:
-        """Download a file into an anonymous temporary file; returns the CRC-32 of the file."""
-        crc = 0
+    def _spool(self, path: str) -> Identity:
+        """Download a file into an anonymous temporary file; returns the identity of the file."""
         try:
-            file = tempfile.TemporaryFile()  # noqa: SIM115
-            with self._stream(path) as stream:
-                while block := stream.read(_READ):
-                    crc = isal_zlib.crc32(block, crc)
-                    file.write(block)
-            file.flush()
+            with ExitStack() as stack:
+                file = stack.enter_context(tempfile.TemporaryFile())
+                stream = stack.enter_context(self._stream(path))
+                found = identity_of_all(self.size(path), _copied(stream, file))
+                file.flush()
+                stream.close()
+                stack.pop_all()  # the file stays open until it is read
         except OSError as error:
             raise SourceError(
                 f"{self._name(path)} needs {self.size(path) / 1e6:,.0f} MB in "
@@ -214,42 +262,36 @@ class Remote:
                 "space there, or name another folder with TMPDIR."
             ) from error
         self._spooled[path] = file
-        return crc
+        return found
 
-    def crc32(self, path: str) -> int:
-        """CRC-32 of a file's content, decompressed: from the trailer of a gzip, else computed."""
-        if path not in self._checksums:
-            self._checksums[path] = self._crc32(path)
-        return self._checksums[path]
+    def identity(self, path: str) -> Identity:
+        """Size and checksums of a file, see `identify`; computed once."""
+        if path not in self._identities:
+            self._identities[path] = self._identity(path)
+        return self._identities[path]
 
-    def _crc32(self, path: str) -> int:
+    def _identity(self, path: str) -> Identity:
         size = self.size(path)
-        if size > _SMALL and path.endswith(".gz"):
-            return _crc_of(self._fetch(path, size - _TRAILER, size))
-        if size > _SMALL and not _is_streamed(path):
+        if size > _SMALL and is_read_whole(path, size) and not _is_streamed(path):
             return self._spool(path)
-        with self.open(path) as file:
-            return content_crc32(file, path, size)
+        return identify(path, size, partial(self._span, path))
+
+    def _span(self, path: str, start: int, end: int) -> bytes:
+        if self.size(path) <= _SMALL:
+            return self._keep(path)[start:end]
+        return self._fetch(path, start, end)
 
 
-def content_crc32(file: BinaryIO, path: str, size: int) -> int:
-    """CRC-32 of an open file's decompressed content: from the trailer of a gzip, else computed."""
-    if path.endswith(".gz") and size > _SHORTEST_GZIP:
-        file.seek(-_TRAILER, io.SEEK_END)
-        return _crc_of(file.read(_TRAILER))
-    crc = 0
-    while block := file.read(_READ):
-        crc = isal_zlib.crc32(block, crc)
-    return crc
+def _copied(stream: _Stream, file: BinaryIO) -> Iterator[bytes]:
+    """The blocks of a stream, each of which is also written to a file."""
+    while block := stream.read(_READ):
+        file.write(block)
+        yield block
 
 
 def _version(info: dict[str, Any]) -> Version:
     found = next((info[name] for name in _VERSIONS if info.get(name)), "")
     return int(info.get("size") or 0), str(found).strip('"')
-
-
-def _crc_of(trailer: bytes) -> int:
-    return int.from_bytes(trailer[:4], "little")
 
 
 def _is_streamed(path: str) -> bool:

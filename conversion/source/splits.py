@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import zipfile
 import zlib
 from collections.abc import Iterable
@@ -12,6 +11,7 @@ from typing import Any
 
 import fsspec
 
+from laion_zarr.conversion.source.json_text import parse_json
 from laion_zarr.conversion.source.problems import damaged
 from laion_zarr.errors import DataNotDownloadedError, SourceError
 from laion_zarr.splits.rules import (
@@ -141,10 +141,7 @@ def parse_split(path: str, name: str, data: bytes) -> Split:
         check_name(stem, pool)
     except ValueError as error:
         raise SourceError(f"{path}: {error} Split files are named POOL/NAME.json.") from None
-    try:
-        content = json.loads(data)
-    except ValueError as error:
-        raise damaged(path, f"text that is not JSON ({error})", "JSON") from error
+    content = parse_json(path, data)
     if not isinstance(content, dict) or content.get("name") != stem:
         found = content.get("name") if isinstance(content, dict) else type(content).__name__
         raise damaged(path, f"name {found!r}", f"name {stem!r}")

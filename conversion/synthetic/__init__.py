@@ -1,8 +1,8 @@
 """A small synthetic dataset in the release's layout: for the demo, the tests and the benchmarks.
 
 The room `model` says which values there are; the modules here make the files: `dataset` all of them
-(through `folder`), `freesurfer` the recon, `stimulus_files`, `pictures` with `shapes`, and
-`split_files`.
+(through `folder`), `freesurfer` the recon, `localizer_files` the localizer maps, `time_series` the
+time series and raw data, `stimulus_files`, `pictures` with `shapes`, and `split_files` the rest.
 
 The same size and subject give the same files, byte for byte. The responses depend on the content of
 the pictures.

@@ -11,19 +11,19 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
-import nibabel as nib
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from laion_zarr import _release as release
-from laion_zarr.conversion.synthetic import freesurfer
+from laion_zarr.conversion.synthetic import freesurfer, localizer_files, time_series
 from laion_zarr.conversion.synthetic import stimulus_files as files
 from laion_zarr.conversion.synthetic.folder import NOTE, Folder
-from laion_zarr.conversion.synthetic.model import cortex, experiment, phantom, responses
+from laion_zarr.conversion.synthetic.model import behaviour, cortex, experiment, phantom, responses
 from laion_zarr.conversion.synthetic.model.experiment import SIZES, Size
 from laion_zarr.errors import SubjectNotFoundError
+from laion_zarr.store.schema import EVENT_ARRAYS
 
 __all__ = ["SIZES", "Size", "write_dataset"]
 
@@ -39,6 +39,11 @@ _TRIALS_SIDECAR = {
     "run": {"Description": "Run within the session, from 1"},
     "beta_index": {"Description": "Volume of the betas, from 0"},
     "label": {"Description": "File name of the stimulus"},
+}
+_EVENTS_SIDECAR = {
+    name: {"Description": spec.description} | ({"Units": spec.units} if spec.units else {})
+    for name, spec in EVENT_ARRAYS.items()
+    if name not in _TRIALS_SIDECAR
 }
 _SESSION_SIDECARS: dict[str, dict[str, object]] = {
     "session_noise_ceiling": {**_PERCENT, "Description": "Noise ceiling within the session"},
@@ -86,17 +91,6 @@ def _label_text(subject: str, vertices: NDArray, mask: phantom.Mask) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _gifti_text(hemi: str, mask: phantom.Mask) -> str:
-    """Text of a GIFTI file with one float32 per vertex, 0 or 1."""
-    values = nib.gifti.GiftiDataArray(
-        mask.astype(np.float32), intent="NIFTI_INTENT_SHAPE", datatype="NIFTI_TYPE_FLOAT32"
-    )
-    structure = {"L": "CortexLeft", "R": "CortexRight"}[hemi]
-    meta = nib.gifti.GiftiMetaData(AnatomicalStructurePrimary=structure)
-    image = nib.gifti.GiftiImage(darrays=[values], meta=meta)
-    return image.to_bytes().decode("utf-8")
-
-
 def _write_regions(folder: Folder, model: responses.Model) -> None:
     """Write each region as volume and, per hemisphere, as surface map and label."""
     subject, head = model.subject, phantom.Head.of(model.subject)
@@ -113,7 +107,7 @@ def _write_regions(folder: Folder, model: responses.Model) -> None:
                 release.roi_surface(subject, category, name, hemi, extension)
                 for extension in release.SURFACE_FORMATS
             )
-            folder.text(gifti, _gifti_text(hemi, mask))
+            folder.text(gifti, localizer_files.gifti(hemi, mask))
             folder.sidecar(gifti, {"Type": "ROI", "Label": name, "Space": "fsnative"})
             folder.text(label, _label_text(subject, vertices - centre, mask))
 
@@ -126,6 +120,10 @@ def _write_trials(folder: Folder, size: Size, subject: str, session: str) -> Non
     path = release.trials(subject, session)
     folder.table(path, table, "\t")
     folder.sidecar(path, _TRIALS_SIDECAR)
+    for run, events in behaviour.events_tables(size, subject, session).items():
+        path = release.events(subject, session, run)
+        folder.table(path, events, "\t")
+        folder.sidecar(path, _EVENTS_SIDECAR)
 
 
 def _write_session(
@@ -135,7 +133,7 @@ def _write_session(
     betas: responses.Betas,
     progress: bool,
 ) -> None:
-    """Write the files of one session: trial table, betas and maps."""
+    """Write the files of one session: trial table, events, betas and maps."""
     size, subject = model.size, model.subject
     _write_trials(folder, size, subject, session)
     path = release.betas(subject, session)
@@ -160,12 +158,16 @@ def _write_subject(
     model = responses.voxel_model(size, subject)
     _write_anatomy(folder, model)
     _write_regions(folder, model)
+    localizer_files.write_localizers(folder, model)
     every = []
     for session in size.sessions:
         # Also of sessions that are not written: the maps across sessions need all betas.
         betas = responses.session_betas(model, session, progress)
         if session in sessions:
             _write_session(folder, model, session, betas, progress)
+        if session in sessions and session == size.sessions[0]:
+            time_series.write_bold(folder, model, session)
+            time_series.write_scans(folder, subject, session)
         every.append(betas)
     labels = pd.concat(
         [experiment.trial_table(size, subject, session)["label"] for session in size.sessions],
@@ -183,7 +185,8 @@ def _write_root(folder: Folder) -> None:
     top = PurePosixPath()
     folder.text(top / "README", NOTE + "\n")
     folder.description(top, "LAION-fMRI (synthetic)", "raw")
-    for derivative in (release.GLM, release.ROIS, release.ANATOMY, release.FREESURFER):
+    derivatives = (release.GLM, release.ROIS, release.ANATOMY, release.LOCALIZERS, release.TEDANA)
+    for derivative in (*derivatives, release.FREESURFER):
         folder.description(derivative, derivative.name, "derivative")
     people = pd.DataFrame({"participant_id": release.SUBJECTS})
     people = people.assign(age="n/a", sex="n/a", handedness="n/a")

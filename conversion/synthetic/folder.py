@@ -71,14 +71,18 @@ class Folder:
         grid: phantom.Grid,
         shape: tuple[int, ...],
         volumes: Iterable[NDArray],
+        step: float = 1,
     ) -> None:
-        """Write a NIfTI file volume by volume, each flat in the order of the file (Fortran)."""
+        """Write a NIfTI file volume by volume, each flat in the order of the file (Fortran).
+
+        `step` is the time from one volume to the next, in s.
+        """
         header = nib.Nifti1Header()
         volumes = iter(volumes)
         first = next(volumes)
         header.set_data_dtype(first.dtype)
         header.set_data_shape(shape)
-        header.set_zooms((grid.voxel_mm,) * 3 + (1,) * (len(shape) - 3))
+        header.set_zooms((grid.voxel_mm,) * 3 + (step,) * (len(shape) - 3))
         header.set_xyzt_units("mm", "sec")
         header.set_sform(grid.affine, "scanner")
         header.set_qform(grid.affine, "scanner")

@@ -102,18 +102,22 @@ def orig(cube: Geometry, grid: phantom.Grid, t1w: phantom.Volume) -> bytes:
 
 
 def write_surfaces(folder: Path, head: phantom.Head, size: Size, cube: Geometry) -> None:
-    """Write the white surface, the pial surface and the registered sphere of each hemisphere."""
+    """Write the surfaces of each hemisphere, its registered sphere and its curvature."""
     for hemi, frequency in zip(release.HEMIS, size.sphere, strict=True):
         surfaces: dict[str, NDArray] = {
             name: cortex.surface(head, hemi, frequency, depth) - cube.centre
             for name, depth in cortex.SURFACE_DEPTHS.items()
         }
+        surfaces["inflated"] = cortex.inflated_surface(hemi, frequency)
         surfaces[release.RECON_SPHERE] = cortex.registered_sphere(hemi, frequency)
         faces = cortex.surface_faces(hemi, frequency)
         for name, vertices in surfaces.items():
             target = folder / release.recon_surface(head.subject, hemi, name)
             target.parent.mkdir(parents=True, exist_ok=True)
             nib.freesurfer.write_geometry(target, vertices, faces, _STAMP, cube.info())
+        values = cortex.curvature(surfaces["white"], faces)
+        target = folder / release.recon_surface(head.subject, hemi, release.RECON_CURVATURE)
+        nib.freesurfer.write_morph_data(target, values, len(faces))
 
 
 def talairach(head: phantom.Head, cube: Geometry) -> str:

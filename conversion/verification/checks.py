@@ -6,7 +6,6 @@ Arrays of the store are read with zarr-python, not with the array readers of lai
 from __future__ import annotations
 
 import io
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,8 +19,10 @@ from tqdm.auto import tqdm
 from zarr.abc.store import Store
 from zarr.core.sync import sync
 
+from laion_zarr.conversion.verification.sources import difference
 from laion_zarr.errors import StoreError
 from laion_zarr.store import codec
+from laion_zarr.store.causes import cause_of
 from laion_zarr.store.manifest import parse_manifest
 from laion_zarr.store.objects import check, damaged, fetch, location
 from laion_zarr.store.parts import Part
@@ -154,6 +155,8 @@ class Check:
             for batch in _batches(keys, expected):
                 for key, data in zip(batch, self._fetch(batch), strict=True):
                     try:
+                        if isinstance(data, StoreError):
+                            raise data
                         check(self.store, key, data, expected[key])
                     except StoreError as error:
                         self.problem(str(error))
@@ -161,13 +164,12 @@ class Check:
                     self.report.n_bytes += expected[key][0]
                     bar.update(expected[key][0])
 
-    def _fetch(self, keys: list[str]) -> list[bytes | None]:
+    def _fetch(self, keys: list[str]) -> list[bytes | StoreError | None]:
         try:
-            return fetch(self.store, keys)
+            return list(fetch(self.store, keys))
         except StoreError as error:  # an object cannot be read: fetch each of the batch alone
             if len(keys) == 1:
-                self.problem(str(error))
-                return [None]
+                return [error]
             return [data for key in keys for data in self._fetch([key])]
 
     # -- contents
@@ -188,7 +190,7 @@ class Check:
     # -- source files as recorded
 
     def sources(self) -> None:
-        """Check size and CRC-32 of the source files against those recorded by the conversion."""
+        """Check size and checksums of the source files against those recorded by the conversion."""
         assert self.folder is not None
         for group, parts in self.groups.items():
             for name, part in parts.items():
@@ -197,15 +199,16 @@ class Check:
                         self._source(f"{group} {name}", self.folder / file, identity)
 
     def _source(self, what: str, path: Path, identity: Any) -> None:
-        if not path.is_file():
+        try:
+            there = path.is_file()
+        except OSError as error:
+            self.problem(f"{what}: {path} cannot be read: {cause_of(error)}.")
+            return
+        if not there:
             self.report.notes.append(f"{what}: {path} is not there; not compared.")
             return
-        found = {"size": path.stat().st_size, "crc32": _content_crc(path)}
-        if found != dict(identity):
-            self.problem(
-                f"{what}: {path} is not the file that was converted. Run 'laion-zarr convert' to "
-                "take the new one."
-            )
+        if (wrong := difference(path, identity)) is not None:
+            self.problem(f"{what}: {path} {wrong}.")
 
     # -- values
 
@@ -279,14 +282,3 @@ def _no_manifest(store: Store, key: str) -> StoreError:
 def as_stored(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """Values of a mask as booleans; other values unchanged, since `Check.same` rounds them."""
     return values != 0 if dtype.kind == "b" else values
-
-
-def _content_crc(path: Path) -> int:
-    with path.open("rb") as file:
-        if path.suffix == ".gz":  # the trailer states the CRC-32 of the inflated content
-            file.seek(-8, io.SEEK_END)
-            return int.from_bytes(file.read(4), "little")
-        crc = 0
-        while block := file.read(1 << 22):
-            crc = zlib.crc32(block, crc)
-        return crc

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ import h5py
 import numpy as np
 
 from laion_zarr.conversion.verification.checks import Check, read_text_table
+from laion_zarr.store.causes import cause_of
 from laion_zarr.store.objects import location
 from laion_zarr.store.parts import Part
 from laion_zarr.store.schema import (
@@ -128,7 +129,12 @@ class StimulusChecks:
         if not path.is_file():
             yield None
             return
-        with h5py.File(path) as file:
+        with ExitStack() as stack:
+            try:
+                file = stack.enter_context(h5py.File(path))
+            except OSError as error:
+                self.check.problem(f"{path} cannot be read: {cause_of(error)}.")
+                file = None
             yield file
 
     def _compare_masks(self, path: str, part: Part) -> None:

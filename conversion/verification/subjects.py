@@ -12,15 +12,22 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
+from laion_zarr.conversion.verification.bold import BoldChecks
 from laion_zarr.conversion.verification.checks import Check, as_stored, read_text_table
+from laion_zarr.conversion.verification.events import EventChecks
+from laion_zarr.conversion.verification.geometry import check_meshes, compare_geometry
+from laion_zarr.conversion.verification.localizers import LocalizerChecks
 from laion_zarr.store.objects import location
 from laion_zarr.store.parts import Part
 from laion_zarr.store.schema import (
     ANATOMY_PART,
     BETAS,
+    EVENTS_PART,
+    GEOMETRY_PART,
     SURFACES_PART,
     TRIALS_PART,
     VOXELS_PART,
+    is_bold_part,
     is_session_part,
     trial_columns,
 )
@@ -54,8 +61,17 @@ class SubjectChecks:
         for name in sorted(self._parts):
             if is_session_part(name):
                 self._session(name)
+            elif is_bold_part(name):
+                BoldChecks(self.check, self.group, name).contents()
         if TRIALS_PART in self._parts:
             self._trials()
+        LocalizerChecks(self.check, self.group).contents()
+        if GEOMETRY_PART in self._parts:
+            check_meshes(self.check, f"{self.group}/{GEOMETRY_PART}")
+        if EVENTS_PART in self._parts:
+            EventChecks(self.check, self.group).contents(self._parts)
+        if SURFACES_PART in self._parts:
+            self._surfaces()
 
     def _where(self, path: str) -> str:
         return location(self.check.store, path)
@@ -81,6 +97,24 @@ class SubjectChecks:
         if not np.array_equal(np.concatenate(names), stored):
             self.check.problem(f"{self._where(self.group)}/trials does not match its sessions.")
 
+    def _surfaces(self) -> None:
+        """Check that the vertices of each label lie on the surface that the masks have."""
+        surfaces = self.check.root[f"{self.group}/{SURFACES_PART}"]
+        for node in sorted(surfaces.group_keys()):
+            arrays = dict(surfaces[node].arrays())
+            meshes = {a.shape[0] for a in arrays.values() if a.dtype == bool}
+            for name, array in sorted(arrays.items()):
+                vertices = np.asarray(array[...])
+                if array.dtype == bool or not vertices.size or not meshes:
+                    continue
+                if vertices.min() < 0 or vertices.max() >= max(meshes):
+                    where = self._where(f"{self.group}/{SURFACES_PART}/{node}/{name}")
+                    self.check.problem(
+                        f"{where} has vertices from {vertices.min()} to {vertices.max()}, and the "
+                        f"surface {max(meshes)}. Download its source file again and run "
+                        "'laion-zarr convert --overwrite'."
+                    )
+
     # -- values
 
     def values(self) -> None:
@@ -94,12 +128,19 @@ class SubjectChecks:
             if is_session_part(name):
                 self._compare_betas(path, ijk)
                 self._compare_trials(path, part)
+            elif is_bold_part(name):
+                BoldChecks(self.check, group, name).values(ijk)
             elif name.startswith("maps/"):
                 self._compare_maps(path, ijk)
             elif name == ANATOMY_PART:
                 self._compare_maps(path, ())
             elif name == SURFACES_PART:
                 self._compare_surfaces(path)
+            elif name == EVENTS_PART:
+                EventChecks(self.check, self.group).values(part)
+            elif name == GEOMETRY_PART:
+                compare_geometry(self.check, path)
+        LocalizerChecks(self.check, group).values()
 
     def _load(self, file: str) -> Any:
         """Open a source image; None if the file is missing."""
@@ -128,7 +169,7 @@ class SubjectChecks:
             if "source" in array.attrs:
                 image = self._load(array.attrs["source"]["file"])
                 if image is not None:
-                    values = np.asanyarray(image.dataobj)[where]
+                    values = _volume(image)[where]
                     stored = np.asarray(array[...])
                     self.check.same(f"{path}/{name}", stored, as_stored(values, stored.dtype))
 
@@ -137,7 +178,7 @@ class SubjectChecks:
         for what, entry in self.check.root[path].attrs["sources"].items():
             image = self._load(entry["source"]["file"])
             if image is not None:
-                volume = np.asanyarray(image.dataobj)
+                volume = _volume(image)
                 stored = self._voxel_row(path, *what.partition(":")[::2])
                 self.check.same(f"{path} {what}", stored, as_stored(volume[ijk], stored.dtype))
                 if stored.dtype == bool and f"in_{what}" in self.check.root[path]:
@@ -178,3 +219,9 @@ class SubjectChecks:
                 warnings.simplefilter("ignore", UserWarning)
                 vertices = np.atleast_1d(nib.freesurfer.read_label(path))
             self.check.same(where, np.asarray(array[...]), vertices)
+
+
+def _volume(image: Any) -> np.ndarray:
+    """Values of a 3-D image, which some programs write as 4-D of one volume."""
+    values = np.asanyarray(image.dataobj)
+    return values[..., 0] if values.ndim == 4 else values

@@ -15,9 +15,10 @@ from zarr.storage import LocalStore
 
 from laion_zarr.conversion.write.catalogue import Catalogue, prune
 from laion_zarr.conversion.write.metadata import consolidated, group_metadata
-from laion_zarr.conversion.write.writer import delete, delete_below, keys_below, put
+from laion_zarr.conversion.write.writer import changing, delete, delete_below, keys_below, put
 from laion_zarr.errors import NotConvertedError, StoreError, StoreVersionError
 from laion_zarr.store import codec
+from laion_zarr.store.causes import NO_LOCKS, cause_of
 from laion_zarr.store.manifest import dump_manifest, parse_manifest, parse_root
 from laion_zarr.store.objects import check, fetch, location
 from laion_zarr.store.schema import (
@@ -170,8 +171,9 @@ def remove_strays(store: Store) -> None:
 def locked(store: Store) -> Iterator[int | None]:
     """Lock a local store against other converters; if one holds the lock, log a warning and wait.
 
-    Yields the file descriptor of the lock, or None for a store that is not local: such a store is
-    not locked, so only one converter at a time may run on it.
+    Yields the file descriptor of the lock, or None for a store that is not local. Such a store is
+    not locked, nor is one on a file system without locks, of which a warning says so: there, only
+    one converter at a time may run.
 
     The lock is held by the kernel (``flock``), on the folder itself: it leaves no lock file, and is
     released when this process and the workers that inherited the descriptor have closed it or died.
@@ -181,14 +183,27 @@ def locked(store: Store) -> Iterator[int | None]:
         return
     import fcntl
 
-    store.root.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(store.root, os.O_RDONLY)
+    with changing(store, ""):
+        store.root.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(store.root, os.O_RDONLY)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             log.warning("Another converter is at work on %s; waiting for it.", location(store))
             fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise StoreError(
+                    f"{location(store)} cannot be locked: {cause_of(error)}, then run the same "
+                    "command."
+                ) from error
+            log.warning(
+                "%s lies on a file system without locks (%s): make sure that no other converter "
+                "writes there.",
+                location(store),
+                error.strerror,
+            )
         yield descriptor
     finally:
         os.close(descriptor)

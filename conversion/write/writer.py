@@ -16,6 +16,7 @@ from zarr.storage import FsspecStore
 from laion_zarr.conversion.write.metadata import array_metadata, group_metadata
 from laion_zarr.errors import StoreError
 from laion_zarr.store import codec
+from laion_zarr.store.causes import cause_of
 from laion_zarr.store.objects import BUFFERS, location
 from laion_zarr.store.parts import Part, StoredParts
 from laion_zarr.store.remote import explain
@@ -38,10 +39,10 @@ def changing(store: Store, key: str) -> Iterator[None]:
             )
         if not isinstance(error, OSError | ValueError):  # ValueError: a store opened read-only
             raise
-        reason = getattr(error, "strerror", None) or error
+        reason = cause_of(error) if isinstance(error, OSError) else f"{error}. Open it for writing"
         raise StoreError(
-            f"{location(store, key)} cannot be written: {reason}. Free space or mend the "
-            "permissions, then run the same command: what is whole is kept."
+            f"{location(store, key)} cannot be written: {reason}, then run the same command: what "
+            "is whole is kept."
         ) from error
 
 

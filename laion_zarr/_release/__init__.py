@@ -2,8 +2,9 @@
 
 Modules: `ids` (subjects and sessions), `names` (files of derivatives and stimuli), `raw` (files of
 raw BIDS data and of preprocessed time series), `inventory` (the files of one subject among the file
-names of a mirror), `keys` (what a path alone tells of a file), `images` (what the label of an image
-tells). All names are handed out here: other rooms import this package alone.
+names of a mirror), `keys` (what a path alone tells of a file), `known` (files that are of no kind
+known), `images` (what the label of an image tells). All names are handed out here: other rooms
+import this package alone.
 
 Guarantees: no function accesses a disk or the network, so the names serve a local mirror and the
 bucket alike; and no other room spells the name of a file of the release.
@@ -18,9 +19,13 @@ from laion_zarr._release.ids import (
     HEMIS,
     SUBJECTS,
     VOLUME_RESOLUTIONS,
+    Id,
+    Ids,
     is_bucket,
     is_held_out,
     is_public,
+    padded,
+    run_number,
     session_id,
     subject_id,
 )
@@ -45,11 +50,17 @@ from laion_zarr._release.keys import (
     is_published,
     parse_key,
 )
+from laion_zarr._release.known import (
+    kinds_of,
+    subject_of,
+    unknown_files,
+)
 from laion_zarr._release.names import (
     ANATOMY,
     ANATOMY_KINDS,
     CAPTIONS,
     DATASET_DESCRIPTION,
+    EMBEDDING_ARCHIVE,
     FREESURFER,
     GLM,
     LOCALIZER_TASKS,
@@ -69,8 +80,10 @@ from laion_zarr._release.names import (
     SURFACE_FORMATS,
     anatomy,
     anatomy_dir,
+    archived_model,
     betas,
     embedding_files,
+    embedding_revision,
     embeddings,
     freesurfer_dir,
     glm_dir,
@@ -84,18 +97,23 @@ from laion_zarr._release.names import (
     roi_volume,
     session_map,
     sidecar,
+    template_map,
     trials,
 )
 from laion_zarr._release.raw import (
     DERIVATIVES,
     ECHO_PARTS,
+    FOLDERS,
+    RAW,
+    STIMULUS_FOLDERS,
     TEDANA,
     bold,
+    echo_number,
     events,
+    folders_to_list,
     raw_bold,
     raw_dir,
     sbrefs,
-    subject_folders,
 )
 
 __all__ = [
@@ -106,7 +124,9 @@ __all__ = [
     "DATASET_DESCRIPTION",
     "DERIVATIVES",
     "ECHO_PARTS",
+    "EMBEDDING_ARCHIVE",
     "FINE_RES",
+    "FOLDERS",
     "FREESURFER",
     "FUNCTIONAL_RES",
     "GLM",
@@ -115,6 +135,7 @@ __all__ = [
     "LOCALIZER_TASKS",
     "OOD_TYPES",
     "PARTICIPANTS",
+    "RAW",
     "RECON_CURVATURE",
     "RECON_GEOMETRY",
     "RECON_SPHERE",
@@ -124,12 +145,15 @@ __all__ = [
     "SEGMENTATION_TABLE",
     "SESSION_MAPS",
     "STIMULI",
+    "STIMULUS_FOLDERS",
     "STIMULUS_IMAGES",
     "STIMULUS_METADATA",
     "SUBJECTS",
     "SURFACE_FORMATS",
     "TEDANA",
     "VOLUME_RESOLUTIONS",
+    "Id",
+    "Ids",
     "KeyName",
     "LocalizerName",
     "RoiFiles",
@@ -138,11 +162,15 @@ __all__ = [
     "SubjectFiles",
     "anatomy",
     "anatomy_dir",
+    "archived_model",
     "betas",
     "bold",
+    "echo_number",
     "embedding_files",
+    "embedding_revision",
     "embeddings",
     "events",
+    "folders_to_list",
     "freesurfer_dir",
     "glm_dir",
     "is_bucket",
@@ -153,9 +181,11 @@ __all__ = [
     "is_public",
     "is_published",
     "is_shared",
+    "kinds_of",
     "localizer_map",
     "noise_ceiling",
     "ood_type",
+    "padded",
     "parse_key",
     "r2mean",
     "raw_bold",
@@ -165,12 +195,15 @@ __all__ = [
     "recon_volume",
     "roi_surface",
     "roi_volume",
+    "run_number",
     "sbrefs",
     "session_id",
     "session_map",
     "sidecar",
     "subject_files",
-    "subject_folders",
     "subject_id",
+    "subject_of",
+    "template_map",
     "trials",
+    "unknown_files",
 ]

@@ -1,10 +1,16 @@
-"""Ids of the release: subjects and sessions, and the values that its file names share."""
+"""Ids of the release: subjects, sessions and runs, and the values that its file names share."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from numbers import Integral
 
 from laion_zarr.errors import SubjectNotFoundError
+
+# What a user may pass as the id of a subject or session: any Integral too, but mypy knows no numpy.
+Id = str | int
+Ids = Id | Sequence[Id]
 
 BUCKET = "s3://laion-fmri"
 SUBJECTS = ("sub-01", "sub-03", "sub-05", "sub-06", "sub-07")
@@ -24,8 +30,16 @@ def is_bucket(url: str) -> bool:
     return url == BUCKET or url.startswith(f"{BUCKET}/")
 
 
+def padded(value: object) -> object:
+    """Number of an id as file names have it: 1 or ``"1"`` -> ``"01"``; other values as they are."""
+    if isinstance(value, Integral) and not isinstance(value, bool) and int(value) > 0:
+        value = str(int(value))
+    return value.zfill(2) if isinstance(value, str) and value.isdecimal() else value
+
+
 def _entity(value: object, entity: str) -> str | None:
-    """Full id: ``"01"`` or ``"sub-01"`` -> ``"sub-01"``; None if the value is not an id."""
+    """Full id: 1, ``"1"``, ``"01"``, ``"sub-01"`` -> ``"sub-01"``; None if it is not an id."""
+    value = padded(value)
     if not isinstance(value, str):
         return None
     bare = value.removeprefix(f"{entity}-")
@@ -33,22 +47,32 @@ def _entity(value: object, entity: str) -> str | None:
 
 
 def subject_id(value: object) -> str:
-    """Full id of a subject: ``"01"`` or ``"sub-01"`` -> ``"sub-01"``."""
+    """Full id of a subject: 1, ``"1"``, ``"01"`` or ``"sub-01"`` -> ``"sub-01"``."""
     found = _entity(value, "sub")
     if found is None:
         raise SubjectNotFoundError(
-            f"{value!r} is no subject id. Expected a string such as 'sub-01' or '01'; "
-            f"the release has {', '.join(SUBJECTS)}."
+            f"{value!r} is no subject id. Expected one such as 'sub-01', '01' or 1; the release "
+            f"has {', '.join(SUBJECTS)}."
         )
     return found
 
 
 def session_id(value: object) -> str:
-    """Full id of a session: ``"01"`` or ``"ses-01"`` -> ``"ses-01"``."""
+    """Full id of a session: 1, ``"1"``, ``"01"`` or ``"ses-01"`` -> ``"ses-01"``."""
     found = _entity(value, "ses")
     if found is None:
-        raise ValueError(f"{value!r} is no session id. Expected a string such as 'ses-01' or '01'.")
+        raise ValueError(
+            f"{value!r} is no session id. Expected one such as 'ses-01', '01' or 1, or a list."
+        )
     return found
+
+
+def run_number(value: object) -> int:
+    """Number of a run: 1, ``"1"``, ``"01"`` or ``"run-01"`` -> 1."""
+    number = (_entity(value, "run") or "").removeprefix("run-")
+    if not number.isdecimal() or int(number) < 1:
+        raise ValueError(f"run={value!r}: expected the number of a run, from 1.")
+    return int(number)
 
 
 def is_public(session: str) -> bool:

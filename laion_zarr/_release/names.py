@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection
 from pathlib import PurePosixPath
 
-from laion_zarr._release.ids import FUNCTIONAL_RES, HEMIS
+from laion_zarr._release.ids import FUNCTIONAL_RES, HEMIS, session_id
 
 GLM = PurePosixPath("derivatives/glmsingle-tedana")
 ROIS = PurePosixPath("derivatives/rois")
@@ -21,7 +21,12 @@ STIMULUS_IMAGES = STIMULI / "task-images_stimuli.h5"
 SEGMENTATIONS = STIMULI / "task-images_desc-segmentations.h5"
 SEGMENTATION_TABLE = STIMULI / "task-images_desc-segmentations_metadata.csv"
 CAPTIONS = STIMULI / "task-images_desc-captions.csv"
-_EMBEDDINGS = re.compile(rf"{STIMULI}/task-images_desc-([A-Za-z0-9]+)_embeddings\.h5")
+# Earlier generations of the embeddings, one folder each: v1 is what was replaced in September 2026.
+EMBEDDING_ARCHIVE = PurePosixPath("archive/embeddings")
+_EMBEDDINGS = re.compile(
+    rf"({STIMULI}|{EMBEDDING_ARCHIVE}/(?P<revision>v\d+))"
+    r"/task-images_desc-(?P<model>[A-Za-z0-9]+)_embeddings\.h5"
+)
 
 LOCALIZER_TASKS = ("floc", "oloc", "MotionLoc", "MotionLeft", "MotionRight")
 RECON_SURFACES = ("white", "pial")
@@ -136,15 +141,48 @@ def localizer_map(
     return LOCALIZERS / subject / session / "func" / f"{start}_{name}"
 
 
+def template_map(
+    subject: str,
+    space: str,
+    extension: str,
+    session: str | None = None,
+    desc: str | None = None,
+    **surface: str,
+) -> str:
+    """Name of a file with a subject's map in a template space, such as ``nii.gz``.
+
+    `surface` has ``den`` and ``hemi``, for a map of one hemisphere.
+    """
+    if desc is not None and not (desc.isalnum() and desc.isascii()):
+        raise ValueError(f"desc must be letters and digits, as in 'MeanBeta', got {desc!r}.")
+    entities = {"space": space, **surface, "desc": desc}
+    start = subject if session is None else f"{subject}_{session_id(session)}"
+    words = [f"{entity}-{value}" for entity, value in entities.items() if value is not None]
+    return "_".join([start, *words, f"statmap.{extension}"])
+
+
+def archived_model(model: str, revision: str | None) -> str:
+    """Name of a model's embeddings: ``"CLIP"``, or of an archived revision ``"CLIP@v1"``."""
+    return model if revision is None else f"{model}@{revision}"
+
+
+def embedding_revision(model: str) -> str | None:
+    """Archived revision of a model's embeddings: ``"CLIP@v1"`` -> ``"v1"``; None for today's."""
+    return model.partition("@")[2] or None
+
+
 def embeddings(model: str) -> PurePosixPath:
-    """File of the embeddings of all images by one model, such as ``"CLIP"``."""
-    return STIMULI / f"task-images_desc-{model}_embeddings.h5"
+    """File of the embeddings of all images by one model, ``"CLIP"`` or archived ``"CLIP@v1"``."""
+    name, _, revision = model.partition("@")
+    folder = EMBEDDING_ARCHIVE / revision if revision else STIMULI
+    return folder / f"task-images_desc-{name}_embeddings.h5"
 
 
 def embedding_files(names: Collection[str]) -> dict[str, str]:
     """Model -> embedding file, for the embedding files among the names of a mirror."""
-    found = (_EMBEDDINGS.fullmatch(name) for name in sorted(names))
-    return {match[1]: match[0] for match in found if match}
+    matches = filter(None, map(_EMBEDDINGS.fullmatch, names))
+    found = {archived_model(match["model"], match["revision"]): match[0] for match in matches}
+    return dict(sorted(found.items()))
 
 
 def sidecar(path: str) -> str:

@@ -12,7 +12,7 @@ import xarray as xr
 from dask.delayed import delayed
 
 from laion_zarr.analysis.stream import Stream, TrialGroups, columns_of, means, standardize
-from laion_zarr.arrays.dask_blocks import SelectedBetas, source_of
+from laion_zarr.arrays.dask_blocks import SelectedBetas, joined, source_of
 from laion_zarr.arrays.labels import with_labels
 from laion_zarr.arrays.lazy import digest, transposed
 from laion_zarr.store.schema import IMAGE, IMAGE_NAME, SLAB_VOXELS, TRIAL
@@ -64,11 +64,11 @@ def zscore(betas: xr.DataArray, by: str = "session") -> xr.DataArray:
     if betas.dtype.kind != "f":
         ordered = ordered.astype(np.float64)
     if isinstance(ordered.data, da.Array):
-        data = ordered.data
-        if not _holds_whole(groups, data.chunks[0]):
-            data = with_all_rows(data)
+        data = _in_whole_groups(ordered.data, groups)
         labels = da.from_array(groups[:, None], chunks=(data.chunks[0], 1))
         values = da.map_blocks(_scored, data, labels, dtype=data.dtype, meta=data._meta)
+        if data.numblocks[0] > 1:
+            values = joined(values, ordered.data.chunks)
     else:
         values = _scored(ordered.values, groups[:, None])
     scored = ordered.copy(data=values).transpose(*betas.dims)
@@ -242,6 +242,17 @@ def _holds_whole(groups: np.ndarray, blocks: Sequence[int]) -> bool:
     """Whether each group of trials lies within one Dask block."""
     block = np.repeat(np.arange(len(blocks)), blocks)
     return len(set(zip(groups.tolist(), block.tolist(), strict=True))) == len(np.unique(groups))
+
+
+def _in_whole_groups(data: da.Array, groups: np.ndarray) -> da.Array:
+    """Array in blocks that hold each group of trials whole: in its own, as read, or of all rows."""
+    if _holds_whole(groups, data.chunks[0]):
+        return data
+    if (source := source_of(data)) is not None:
+        read = source.as_read({})
+        if _holds_whole(groups, read.chunks[0]):
+            return read
+    return with_all_rows(data)
 
 
 def _even_width(most: int) -> int:

@@ -10,10 +10,20 @@ import xarray as xr
 from xarray.core import indexing
 
 from laion_zarr.arrays.dask_blocks import SelectedBetas
-from laion_zarr.arrays.lazy import LazyBetas, LazyMap, SubjectHandle, digest
-from laion_zarr.arrays.select import trial_blocks, voxel_blocks
+from laion_zarr.arrays.lazy import LazyBetas, LazyMap, SubjectHandle
+from laion_zarr.arrays.localizers import with_z_maps
 from laion_zarr.store import schema
-from laion_zarr.store.schema import NC, ROI, SESSION, TRIAL, TRIALS_PART, VOXEL, VOXELS_PART
+from laion_zarr.store.schema import (
+    BEHAVIOUR,
+    NC,
+    ROI,
+    SESSION,
+    TRIAL,
+    TRIAL_TYPE,
+    TRIALS_PART,
+    VOXEL,
+    VOXELS_PART,
+)
 
 
 def voxel_positions(voxels: np.ndarray, shape: tuple[int, ...], affine: np.ndarray) -> xr.Dataset:
@@ -52,27 +62,37 @@ def _voxel_side(handle: SubjectHandle) -> xr.Dataset:
     for name, spec in specs.items():
         if name in found and len(spec.dims) == 2:
             side[name] = (spec.dims, found[name][:, order], spec.attributes | own)
-    return side.assign_attrs(own, shape=list(shape), affine=affine.tolist())
+    return side.assign_attrs(own, shape=list(shape), affine=affine.ravel().tolist())
 
 
 def _trial_side(handle: SubjectHandle) -> xr.Dataset:
     """Dataset of the stored arrays along ``trial``, of length 0 if no session is stored."""
     specs = schema.TRIAL_ARRAYS
     if handle.stored.sessions:
-        found = handle.stored.load(TRIALS_PART)
+        names = handle.stored.part(TRIALS_PART).arrays()
+        found = handle.stored.load(TRIALS_PART, [name for name in names if name != TRIAL])
     else:
         found = {name: np.empty(0, object) for name in schema.TRIAL_LABELS}
+    behaviour = _behaviour(found)
     coords = {
         name: (TRIAL, values, specs[name].attributes if name in specs else {})
         for name, values in found.items()
-        if name != TRIAL
     }
-    return xr.Dataset(coords={TRIAL: np.arange(len(found["session"])), **coords})
+    return xr.Dataset(coords={TRIAL: np.arange(len(found["session"])), **coords, **behaviour})
 
 
-def _sources(handle: SubjectHandle) -> list[str]:
-    parts = handle.stored.parts.values()
-    return sorted({file for part in parts for file in part.sources if "/" in file})
+def _behaviour(found: dict[str, np.ndarray]) -> dict[str, tuple[str, np.ndarray, dict[str, str]]]:
+    """Take what trials have from the events out of their arrays: coordinates, NaN if missing."""
+    if BEHAVIOUR.name not in found:
+        return {}
+    numbers, names = found.pop(BEHAVIOUR.name), schema.behaviour_names(found)
+    name = names[TRIAL_TYPE.name] if names[TRIAL_TYPE.name] in found else TRIAL_TYPE.name
+    types = found.pop(name)
+    types[types == schema.NOT_AVAILABLE] = np.nan
+    coords = {name: (TRIAL, types, TRIAL_TYPE.attributes)}
+    for row, (column, spec) in zip(numbers, schema.BEHAVIOUR_ARRAYS.items(), strict=True):
+        coords[names[column]] = (TRIAL, row, spec.attributes)
+    return coords
 
 
 def build_dataset(handle: SubjectHandle) -> xr.Dataset:
@@ -101,8 +121,8 @@ def build_dataset(handle: SubjectHandle) -> xr.Dataset:
                 indexing.LazilyIndexedArray(lazy),
                 spec.attributes | own,
             )
+    dataset = with_z_maps(dataset, handle)
     dataset.attrs |= {
-        "sources": _sources(handle),
         "schema_version": schema.SCHEMA_VERSION,
         "laion_zarr_version": version("laion-zarr"),
     }
@@ -120,7 +140,7 @@ def owned(dataset: xr.Dataset) -> xr.Dataset:
     """Copy the labels and masks of a selection, so that the caller may modify them."""
     # Strings are copied as references: `str` is immutable, and a deep copy of 30,000 strings takes
     # longer than all other steps of a selection.
-    lazy = {schema.BETAS.name, *schema.MAP_ARRAYS}
+    lazy = {schema.BETAS.name, *schema.MAP_ARRAYS, schema.LOCALIZER_Z}
     ours = set(dataset.variables) - lazy - set(dataset.indexes)
     copies = {}
     for name in ours:
@@ -140,15 +160,8 @@ def chunked(dataset: xr.Dataset, selected: SelectedBetas, chunks: dict[str, Any]
     selected : SelectedBetas
         Betas at the trials and voxels of `dataset`.
     chunks : dict
-        Block sizes by dim; the default is one block per session (trial) and per slab (voxel).
+        Block sizes by dim, as for `SelectedBetas.chunked`.
     """
-    from dask.base import tokenize
-
-    blocks = {
-        TRIAL: trial_blocks(dataset["session"].values),
-        VOXEL: voxel_blocks(selected.voxels),
-    } | chunks
-    positions = digest(selected.trials), digest(selected.voxels)
-    token = tokenize(selected.betas.handle, *positions, str(blocks))
-    data = selected.chunked((blocks[TRIAL], blocks[VOXEL]), f"betas-{token}")
-    return dataset.assign(betas=xr.Variable((TRIAL, VOXEL), data, dataset["betas"].attrs))
+    return dataset.assign(
+        betas=xr.Variable((TRIAL, VOXEL), selected.chunked(chunks), dataset["betas"].attrs)
+    )

@@ -6,7 +6,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from xarray.backends import BackendArray
@@ -14,7 +14,7 @@ from xarray.core import indexing
 
 from laion_zarr.store.chunks import ChunkedArray, gather_each
 from laion_zarr.store.handle import Handle
-from laion_zarr.store.schema import BETAS, CHUNK_VOXELS, VOXEL, VOXELS_PART, maps_part
+from laion_zarr.store.schema import BETAS, CHUNK_VOXELS, VOXEL, VOXELS_PART, ArraySpec, maps_part
 
 # Size of the tiles of a transposition: 1024 cache lines are read, 1024 floats written at a time.
 _TILE = 1024
@@ -32,11 +32,11 @@ def as_run(index: np.ndarray) -> slice | np.ndarray:
 
 
 class SubjectHandle(Handle):
-    """Open group of one subject, which caches the storage order and the arrays of betas."""
+    """Open group of one subject, which caches the storage order and its large arrays."""
 
     def _forget(self) -> None:
         self._order: np.ndarray | None = None
-        self._betas: dict[str, ChunkedArray] = {}
+        self._arrays: dict[tuple[str, str], ChunkedArray] = {}
 
     @property
     def subject(self) -> str:
@@ -54,9 +54,10 @@ class SubjectHandle(Handle):
         """Set the storage order from voxel labels in storage order, if these are already loaded."""
         self._order = np.argsort(stored_voxels)
 
-    def betas(self, session: str) -> ChunkedArray:
-        """Stored betas of one session; the array is cached, so its chunk table is read once."""
-        return self._betas.setdefault(session, ChunkedArray(self.stored, session, BETAS))
+    def array(self, part: str, spec: ArraySpec) -> ChunkedArray:
+        """Large array of a part; the array is cached, so its chunk table is read once."""
+        made = ChunkedArray(self.stored, part, spec)
+        return self._arrays.setdefault((part, spec.name), made)
 
 
 class LazyArray(BackendArray, ABC):
@@ -104,6 +105,7 @@ class LazyBetas(LazyArray):
     """
 
     handle: SubjectHandle
+    spec: ClassVar[ArraySpec] = BETAS
 
     def __init__(self, handle: SubjectHandle, n_trials: dict[str, int], n_voxels: int) -> None:
         super().__init__(handle, (sum(n_trials.values()), n_voxels))
@@ -134,7 +136,7 @@ class LazyBetas(LazyArray):
     ) -> None:
         """Copy one session to `found` (voxel, trial): row `stored[n]` to row `targets[n]`."""
         whole = pick.all_of(found.shape[1])
-        betas = self.handle.betas(session)
+        betas = self.handle.array(session, self.spec)
         for chunk, inside, where in betas.gather(stored, (pick.n_trials,)):
             if whole:
                 found[targets[where]] = chunk[inside]
@@ -166,7 +168,7 @@ class LazyBetas(LazyArray):
         for session, n_trials in self.n_trials.items():
             trials = slice(first, first + n_trials)
             if counted[trials].any():
-                arrays.append((self.handle.betas(session), (n_trials,)))
+                arrays.append((self.handle.array(session, self.spec), (n_trials,)))
                 spans.append(trials)
             first += n_trials
         stored = self.handle.storage_order()[voxels]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from laion_zarr._release import session_id
+from laion_zarr._release import Ids, session_id
 from laion_zarr.arrays import select
 from laion_zarr.arrays.dask_blocks import SelectedBetas
 from laion_zarr.arrays.dataset import build_dataset, chunked, lazy_betas, owned
@@ -34,7 +33,7 @@ class Query:
     def __reduce__(self) -> tuple[type[Query], tuple[SubjectHandle]]:
         return Query, (self._handle,)  # the receiving process reads the labels again
 
-    def session_ids(self, session: str | Iterable[str]) -> list[str]:
+    def session_ids(self, session: Ids) -> list[str]:
         """Full ids (``"ses-01"``) of sessions; raises NotConvertedError if one is not stored."""
         subject, there = self._handle.subject, self._handle.stored.sessions
         ids = [session_id(item) for item in select.as_list(session)]
@@ -136,14 +135,22 @@ class Query:
             part = self._handle.stored.parts.get(maps_part(session))
             if part is None or "session_noise_ceiling" not in part.arrays():
                 raise self._no_ceiling(f"of {session}")
-            return self.lazy["session_noise_ceiling"].sel({SESSION: session})
+            return _map(self.lazy["session_noise_ceiling"], SESSION, session, "session")
         there = self.lazy[NC].values.tolist() if NC in self.lazy.coords else []
         if desc not in there:
             raise self._no_ceiling(f"{desc!r} (there are: {', '.join(there) or 'none'})")
-        return self.lazy["noise_ceiling"].sel({NC: desc})
+        return _map(self.lazy["noise_ceiling"], NC, desc, "desc")
 
     def _no_ceiling(self, which: str) -> NotConvertedError:
         return NotConvertedError(
             f"The store holds no noise ceiling {which} for {self._handle.subject}. Download its "
             "map and run 'laion-zarr convert' again; betas are not touched."
         )
+
+
+def _map(maps: xr.DataArray, dim: str, label: object, attribute: str) -> xr.DataArray:
+    """One of several maps; which one is an attribute.
+
+    As a coordinate, it would keep different maps from being merged, or renamed to its name.
+    """
+    return maps.sel({dim: label}, drop=True).assign_attrs({attribute: label})

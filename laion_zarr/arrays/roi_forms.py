@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from laion_zarr._release import HEMIS, ROIS, SURFACE_FORMATS
+from laion_zarr._release import FINE_RES, HEMIS, ROIS, SURFACE_FORMATS
 from laion_zarr.arrays import select
 from laion_zarr.errors import NotConvertedError
 from laion_zarr.store.parts import StoredParts
-from laion_zarr.store.schema import ROI, SURFACES_PART, surface_label, surface_mask
+from laion_zarr.store.schema import FINE_ROIS_PART, ROI, SURFACES_PART, surface_label, surface_mask
 
 _FORMS = {
     "all": ("volume", *SURFACE_FORMATS),
@@ -39,10 +39,42 @@ def resolve(dataset: xr.Dataset, stored: StoredParts, query: object) -> list[str
         table = attributes["rois"] | table
     if not table:
         select.in_rois(dataset, query)  # raises the error that says how to add ROIs
+    return _among(table, query)
+
+
+def _among(table: dict[str, str], query: object) -> list[str]:
+    """Names of the ROIs of a table, name -> category, that a query selects."""
     names = np.array(list(table), dtype=object)
     categories = np.array(list(table.values()), dtype=object)
     coords = {ROI: names, "category": (ROI, categories)}
     return select.resolve_rois(xr.DataArray(names, dims=ROI, coords=coords), query)
+
+
+def fine_mask(
+    dataset: xr.Dataset, stored: StoredParts, query: object
+) -> tuple[np.ndarray, np.ndarray]:
+    """Union of ROIs on the localizers' own grid: mask, (x, y, z) bool, and affine."""
+    here = stored.attributes(FINE_ROIS_PART)[0]["rois"] if FINE_ROIS_PART in stored.parts else {}
+    elsewhere = [name for name in select.as_list(query) if name in catalogue(dataset)]
+    lacking = [name for name in elsewhere if name not in here]
+    if lacking or not here:
+        raise NotConvertedError(
+            f"The store holds no {FINE_RES} mask of {', '.join(lacking) or 'any ROI'} of "
+            f"{stored.group}. Run 'laion-zarr download --subject {stored.group}', then 'laion-zarr "
+            f"convert --subject {stored.group} --parts {FINE_ROIS_PART}'; betas are not touched."
+        )
+    names = _among(here, query)
+    grids = stored.attributes(FINE_ROIS_PART, names or list(here)[:1])
+    shape, affine = grids[0]["shape"], np.array(grids[0]["affine"])
+    for name, grid in zip(names, grids, strict=False):
+        if grid["shape"] != shape or not np.allclose(grid["affine"], affine, atol=1e-3):
+            raise ValueError(
+                f"{name} and {names[0]} are on different grids: ask for one at a time."
+            )
+    mask = np.zeros(shape, dtype=bool)
+    for voxels in stored.load(FINE_ROIS_PART, names).values():
+        mask.reshape(-1)[voxels] = True
+    return mask, affine
 
 
 def forms(format: str) -> tuple[str, ...]:

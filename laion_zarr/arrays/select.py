@@ -21,7 +21,6 @@ from laion_zarr.store.schema import (
     MASKS,
     ROI,
     SLAB_VOXELS,
-    TRIAL,
     VOXEL,
 )
 
@@ -38,6 +37,13 @@ def as_list(value: object) -> list:
     if isinstance(value, str | bytes) or not isinstance(value, Iterable):
         return [value]
     return list(value)
+
+
+def is_one(key: object) -> bool:
+    """Whether a key is a single label rather than a list of labels."""
+    if isinstance(key, str | bytes) or not isinstance(key, Iterable):
+        return True
+    return getattr(key, "ndim", 1) == 0  # a 0-d array is a single label
 
 
 def mask_coordinate(mask_source: str) -> str:
@@ -188,8 +194,33 @@ def trial_blocks(sessions: np.ndarray) -> tuple[int, ...]:
     runs = _run_lengths(sessions)
     if len(runs) <= _MAX_RUNS_PER_SESSION * len(set(sessions.tolist())):
         return runs
-    whole, rest = divmod(len(sessions), _TRIALS_PER_BLOCK)
-    return (_TRIALS_PER_BLOCK,) * whole + ((rest,) if rest else ())
+    return _of_size(_TRIALS_PER_BLOCK, len(sessions))
+
+
+def uniform_blocks(sizes: tuple[int, ...]) -> tuple[int, ...]:
+    """Block sizes along an axis, all equal but the last, that keep most of `sizes` as they are.
+
+    The size is one of `sizes`, and no less than half of the largest.
+    """
+    total = sum(sizes)
+    if not total:
+        return sizes
+    ends = np.cumsum(sizes)
+    starts = ends - sizes
+
+    def kept(size: int) -> tuple[int, int]:
+        whole = (starts % size == 0) & (ends == np.minimum(starts + size, total))
+        return int(np.count_nonzero(whole)), size
+
+    return _of_size(max({size for size in sizes if 2 * size >= max(sizes)}, key=kept), total)
+
+
+def _of_size(size: int, length: int) -> tuple[int, ...]:
+    """Blocks of one size along an axis, the last one smaller."""
+    if not length:
+        return (0,)
+    whole, rest = divmod(length, size)
+    return (size,) * whole + ((rest,) if rest else ())
 
 
 def voxel_blocks(positions_in_union: np.ndarray) -> tuple[int, ...]:
@@ -204,19 +235,19 @@ def voxel_blocks(positions_in_union: np.ndarray) -> tuple[int, ...]:
     slabs = positions_in_union // SLAB_VOXELS
     if (np.diff(slabs) >= 0).all():
         return _run_lengths(slabs)
-    whole, rest = divmod(len(slabs), SLAB_VOXELS)
-    return (SLAB_VOXELS,) * whole + ((rest,) if rest else ())
+    return _of_size(SLAB_VOXELS, len(slabs))
 
 
 def check_chunks(chunks: object, sizes: Mapping[Hashable, int]) -> dict[str, object]:
     """Check Dask block sizes by dim, as passed by the user; empty if there are none."""
     if chunks is None:
         return {}
-    fits = isinstance(chunks, dict) and set(chunks) <= {TRIAL, VOXEL}
+    fits = isinstance(chunks, dict) and set(chunks) <= set(sizes)
     if not fits or not all(_is_block(size, sizes[dim]) for dim, size in chunks.items()):  # type: ignore[attr-defined]
         raise ValueError(
-            f"chunks must be a dict of block sizes by dim, such as {{'{TRIAL}': -1, '{VOXEL}': "
-            f"{8 * CHUNK_VOXELS}}}, for {dict(sizes)}; got {chunks!r}."
+            "chunks must be a dict of block sizes by dim, such as "
+            f"{{'{next(iter(sizes))}': -1, '{VOXEL}': {8 * CHUNK_VOXELS}}}, for "
+            f"{dict(sizes)}; got {chunks!r}."
         )
     return dict(chunks)  # type: ignore[call-overload]
 

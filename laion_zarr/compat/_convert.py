@@ -28,7 +28,7 @@ def as_returned(carried: xr.DataArray) -> Any:
     """Template values: a volume as NIfTI image, trials last; a surface as array or dict by hemi."""
     if set(GRID_DIMS) <= set(carried.dims):
         values = carried.transpose(*GRID_DIMS, ...).values
-        return nib.Nifti1Image(values, np.array(carried.attrs["affine"]))
+        return nib.Nifti1Image(values, np.reshape(carried.attrs["affine"], (4, 4)))
     if HEMI in carried.dims:
         return {hemi: as_numpy(carried.sel({HEMI: hemi})) for hemi in carried[HEMI].values}
     return as_numpy(carried)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from laion_zarr import group
+from laion_zarr._release import Id, Ids
 from laion_zarr.compat._convert import KeyedView, as_numpy
 from laion_zarr.compat.subject import Subject
 from laion_zarr.store.objects import StoreLike
@@ -37,12 +38,12 @@ class Group(KeyedView):
         for one, subject in self._labelled:
             yield one, Subject.around(subject)
 
-    def __getitem__(self, key: str | int) -> Subject:
+    def __getitem__(self, key: Id) -> Subject:
         return Subject.around(self._labelled[key])
 
     def get_shared_betas(
         self,
-        session: str | None = None,
+        session: Id | None = None,
         roi: str | Sequence[str] | None = None,
         mask: Any = None,
         nc_threshold: float | None = None,
@@ -73,7 +74,7 @@ class Group(KeyedView):
 
 
 def load_subjects(
-    subjects: str | Sequence[str],
+    subjects: Ids,
     store: StoreLike | None = None,
     storage_options: dict[str, Any] | None = None,
 ) -> Group:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from laion_zarr import _release, subject
+from laion_zarr._release import Id, Ids
 from laion_zarr.compat._convert import KeyedView, NumpyView, as_numpy, as_returned, store_in
 from laion_zarr.compat.embeddings import Embeddings
 from laion_zarr.compat.segmentations import ImageSegmentations
@@ -19,8 +20,8 @@ from laion_zarr.store.schema import DEFAULT_MASK
 __all__ = ["Subject", "load_subject", "resolve_subject_id"]
 
 
-def resolve_subject_id(subject: str) -> str:
-    """``"01"`` or ``"sub-01"`` -> ``"sub-01"``; `SubjectNotFoundError` for any other form."""
+def resolve_subject_id(subject: Id) -> str:
+    """1, ``"01"`` or ``"sub-01"`` -> ``"sub-01"``; `SubjectNotFoundError` for any other form."""
     return _release.subject_id(subject)
 
 
@@ -30,12 +31,12 @@ class SubjectImages(KeyedView):
     def __iter__(self) -> Iterator[tuple[str, bytes]]:
         return iter(self._labelled)
 
-    def array(self, session: str | None = None, size: tuple[int, int] | None = None) -> np.ndarray:
+    def array(self, session: Ids | None = None, size: tuple[int, int] | None = None) -> np.ndarray:
         """Pictures as displayed in trial order, (trial, y, x, channel) uint8, all in memory.
 
         As `laion_zarr.images.SubjectImages.array`. One session of the release takes 3 GB.
         """
-        return as_numpy(self._labelled.array(session, size))
+        return as_numpy(self._labelled.array(size=size, session=session))
 
 
 class SubjectEmbeddings(Embeddings):
@@ -45,7 +46,7 @@ class SubjectEmbeddings(Embeddings):
         """Embedding of the image shown in one trial, (feature,) float16."""
         return as_numpy(self._labelled.get(model, trial_idx))
 
-    def all(self, model: str, session: str | None = None) -> np.ndarray:
+    def all(self, model: str, session: Ids | None = None) -> np.ndarray:
         """Embeddings in trial order, (trial, feature) float16: row by row those of the betas."""
         return as_numpy(self._labelled.all(model, session))
 
@@ -62,13 +63,13 @@ class Subject(NumpyView):
     """One subject; as `laion_zarr.subject.Subject`, with numpy arrays.
 
     Attributes that need no conversion (ids, sessions, tables, paths) are those of that class.
-    ``dataset``, ``sel`` and ``get_image_betas``, which the numpy package does not have, are not
-    converted either and return labelled arrays.
+    ``dataset``, ``sel``, ``get_image_betas``, ``get_surface`` and ``get_bold``, which the numpy
+    package does not have, are not converted either and return labelled arrays.
 
     Parameters
     ----------
-    subject_id : str
-        ``"sub-01"`` or ``"01"``.
+    subject_id : str or int
+        ``"sub-01"``, ``"01"`` or 1.
     data_dir : str or os.PathLike, optional
         Folder that holds ``laion-fmri.zarr``. If not provided, the default store.
     store, storage_options
@@ -79,7 +80,7 @@ class Subject(NumpyView):
 
     def __init__(
         self,
-        subject_id: str,
+        subject_id: Id,
         data_dir: str | os.PathLike[str] | None = None,
         store: StoreLike | None = None,
         storage_options: dict[str, Any] | None = None,
@@ -119,11 +120,43 @@ class Subject(NumpyView):
         found = self._labelled.get_roi_data(query, format or "all", hemi or "all", mask_source)
         return as_numpy(found)
 
+    def get_roi_volume(self, roi: Any, res: str = "1pt8") -> np.ndarray:
+        """Union of ROIs on a grid, (x, y, z) bool."""
+        return as_numpy(self._labelled.get_roi_volume(roi, res))
+
+    # -- localizers, which the numpy package gives as paths alone (`laion_zarr.compat.derivatives`)
+
+    def get_localizer(
+        self,
+        task: str,
+        contrast: str | Sequence[str],
+        stat: str = "z",
+        run: int | None = None,
+        roi: Any = None,
+        mask: Any = None,
+        mask_source: str = DEFAULT_MASK,
+    ) -> np.ndarray:
+        """Localizer map on the voxel axis, (voxel,) float32; for a list, (contrast, voxel)."""
+        selection = (roi, mask, mask_source)
+        return as_numpy(self._labelled.get_localizer(task, contrast, stat, run, *selection))
+
+    def get_localizer_surface(
+        self, task: str, contrast: str, hemi: str = "all", stat: str = "z", run: int | None = None
+    ) -> Any:
+        """Localizer map on the subject's surface, (vertex,) float32; a dict by hemi for "all"."""
+        return as_numpy(self._labelled.get_localizer_surface(task, contrast, hemi, stat, run))
+
+    def get_localizer_volume(
+        self, task: str, contrast: str, res: str = "1pt5", stat: str = "z", run: int | None = None
+    ) -> np.ndarray:
+        """Localizer map on a grid, (x, y, z) float32, NaN where it estimates nothing."""
+        return as_numpy(self._labelled.get_localizer_volume(task, contrast, res, stat, run))
+
     # -- betas and maps
 
     def get_betas(
         self,
-        session: str | Sequence[str] | None = None,
+        session: Ids | None = None,
         roi: str | Sequence[str] | None = None,
         mask: Any = None,
         nc_threshold: float | None = None,
@@ -156,7 +189,7 @@ class Subject(NumpyView):
 
     def get_noise_ceiling(
         self,
-        session: str | Sequence[str] | None = None,
+        session: Ids | None = None,
         desc: str | Sequence[str] | None = None,
         roi: str | Sequence[str] | None = None,
         mask: Any = None,
@@ -164,6 +197,19 @@ class Subject(NumpyView):
     ) -> Any:
         """Noise ceiling per voxel, (voxel,) float32, percent; for a list, a dict of arrays."""
         return as_numpy(self._labelled.get_noise_ceiling(session, desc, roi, mask, mask_source))
+
+    # -- time series as scanned
+
+    def get_raw_bold(self, session: Any, run: Any, echo: Any, part: str = "mag") -> np.ndarray:
+        """Volumes of one echo of a run on the scanner's grid, (time, x, y, z) float32, in memory.
+
+        The numpy package applies a brain mask of the functional grid, which is another grid.
+        """
+        return as_numpy(self._labelled.get_raw_bold(session, run, echo, part))
+
+    def get_sbref(self, session: Any, run: Any, echo: Any) -> np.ndarray:
+        """Single-band reference of one echo of a run on the scanner's grid, (x, y, z) float32."""
+        return as_numpy(self._labelled.get_sbref(session, run, echo))
 
     # -- brain space
 
@@ -199,6 +245,9 @@ class Subject(NumpyView):
         surface: str = "white",
         fsaverage_density: str = "fsaverage5",
         interpolation: str = "linear",
+        output_dir: str | os.PathLike[str] | None = None,
+        desc: str | None = None,
+        session: str | None = None,
         mask_source: str = DEFAULT_MASK,
     ) -> Any:
         """Carry values into a template space; as `laion_zarr.subject.Subject.to_template`.
@@ -216,9 +265,27 @@ class Subject(NumpyView):
             surface=surface,
             fsaverage_density=fsaverage_density,
             interpolation=interpolation,
+            output_dir=output_dir,
+            desc=desc,
+            session=session,
             mask_source=mask_source,
         )
         return as_returned(found)
+
+    def volume_to_surface(self, values: Any, target: str = "fsaverage", **options: Any) -> Any:
+        """Values of voxels on fsaverage, as `to_template` returns them, with its options."""
+        return as_returned(self._labelled.volume_to_surface(values, target, **options))
+
+    def volume_to_template(self, values: Any, target: str, **options: Any) -> Any:
+        """Values of voxels in MNI305, as `to_template` returns them, with its options."""
+        return as_returned(self._labelled.volume_to_template(values, target, **options))
+
+    def surface_to_template(self, values: Any, target: str = "fsaverage", **options: Any) -> Any:
+        """Values on the subject's own surface on fsaverage: an array, or a dict for a dict.
+
+        As `laion_zarr.subject.Subject.surface_to_template`, with its options.
+        """
+        return as_returned(self._labelled.surface_to_template(values, target, **options))
 
     # -- stimuli
 
@@ -244,7 +311,7 @@ class Subject(NumpyView):
 
 
 def load_subject(
-    subject: str,
+    subject: Id,
     store: StoreLike | None = None,
     storage_options: dict[str, Any] | None = None,
 ) -> Subject:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from laion_zarr import torch_data
+from laion_zarr._release import Ids
 from laion_zarr.compat._convert import NumpyView
 from laion_zarr.store.schema import DEFAULT_MASK
 
@@ -26,7 +27,7 @@ class LaionFMRIDataset(torch_data.LaionFMRIDataset):
     def __init__(
         self,
         subject: NumpyView,
-        session: str | Sequence[str] | None = None,
+        session: Ids | None = None,
         roi: str | Sequence[str] | None = None,
         mask: Any = None,
         nc_threshold: float | None = None,

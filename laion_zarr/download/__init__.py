@@ -8,7 +8,7 @@ the converter.
 A file that is present already is not downloaded again, and an interrupted file is continued. A file
 gets its final name only when it is complete and its checksum, where one is known, is right.
 
-Begin with `dataset`, the functions that users call; all of them call `fetch.fetch`.
+Begin with `dataset` (and `raw`), the functions that users call; all of them call `fetch.fetch`.
 """
 
 from laion_zarr.download.dataset import (
@@ -22,6 +22,7 @@ from laion_zarr.download.dataset import (
     request_stimulus_access,
 )
 from laion_zarr.download.fetch import Report
+from laion_zarr.download.raw import download_raw
 from laion_zarr.errors import DownloadError
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "download",
     "download_captions",
     "download_embeddings",
+    "download_raw",
     "download_segmentations",
     "download_stimuli",
     "request_stimulus_access",

@@ -28,6 +28,8 @@ from laion_zarr.store.retry import Transient, Unreachable, retrying
 
 NAME = release.BUCKET.removeprefix("s3://")
 SUBJECT_FOLDERS = (release.GLM, release.ROIS)
+# Of some subjects, only these may be there; raw data are in folders at the top.
+_OTHER_FOLDERS = (release.LOCALIZERS, release.TEDANA, "")
 _BLOCK = 1 << 20
 
 _filesystems: dict[str | None, s3fs.S3FileSystem] = {}
@@ -149,8 +151,9 @@ def subjects_in(prefix: object) -> list[str]:
 
 
 def subjects() -> list[str]:
-    """Ids of the subjects with betas or ROIs in the bucket, sorted."""
-    return sorted({name for prefix in SUBJECT_FOLDERS for name in subjects_in(prefix)})
+    """Ids of the subjects with betas, ROIs, localizers or time series in the bucket, sorted."""
+    prefixes = (*SUBJECT_FOLDERS, *_OTHER_FOLDERS)
+    return sorted({name for prefix in prefixes for name in subjects_in(prefix)})
 
 
 def check_subject(subject: object) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from laion_zarr import _release as release
 from laion_zarr import config
+from laion_zarr._release import Ids
 from laion_zarr.download import access_service, bucket, filters, items, license
 from laion_zarr.download.fetch import Report, fetch
 from laion_zarr.download.filters import Given
@@ -18,7 +19,7 @@ _FEW_JOBS = 4  # threads for a few large files
 # -- before the first request
 
 
-def _data_dir() -> Path:
+def data_dir() -> Path:
     """The data directory, once the licence is accepted; asks for acceptance if necessary."""
     root = config.get_data_dir()
     if not root.is_dir():
@@ -31,7 +32,8 @@ def _data_dir() -> Path:
     return root
 
 
-def _check_jobs(n_jobs: object) -> None:
+def check_jobs(n_jobs: object) -> None:
+    """Raise `ValueError` unless `n_jobs` is a positive number."""
     if not isinstance(n_jobs, int) or isinstance(n_jobs, bool) or n_jobs < 1:
         raise ValueError(f"n_jobs={n_jobs!r}: expected a whole number of 1 or more.")
 
@@ -40,29 +42,43 @@ def _check_jobs(n_jobs: object) -> None:
 
 
 def run_download(
-    subject: str | Sequence[str],
+    subject: Ids,
     given: dict[str, Given],
     include_stimuli: bool = False,
     include_anatomical: bool = False,
     include_freesurfer: bool = False,
     include_localizers: bool = False,
+    include_raw: bool = False,
+    include_bold: bool = False,
     n_jobs: int = 1,
     progress: bool = True,
 ) -> Report:
     """Do what `download` does, with its filters in `given`; optionally with a progress bar."""
     ids, asked = items.subject_ids(subject), filters.parse(given)
-    _check_jobs(n_jobs)
-    root = _data_dir()
+    check_jobs(n_jobs)
+    root = data_dir()
     if include_stimuli:
         access_service.ensure_access()  # asked before the download, which may take hours
-    ids = items.in_bucket(ids)
-    items.check_filters(ids, asked)
+    subjects = items.in_bucket(ids)
+    folders = {
+        release.ANATOMY: include_anatomical,
+        release.FREESURFER: include_freesurfer,
+        release.LOCALIZERS: include_localizers,
+        release.raw_dir(""): include_raw,
+        release.TEDANA: include_bold,
+    }
+    more = [
+        found
+        for folder, include in folders.items()
+        if include
+        for found in items.included(subjects, folder, asked, named=ids is not None)
+    ]
+    items.check_filters(subjects, asked, more)
     objects = items.dataset_objects()
-    folders = {release.FREESURFER: include_freesurfer, release.LOCALIZERS: include_localizers}
-    whole = [folder for folder, include in folders.items() if include]
-    for one in ids:
-        objects += items.subject_objects(one, asked, include_anatomical, whole)
-    wanted = [items.item(found) for found in objects]
+    for one in subjects:
+        objects += items.subject_objects(one, asked)
+    each = {found.key: found for found in (*objects, *more)}
+    wanted = [items.item(found) for found in each.values()]
     if include_stimuli:
         wanted += items.image_items()
     return fetch(root, wanted, n_jobs, progress)
@@ -70,16 +86,18 @@ def run_download(
 
 def run_stimuli(progress: bool = True) -> Report:
     """Do what `download_stimuli` does, optionally with a progress bar."""
-    root = _data_dir()
+    root = data_dir()
     access_service.ensure_access()
     return fetch(root, items.image_items(), _FEW_JOBS, progress)
 
 
-def run_embeddings(models: str | Sequence[str] | None = None, progress: bool = True) -> Report:
+def run_embeddings(
+    models: str | Sequence[str] | None = None, revision: str | None = None, progress: bool = True
+) -> Report:
     """Do what `download_embeddings` does, optionally with a progress bar."""
     wanted = None if models in (None, "all") else filters.one_or_many(models, "models")
-    root = _data_dir()
-    there = release.embedding_files([found.key for found in bucket.objects(release.STIMULI)])
+    root = data_dir()
+    there = items.embedding_files(revision)
     if unknown := [model for model in wanted or () if model not in there]:
         raise ValueError(
             f"There are no embeddings of {unknown[0]!r}. Name one or more of: {', '.join(there)}."
@@ -90,12 +108,12 @@ def run_embeddings(models: str | Sequence[str] | None = None, progress: bool = T
 
 def run_segmentations(progress: bool = True) -> Report:
     """Do what `download_segmentations` does, optionally with a progress bar."""
-    return _run_public(_data_dir(), [release.SEGMENTATIONS, release.SEGMENTATION_TABLE], progress)
+    return _run_public(data_dir(), [release.SEGMENTATIONS, release.SEGMENTATION_TABLE], progress)
 
 
 def run_captions(progress: bool = True) -> Report:
     """Do what `download_captions` does, optionally with a progress bar."""
-    return _run_public(_data_dir(), [release.CAPTIONS], progress)
+    return _run_public(data_dir(), [release.CAPTIONS], progress)
 
 
 def _run_public(root: Path, paths: Iterable[object], progress: bool) -> Report:
@@ -107,7 +125,7 @@ def _run_public(root: Path, paths: Iterable[object], progress: bool) -> Report:
 
 
 def download(
-    subject: str | Sequence[str],
+    subject: Ids,
     ses: Given = None,
     task: Given = None,
     space: Given = None,
@@ -119,6 +137,8 @@ def download(
     include_anatomical: bool = False,
     include_freesurfer: bool = False,
     include_localizers: bool = False,
+    include_raw: bool = False,
+    include_bold: bool = False,
     n_jobs: int = 1,
 ) -> Report:
     """Download subjects, or a selection of their files, into the data directory.
@@ -129,11 +149,11 @@ def download(
 
     Parameters
     ----------
-    subject : str or list of str
-        ``"sub-01"`` or ``"01"``, a list of ids, or ``"all"``.
-    ses : str or list of str, optional
-        Sessions, such as ``"04"`` or ``"ses-04"``; ``"averages"`` for the files that belong to no
-        session. If not provided, all public sessions.
+    subject : str, int or list of them
+        ``"sub-01"``, ``"01"`` or 1, a list of ids, or ``"all"``.
+    ses : str, int or list of them, optional
+        Sessions, such as ``"ses-04"``, ``"04"`` or 4; ``"averages"`` for the files that belong to
+        no session. If not provided, all public sessions.
     task, space, desc, stat, suffix, extension : str or list of str, optional
         Select betas, maps and ROIs by BIDS entity; a file that lacks the entity is included.
     include_stimuli : bool, optional
@@ -144,6 +164,9 @@ def download(
         Whether to download the FreeSurfer recon; the filters do not apply to it.
     include_localizers : bool, optional
         Whether to download the localizer maps; the filters do not apply to them.
+    include_raw, include_bold : bool, optional
+        Whether to download the raw data (see `download_raw` for a selection of them) and the
+        preprocessed time series; of the filters, `ses` alone applies to them.
     n_jobs : int, optional
         Number of files that are downloaded at a time.
 
@@ -184,6 +207,8 @@ def download(
         include_anatomical,
         include_freesurfer,
         include_localizers,
+        include_raw,
+        include_bold,
         n_jobs,
     )
 
@@ -212,26 +237,39 @@ def download_stimuli() -> Report:
     return run_stimuli()
 
 
-def download_embeddings(models: str | Sequence[str] | None = None) -> Report:
+def download_embeddings(
+    models: str | Sequence[str] | None = None, revision: str | None = None
+) -> Report:
     """Download embeddings of the images.
 
     Parameters
     ----------
     models : str or list of str, optional
         Models, such as ``"CLIP"``. If not provided, all models.
+    revision : str, optional
+        An earlier generation: ``"v1"`` for the embeddings that were replaced in September 2026. The
+        files lie beside today's, and become models of their own, such as ``"CLIP@v1"``. If not
+        provided, today's embeddings.
 
     Returns
     -------
     Report
         Files that were downloaded, and files that were present already.
 
+    Raises
+    ------
+    ValueError
+        If there is no such model or revision; the message lists those that there are.
+
     Examples
     --------
     >>> import laion_zarr
     >>> laion_zarr.download_embeddings("CLIP")  # doctest: +SKIP
     2 files downloaded (54.3 MB), 0 already in /data/laion-fmri
+    >>> laion_zarr.download_embeddings("CLIP", revision="v1")  # doctest: +SKIP
+    1 files downloaded (51.4 MB), 1 already in /data/laion-fmri
     """
-    return run_embeddings(models)
+    return run_embeddings(models, revision)
 
 
 def download_segmentations() -> Report:

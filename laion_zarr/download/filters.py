@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from laion_zarr import _release as release
+from laion_zarr._release import Id
 
 AVERAGES = "averages"
-NAMES = ("ses", "task", "space", "desc", "stat", "suffix", "extension")
+_NUMBERED = ("ses", "run", "echo")  # as ids: 4 and "4" are "04"; the number of an echo is "4"
 # Filter given by a user: a value or several, each bare ("04") or with its entity ("ses-04").
-Given = str | Iterable[str] | None
+Given = Id | Iterable[Id] | None
 Filters = Mapping[str, frozenset[str]]
 
 
@@ -23,12 +24,19 @@ def one_or_many(given: object, name: str) -> list[str]:
     return list(values)
 
 
+def _numbered(values: Given, name: str) -> object:
+    """Ids as file names have them, as a list."""
+    several = values if isinstance(values, Iterable) and not isinstance(values, str) else [values]
+    return [str(one) if name == "echo" else release.padded(one) for one in several]
+
+
 def parse(given: Mapping[str, Given]) -> Filters:
     """Convert the user's filters to sets of bare values; filters that are None are left out."""
     filters = {}
     for name, values in given.items():
         if values is not None:
-            bare = [value.removeprefix(f"{name}-") for value in one_or_many(values, name)]
+            listed = one_or_many(_numbered(values, name) if name in _NUMBERED else values, name)
+            bare = [value.removeprefix(f"{name}-") for value in listed]
             filters[name] = frozenset(value.lstrip(".") for value in bare)
     held_out = [ses for ses in sorted(filters.get("ses", ())) if release.is_held_out(f"ses-{ses}")]
     if held_out:

@@ -21,10 +21,11 @@ def item(found: bucket.Object) -> Item:
 
 def subject_ids(given: object) -> list[str] | None:
     """Ids of the subjects that the user named, without duplicates; None for ``"all"``."""
-    if given == "all":
+    if isinstance(given, str) and given == "all":
         return None
-    several = list(given) if isinstance(given, list | tuple) and given else [given]
-    return list(dict.fromkeys(release.subject_id(one) for one in several))
+    several = isinstance(given, Iterable) and not isinstance(given, str) and list(given)
+    given = several or [given]
+    return list(dict.fromkeys(release.subject_id(one) for one in given))
 
 
 def in_bucket(ids: list[str] | None) -> list[str]:
@@ -47,9 +48,20 @@ def _core(subject: str) -> list[bucket.Object]:
     ]
 
 
-def check_filters(subjects: Sequence[str], asked: Filters) -> None:
-    """Raise `ValueError` if no file of the subjects passes the filters."""
+def check_filters(
+    subjects: Sequence[str], asked: Filters, included: Sequence[bucket.Object]
+) -> None:
+    """Raise `ValueError` if no file of the subjects passes the filters, and none is included."""
     keys = [found.key for subject in subjects for found in _core(subject)]
+    if not keys and not included:
+        raise ValueError(
+            f"{release.BUCKET} holds no betas or ROIs of {', '.join(subjects)}. Name what it may "
+            "hold of them: --include-localizers, --include-raw, --include-bold."
+        )
+    _check(subjects, asked, [*keys, *(found.key for found in included)])
+
+
+def _check(subjects: Sequence[str], asked: Filters, keys: Sequence[str]) -> None:
     filters.check(asked, keys)
     if not any(filters.matches(key, asked) for key in keys):
         pairs = ", ".join(f"{name}={sorted(values)}" for name, values in asked.items())
@@ -63,36 +75,87 @@ def dataset_objects() -> list[bucket.Object]:
     return [found for found in bucket.folder().objects if release.is_dataset_file(found.key)]
 
 
-def subject_objects(
-    subject: str, asked: Filters, include_anatomical: bool, whole: Sequence[PurePosixPath]
-) -> list[bucket.Object]:
-    """Objects that a download of one subject needs; of the folders in `whole`, all objects."""
+def subject_objects(subject: str, asked: Filters) -> list[bucket.Object]:
+    """Objects that a download of one subject needs: betas, maps, ROIs, and the voxel axis."""
     core, anatomy = _core(subject), bucket.objects(release.ANATOMY / subject)
     wanted = {found.key for found in core if filters.matches(found.key, asked)}
     if wanted:  # betas are of no use without the files that define the voxel axis
         wanted |= {
             found.key for found in (*core, *anatomy) if release.is_essential(subject, found.key)
         }
-    if include_anatomical:
-        wanted |= {found.key for found in _asked(anatomy, release.ANATOMY / subject)}
-    chosen = [found for found in (*core, *anatomy) if found.key in wanted]
-    for folder in whole:
-        chosen += _asked(bucket.objects(folder / subject), folder / subject)
+    return [found for found in (*core, *anatomy) if found.key in wanted]
+
+
+def included(
+    subjects: Sequence[str], folder: PurePosixPath, asked: Filters, named: bool
+) -> list[bucket.Object]:
+    """Objects of a folder for the subjects; raises if a subject that was named has none.
+
+    Of time series, the folders of which are large, those of the sessions in `asked`.
+    """
+    by_session = {name: values for name, values in asked.items() if name == "ses"}
+    if folder not in (release.TEDANA, release.raw_dir("")):
+        by_session = {}
+    chosen: list[bucket.Object] = []
+    for subject in subjects:
+        found = [
+            found
+            for found in bucket.objects(folder / subject)
+            if release.is_published(found.key) and filters.matches(found.key, by_session)
+        ]
+        if named and not found:
+            raise _nothing(folder / subject, by_session)
+        chosen += found
+    if not chosen:
+        raise _nothing(folder / "sub-*", by_session)
     return chosen
 
 
-def _asked(found: Sequence[bucket.Object], folder: object) -> Sequence[bucket.Object]:
-    if not found:
-        raise DataNotDownloadedError(
-            f"{release.BUCKET}/{folder} holds nothing. Leave its --include option out."
+def _nothing(folder: PurePosixPath, asked: Filters) -> DataNotDownloadedError:
+    of = "".join(f" of {name} {', '.join(sorted(values))}" for name, values in asked.items())
+    return DataNotDownloadedError(
+        f"{release.BUCKET}/{folder} holds nothing{of}. Leave its --include option out."
+    )
+
+
+def raw_objects(ids: list[str] | None, asked: Filters) -> list[bucket.Object]:
+    """Objects of raw data that pass the filters; of all subjects if `ids` is None."""
+    subjects = bucket.subjects_in("") if ids is None else ids
+    objects = []
+    for subject in subjects:
+        its = [o for o in bucket.objects(release.raw_dir(subject)) if release.is_published(o.key)]
+        if not its and bucket.check_subject(subject):  # which lists the subjects that there are
+            raise DataNotDownloadedError(f"{release.BUCKET} holds no raw data of {subject}.")
+        objects += its
+    _check(subjects, asked, [found.key for found in objects])
+    return [found for found in objects if filters.matches(found.key, asked)]
+
+
+def embedding_files(revision: str | None) -> dict[str, str]:
+    """Model -> embedding file in the bucket: of today, or of an archived revision."""
+    if revision is None:
+        return release.embedding_files([found.key for found in bucket.objects(release.STIMULI)])
+    archived = release.embedding_files(
+        [found.key for found in bucket.objects(release.EMBEDDING_ARCHIVE)]
+    )
+    revisions = sorted({str(release.embedding_revision(name)) for name in archived})
+    if revision not in revisions:
+        raise ValueError(
+            f"There is no revision {revision!r} of the embeddings. Name one of: "
+            f"{', '.join(revisions) or '(none)'}; leave revision out for today's."
         )
-    return found
+    return {
+        name.partition("@")[0]: file
+        for name, file in archived.items()
+        if release.embedding_revision(name) == revision
+    }
 
 
 def stimulus_objects(paths: Iterable[object]) -> list[bucket.Object]:
     """Objects of public stimulus files, with the table of image metadata and the sidecars."""
-    listed = {found.key: found for found in bucket.objects(release.STIMULI)}
     wanted = [str(path) for path in paths]
+    folders = {str(release.STIMULI), *(str(PurePosixPath(path).parent) for path in wanted)}
+    listed = {found.key: found for folder in folders for found in bucket.objects(folder)}
     if missing := [path for path in wanted if path not in listed]:
         raise DataNotDownloadedError(
             f"{release.BUCKET}/{missing[0]} is not in the bucket. There is: {', '.join(listed)}."

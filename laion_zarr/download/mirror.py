@@ -104,6 +104,10 @@ class Mirror:
             self.keep(item)
         return found
 
+    def version(self, key: str) -> str | None:
+        """Version (ETag) in which a file was downloaded; None if that is not known."""
+        return self._versions.get(key)
+
     def keep(self, item: Item) -> None:
         """Record the version of a complete file."""
         line = json.dumps({"key": item.key, "version": item.version, "size": item.size})

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from laion_zarr._release import OOD_TYPES, ood_type
+from laion_zarr._release import OOD_TYPES, Id, ood_type
 from laion_zarr.splits import rules
 from laion_zarr.splits.rules import Split
 from laion_zarr.splits.stored import StoredSplits
@@ -50,7 +50,7 @@ def list_pools(
 
 
 def list_splits(
-    pool: str | None = None,
+    pool: Id | None = None,
     store: StoreLike | None = None,
     storage_options: dict[str, Any] | None = None,
 ) -> list[str]:
@@ -58,7 +58,7 @@ def list_splits(
 
     Parameters
     ----------
-    pool : str, optional
+    pool : str or int, optional
         One of `list_pools`. If not provided, the splits of all pools.
     store, storage_options
         As in `load_split`: only splits that this store has of the pool.
@@ -92,7 +92,7 @@ def list_ood_types() -> list[str]:
 
 def load_split(
     name: str,
-    pool: str,
+    pool: Id,
     store: StoreLike | None = None,
     storage_options: dict[str, Any] | None = None,
     revision: int | None = None,
@@ -103,8 +103,9 @@ def load_split(
     ----------
     name : str
         One of `list_splits`.
-    pool : str
-        One of `list_pools`: ``"shared"``, a subject id, or ``"pooled"``.
+    pool : str or int
+        One of `list_pools`: ``"shared"``, a subject id (``"sub-01"``, ``"01"`` or 1), or
+        ``"pooled"``.
     store : str, Path or zarr.abc.store.Store, optional
         If not provided, `laion_zarr.config.get_store`.
     storage_options : dict, optional
@@ -138,7 +139,7 @@ def load_split(
 
 
 def load_all_splits(
-    pool: str,
+    pool: Id,
     store: StoreLike | None = None,
     storage_options: dict[str, Any] | None = None,
     revision: int | None = None,
@@ -147,7 +148,7 @@ def load_all_splits(
 
     Parameters
     ----------
-    pool : str
+    pool : str or int
         One of `list_pools`.
     store, storage_options, revision
         As in `load_split`.
@@ -169,7 +170,7 @@ def load_all_splits(
 
 def get_train_test_ids(
     name: str,
-    pool: str,
+    pool: Id,
     variant_id: int = 0,
     ood_types: str | Iterable[str] | None = None,
     store: StoreLike | None = None,
@@ -225,7 +226,7 @@ def get_train_test_ids(
 def get_split_masks(
     trials: Any,
     name: str,
-    pool: str,
+    pool: Id,
     variant_id: int = 0,
     ood_types: str | Iterable[str] | None = None,
     store: StoreLike | None = None,
@@ -270,7 +271,7 @@ def get_split_masks(
 def assign_split(
     obj: Labelled,
     name: str,
-    pool: str,
+    pool: Id,
     variant_id: int = 0,
     ood_types: str | Iterable[str] | None = None,
     store: StoreLike | None = None,

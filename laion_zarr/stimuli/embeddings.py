@@ -12,12 +12,13 @@ from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
 from xarray.core import indexing
 
+from laion_zarr._release import Ids
 from laion_zarr.arrays.lazy import LazyArray, digest
 from laion_zarr.arrays.query import Query
-from laion_zarr.arrays.select import as_list
+from laion_zarr.arrays.select import as_list, is_one
 from laion_zarr.errors import StimuliNotDownloadedError
-from laion_zarr.stimuli.handle import StimuliHandle
-from laion_zarr.stimuli.keys import ImageKeys, Keys, TrialKeys, is_one
+from laion_zarr.stimuli.handle import StimuliHandle, download_command
+from laion_zarr.stimuli.keys import ImageKeys, Keys, TrialKeys
 from laion_zarr.store.objects import StoreLike
 from laion_zarr.store.schema import EMBEDDING, FEATURE, embeddings_part
 
@@ -90,8 +91,8 @@ class Embeddings:
         for model in set(self.models) - set(there):
             raise StimuliNotDownloadedError(
                 f"The store holds no embeddings of {model!r}, but of {', '.join(there)}. Get them "
-                "with 'laion-zarr download-embeddings', then run 'laion-zarr convert --parts "
-                "embeddings'."
+                f"with 'laion-zarr {download_command(embeddings_part(model))}', then run "
+                "'laion-zarr convert --parts embeddings'."
             )
         self._handle = handle
         self._keys = keys
@@ -99,25 +100,27 @@ class Embeddings:
     def __contains__(self, model: object) -> bool:
         return model in self.models
 
-    def __getitem__(self, model: str) -> xr.DataArray:
+    def __getitem__(self, model: Any) -> Any:
         """Embeddings of all images by one model.
 
         Returns
         -------
         xarray.DataArray, (image, feature) float16, Dask-backed
-            NaN for an image without embedding.
+            NaN for an image without embedding. For a list of models, a dict by model.
         """
+        if not is_one(model):
+            return {one: self[one] for one in as_list(model)}
         positions = self._keys.everywhere()
         values = self._blocks(self._stored(model, positions), _IMAGES_PER_BLOCK)
         return self._keys.labelled(model, values, positions)
 
-    def get(self, model: str, key: Any) -> xr.DataArray:
+    def get(self, model: Any, key: Any) -> Any:
         """Embeddings of one or several images; reads only the chunks that hold these images.
 
         Parameters
         ----------
-        model : str
-            One of `models`.
+        model : str or list of str
+            One of `models`, or a list, for which a dict by model is returned.
         key : str or int, or a list of them
             Image names, or rows of the metadata.
 
@@ -138,12 +141,14 @@ class Embeddings:
         >>> stim.embeddings.get("CLIP", stim.images.names()[:3]).dims
         ('image', 'feature')
         """
+        if not is_one(model):
+            return {one: self.get(one, key) for one in as_list(model)}
         positions = self._keys.positions(key)
         values = self._variable(self._stored(model, positions)).load()
         found = self._keys.labelled(model, values, positions)
         return found.isel({self._keys.dim: 0}) if is_one(key) else found
 
-    def _stored(self, model: str, positions: np.ndarray) -> LazyEmbeddings:
+    def _stored(self, model: Any, positions: np.ndarray) -> LazyEmbeddings:
         """Embeddings at positions along the dim of the keys."""
         if model not in self.models:
             raise KeyError(f"{model!r} is not among the models: {', '.join(self.models)}.")
@@ -169,19 +174,19 @@ class SubjectEmbeddings(Embeddings):
     def __init__(self, handle: StimuliHandle, query: Query) -> None:
         super().__init__(handle, TrialKeys(handle, query))
 
-    def __getitem__(self, model: str) -> xr.DataArray:
+    def __getitem__(self, model: Any) -> Any:
         """Embeddings by one model in trial order, as `all` returns them."""
         return self.all(model)
 
-    def all(self, model: str, session: str | None = None) -> xr.DataArray:
+    def all(self, model: Any, session: Ids | None = None) -> Any:
         """Embeddings in trial order, the order of the rows of `Subject.get_betas`.
 
         Parameters
         ----------
-        model : str
-            One of `models`.
-        session : str, optional
-            Only trials of this session. If not provided, of all sessions.
+        model : str or list of str
+            One of `models`, or a list, for which a dict by model is returned.
+        session : str, int or list of them, optional
+            Only trials of these sessions. If not provided, of all sessions.
 
         Returns
         -------
@@ -196,6 +201,8 @@ class SubjectEmbeddings(Embeddings):
         >>> features.dims
         ('trial', 'feature')
         """
+        if not is_one(model):
+            return {one: self.all(one, session) for one in as_list(model)}
         positions = self._keys.of_session(session)
         rows, repeats = np.unique(self._stored(model, positions).rows, return_inverse=True)
         # One block of the distinct images: each chunk is read once for all trials of its images.

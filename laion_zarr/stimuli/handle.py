@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from laion_zarr._release import embedding_revision
 from laion_zarr.config import get_store
 from laion_zarr.errors import NotConvertedError, StimuliNotDownloadedError
 from laion_zarr.store.chunks import ChunkedArray
@@ -23,6 +24,13 @@ from laion_zarr.store.schema import (
     ArraySpec,
     embeddings_part,
 )
+
+
+def download_command(part: str) -> str:
+    """Command that downloads the source files of a part."""
+    revision = embedding_revision(part)
+    command = STIMULUS_PARTS[part.partition("/")[0]]
+    return command if revision is None else f"{command} --revision {revision}"
 
 
 class StimuliHandle(Handle):
@@ -63,8 +71,8 @@ class StimuliHandle(Handle):
             kind = name.partition("/")[0]
             raise StimuliNotDownloadedError(
                 f"The store {location(self.stored.store)} holds no {name.replace('/', ' of ')}. "
-                f"Get them with 'laion-zarr {STIMULUS_PARTS[kind]}', then run 'laion-zarr convert "
-                f"--parts {kind}'."
+                f"Get them with 'laion-zarr {download_command(name)}', then run 'laion-zarr "
+                f"convert --parts {kind}'."
             )
         return self.stored.parts[name]
 

@@ -10,7 +10,9 @@ import xarray as xr
 from dask.base import tokenize
 from xarray.core import indexing
 
+from laion_zarr._release import Ids
 from laion_zarr.arrays.query import Query
+from laion_zarr.arrays.select import as_list, is_one
 from laion_zarr.stimuli import picture_files
 from laion_zarr.stimuli.handle import StimuliHandle
 from laion_zarr.stimuli.keys import Keys, TrialKeys
@@ -57,17 +59,18 @@ class Images:
             some = slice(lo, lo + _READ_AT_ONCE)
             yield from zip(names[some], picture_files.read(self._handle, rows[some]), strict=True)
 
-    def __getitem__(self, key: Any) -> bytes:
-        """File of a picture (JPEG or PNG), byte for byte as released."""
-        return picture_files.read(self._handle, self._there(self._keys.positions([key])))[0]
+    def __getitem__(self, key: Any) -> Any:
+        """File of a picture (JPEG or PNG), byte for byte as released; for a list, their list."""
+        found = picture_files.read(self._handle, self._there(self._keys.positions(key)))
+        return found[0] if is_one(key) else found
 
-    def get(self, key: Any, as_displayed: bool = True) -> Image.Image:
-        """Decode one picture; reads only the bytes of its file.
+    def get(self, key: Any, as_displayed: bool = True) -> Image.Image | list[Image.Image]:
+        """Decode one or several pictures; reads only the bytes of their files.
 
         Parameters
         ----------
-        key : str or int
-            Image name, or row of the metadata.
+        key : str or int, or a list of them
+            Image name, or row of the metadata; for a subject, the global trial index.
         as_displayed : bool
             Whether to return RGB as the subject saw it, with transparent pixels drawn over mid-grey
             (128, 128, 128). If False, the picture is returned as encoded.
@@ -75,6 +78,7 @@ class Images:
         Returns
         -------
         PIL.Image.Image
+            For a list, a list of pictures.
 
         Raises
         ------
@@ -90,10 +94,13 @@ class Images:
         >>> stim.images.get(0).mode
         'RGB'
         """
-        (row,) = self._there(self._keys.positions([key]))
-        (data,) = picture_files.read(self._handle, [row])
-        image = picture_files.decode(self._handle, row, data)
-        return picture_files.displayed(image) if as_displayed else image
+        rows = self._there(self._keys.positions(key))
+        found = [
+            picture_files.decode(self._handle, row, data)
+            for row, data in zip(rows, picture_files.read(self._handle, rows), strict=True)
+        ]
+        found = [picture_files.displayed(image) for image in found] if as_displayed else found
+        return found[0] if is_one(key) else found
 
     def array(self, keys: Any = None, size: tuple[int, int] | None = None) -> xr.DataArray:
         """Pictures as displayed, in one lazy array that is decoded in parallel when computed.
@@ -191,13 +198,13 @@ class SubjectImages(Images):
     def __init__(self, handle: StimuliHandle, query: Query) -> None:
         super().__init__(handle, TrialKeys(handle, query))
 
-    def all(self, session: str | None = None) -> Iterator[Image.Image]:
+    def all(self, session: Ids | None = None) -> Iterator[Image.Image]:
         """Pictures in trial order, decoded one after the other.
 
         Parameters
         ----------
-        session : str, optional
-            Only trials of this session. If not provided, of all sessions.
+        session : str, int or list of them, optional
+            Only trials of these sessions. If not provided, of all sessions.
 
         Yields
         ------
@@ -209,20 +216,27 @@ class SubjectImages(Images):
             yield picture_files.displayed(picture_files.decode(self._handle, row, data))
 
     def array(
-        self, session: str | None = None, size: tuple[int, int] | None = None
+        self, keys: Any = None, size: tuple[int, int] | None = None, session: Ids | None = None
     ) -> xr.DataArray:
         """Pictures in trial order, as displayed, in one lazy array with the labels of the trials.
 
         Parameters
         ----------
-        session : str, optional
-            Only trials of this session. If not provided, of all sessions.
+        keys : int or list of int, optional
+            Global trial indices, in the order of the result. If not provided, all trials. Strings,
+            such as ``"ses-01"``, are taken as `session`.
         size : (int, int), optional
             Height and width to resize to, as in `Images.array`.
+        session : str, int or list of them, optional
+            Only trials of these sessions, instead of `keys`. If not provided, of all sessions.
 
         Returns
         -------
         xarray.DataArray, (trial, y, x, channel) uint8, Dask-backed
             A picture of several trials is read and decoded once per Dask block.
         """
-        return self._array(self._keys.of_session(session), size)
+        if keys is not None and session is not None:
+            raise ValueError("keys and session exclude each other: pass one of them.")
+        if keys is None or ((listed := as_list(keys)) and all(isinstance(k, str) for k in listed)):
+            return self._array(self._keys.of_session(session if keys is None else keys), size)
+        return self._array(self._keys.positions(keys), size)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
 from functools import cached_property
 from numbers import Integral
 from typing import Any
@@ -12,19 +11,13 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from laion_zarr._release import Ids
 from laion_zarr.arrays.query import Query
 from laion_zarr.arrays.select import as_list
 from laion_zarr.stimuli.handle import StimuliHandle
 from laion_zarr.store.schema import IMAGE, TRIAL
 
 _SENT = ("_handle", "_query")
-
-
-def is_one(key: object) -> bool:
-    """Whether a key is a single label rather than a list of labels."""
-    if isinstance(key, str | bytes) or not isinstance(key, Iterable):
-        return True
-    return getattr(key, "ndim", 1) == 0  # a 0-d array is a single label
 
 
 class Keys(ABC):
@@ -157,8 +150,8 @@ class TrialKeys(Keys):
     def _labels(self, positions: np.ndarray) -> xr.Dataset:
         return self._query.trial_axis(positions)
 
-    def of_session(self, session: str | None) -> np.ndarray:
-        """Global trial indices of one session, or of all if None, (trial,) int."""
+    def of_session(self, session: Ids | None) -> np.ndarray:
+        """Global trial indices of some sessions, or of all if None, (trial,) int."""
         if session is None:
             return self.everywhere()
         ids = self._query.session_ids(session)

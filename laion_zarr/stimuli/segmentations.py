@@ -10,6 +10,7 @@ import xarray as xr
 from xarray.core import indexing
 
 from laion_zarr.arrays.lazy import LazyArray
+from laion_zarr.arrays.select import as_list, is_one
 from laion_zarr.stimuli.handle import StimuliHandle
 from laion_zarr.stimuli.keys import ImageKeys, Keys
 from laion_zarr.stimuli.tables import ImageTable
@@ -43,12 +44,12 @@ class ImageSegmentations(ImageTable):
     def __init__(self, handle: StimuliHandle, keys: Keys) -> None:
         super().__init__(handle, keys, SEGMENTATIONS_PART)
 
-    def nouns(self, key: Any, localized_only: bool = True) -> list[str]:
+    def nouns(self, key: Any, localized_only: bool = True) -> list[Any]:
         """Nouns of the objects found in a picture.
 
         Parameters
         ----------
-        key : str or int
+        key : str or int, or a list of them
             Image name or row; for a subject, the global trial index.
         localized_only : bool
             Whether to leave out nouns of objects that were seen but not located (``localized`` is
@@ -57,19 +58,22 @@ class ImageSegmentations(ImageTable):
         Returns
         -------
         list of str
-            Each noun once, in table order; empty if the image has no masks.
+            Each noun once, in table order; empty if the image has no masks. For a list of keys, a
+            list of such lists.
         """
+        if not is_one(key):
+            return [self.nouns(one, localized_only) for one in as_list(key)]
         rows = self._rows(key)
         if localized_only:
             rows = rows[rows["localized"] == 1]
         return list(dict.fromkeys(rows["noun"].tolist()))
 
     def get(self, key: Any, noun: str, instance: int = 0) -> xr.DataArray:
-        """Mask of one object; reads no other mask.
+        """Mask of one object, in one or several pictures; reads no other mask.
 
         Parameters
         ----------
-        key : str or int
+        key : str or int, or a list of them
             Image name or row; for a subject, the global trial index.
         noun : str
             One of `nouns`.
@@ -79,7 +83,8 @@ class ImageSegmentations(ImageTable):
         Returns
         -------
         xarray.DataArray, (y, x) uint8, 0 or 1
-            In memory, with the columns of the mask's table row as coordinates.
+            In memory, with the columns of the mask's table row as coordinates. For a list of keys,
+            (image, y, x) or, for a subject, (trial, y, x).
 
         Raises
         ------
@@ -95,6 +100,20 @@ class ImageSegmentations(ImageTable):
         >>> mask.dims
         ('y', 'x')
         """
+        if is_one(key):
+            row = self._row(key, noun, instance)
+            return self[row["mask_row"]].assign_coords(row.to_dict())
+        table = self._handle.table(SEGMENTATIONS_PART)
+        rows = pd.DataFrame(
+            [self._row(one, noun, instance) for one in as_list(key)], columns=table.columns
+        ).astype(table.dtypes)
+        dim = self._keys.dim
+        values = xr.Variable((dim, "y", "x"), self._read(rows["mask_row"].to_numpy()))
+        found = self._keys.labelled("mask", values, self._keys.positions(key))
+        return found.assign_coords({name: (dim, its.to_numpy()) for name, its in rows.items()})
+
+    def _row(self, key: Any, noun: str, instance: int) -> pd.Series:
+        """Row of the table that lists the mask of an object."""
         rows = self._rows(key)
         found = rows[(rows["noun"] == noun) & (rows["instance_id"] == instance)]
         if found.empty:
@@ -105,17 +124,23 @@ class ImageSegmentations(ImageTable):
                 f"{self._keys.name(key)!r}. Masks of it: "
                 f"{there or 'none (only shared images have masks)'}."
             )
-        row = found.iloc[0]
-        return self[row["mask_row"]].assign_coords(row.to_dict())
+        return found.iloc[0]
 
-    def __getitem__(self, mask_row: int) -> xr.DataArray:
-        """Mask by its row (``mask_row``), (y, x) uint8, in memory."""
-        n_masks, *shape = self._handle.shape(SEGMENTATIONS_PART, MASKS_2D.name)
-        if not 0 <= mask_row < n_masks:
-            raise IndexError(f"mask_row {mask_row} is out of range: {n_masks:,} masks, from 0.")
-        stored = self._handle.chunked(SEGMENTATIONS_PART, MASKS_2D)
-        ((chunk, _, _),) = stored.gather(np.array([mask_row]), tuple(shape))
-        return xr.DataArray(chunk[0], dims=("y", "x"), name="mask")
+    def __getitem__(self, mask_row: Any) -> xr.DataArray:
+        """Mask by its row (``mask_row``), (y, x) uint8, in memory; (mask, y, x) for a list."""
+        rows = as_list(mask_row)
+        masks = self._read(np.array(rows, dtype=np.int64))
+        if is_one(mask_row):
+            return xr.DataArray(masks[0], dims=("y", "x"), name="mask")
+        return xr.DataArray(masks, {"mask": rows}, MASKS_2D.dims, name="mask")
+
+    def _read(self, rows: np.ndarray) -> np.ndarray:
+        """Masks by row, (mask, y, x)."""
+        lazy = LazyMasks(self._handle)
+        n_masks = lazy.shape[0]
+        for row in rows[(rows < 0) | (rows >= n_masks)][:1]:
+            raise IndexError(f"mask_row {row} is out of range: {n_masks:,} masks, from 0.")
+        return lazy.outer((rows, slice(None), slice(None)))
 
     @property
     def masks(self) -> xr.DataArray:
@@ -134,28 +159,32 @@ class ImageSegmentations(ImageTable):
 
         Parameters
         ----------
-        key : str or int
+        key : str or int, or a list of them
             Image name or row; for a subject, the global trial index.
 
         Returns
         -------
         pandas.DataFrame
-            Rows in table order; empty if the image has no masks.
+            Rows in table order; empty if the image has no masks. For a list, the rows of one image
+            after those of another; if of trials, with a first column ``trial``.
         """
         return self._rows(key)
 
-    def has_image(self, key: Any) -> bool:
+    def has_image(self, key: Any) -> bool | list[bool]:
         """Whether any object was located in a picture.
 
         Parameters
         ----------
-        key : str or int
+        key : str or int, or a list of them
             Image name or row; for a subject, the global trial index.
 
         Returns
         -------
         bool
+            For a list of keys, a list.
         """
+        if not is_one(key):
+            return [bool(self.nouns(one)) for one in as_list(key)]
         return bool(self.nouns(key))
 
 

@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from laion_zarr.arrays.select import is_one
 from laion_zarr.stimuli.handle import StimuliHandle
 from laion_zarr.stimuli.keys import Keys
+from laion_zarr.store.schema import TRIAL
 
 
 class ImageTable:
@@ -40,7 +42,7 @@ class ImageTable:
 
     def __contains__(self, key: object) -> bool:
         try:
-            return not self._rows(key).empty
+            return self._keys.name(key) in self._rows_by_image
         except (KeyError, IndexError, TypeError):
             return False
 
@@ -52,8 +54,18 @@ class ImageTable:
     def _rows_by_image(self) -> dict[str, np.ndarray]:
         return self._handle.rows_by_image(self._part)
 
-    def _rows(self, key: Any) -> pd.DataFrame:
-        """Table rows of one image; empty if the image has no rows."""
-        none = np.empty(0, dtype=np.int64)
-        rows = self._rows_by_image.get(self._keys.name(key), none)
-        return self._handle.table(self._part).iloc[rows].reset_index(drop=True)
+    def _rows(self, key: Any, by: str | None = None) -> pd.DataFrame:
+        """Table rows of one or several images, image by image, each sorted by a column.
+
+        For a list of trials, the first column is ``trial``. Empty if no image has rows.
+        """
+        table, none = self._handle.table(self._part), np.empty(0, dtype=np.int64)
+        positions = self._keys.positions(key)
+        found = [self._rows_by_image.get(name, none) for name in self._keys.names[positions]]
+        if by is not None:
+            order = table[by].to_numpy()
+            found = [rows[np.argsort(order[rows], kind="stable")] for rows in found]
+        chosen = table.iloc[np.concatenate([none, *found])].reset_index(drop=True)
+        if not is_one(key) and self._keys.dim == TRIAL:
+            chosen.insert(0, TRIAL, np.repeat(positions, [len(rows) for rows in found]))
+        return chosen

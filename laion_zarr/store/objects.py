@@ -17,6 +17,7 @@ from zarr.storage import FsspecStore, LocalStore
 
 from laion_zarr.errors import StoreError
 from laion_zarr.store import codec
+from laion_zarr.store.causes import cause_of
 from laion_zarr.store.remote import RemoteStore, is_remote, name_of
 from laion_zarr.store.schema import SPLITS_GROUP
 
@@ -52,6 +53,8 @@ async def _get(store: Store, key: str, span: tuple[int, int] | None) -> Buffer |
         return None
     except StoreError:
         raise
+    except OSError as error:
+        raise unreadable(store, key, error) from error
     except Exception as error:
         raise damaged(store, key, f"cannot be read ({error})") from error
 
@@ -77,7 +80,7 @@ def _get_local(
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise damaged(store, key, f"cannot be read ({error})") from error
+        raise unreadable(store, key, error) from error
     return data[:n_read]
 
 
@@ -125,6 +128,11 @@ def damaged(store: Store, key: str, what: str) -> StoreError:
         f"opened: open it again; if that does not help, 'laion-zarr verify --store "
         f"{location(store)}' lists what is damaged, and 'laion-zarr {mends}' mends it."
     )
+
+
+def unreadable(store: Store, key: str, error: OSError) -> StoreError:
+    """Error for an object, whole or not, that the operating system does not let us read."""
+    return StoreError(f"{location(store, key)} cannot be read: {cause_of(error)}.")
 
 
 def check(store: Store, key: str, data: bytes | None, expected: tuple[int, int]) -> bytes:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import Any, Self, TypeVar
 
-from zarr.abc.store import ByteRequest
+from zarr.abc.store import ByteRequest, RangeByteRequest, SuffixByteRequest
 from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import FsspecStore
 
@@ -37,6 +38,7 @@ _BUSY_CODES = ("SlowDown", "RequestTimeout")  # error codes of S3, with any HTTP
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")  # as botocore reads them, in this order
 _NO_CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError")
 _NO_CONNECTION = {("botocore", "ConnectionError"), ("aiohttp", "ClientConnectorError")}
+_ARCHIVES = ("zip", "tar", "libarchive")  # in a chained URL such as zip::s3://bucket/store.zip
 
 
 def is_remote(url: str) -> bool:
@@ -205,9 +207,33 @@ async def _retrying(ask: Callable[[], Awaitable[T]]) -> T:
 
 def name_of(store: FsspecStore, key: str = "") -> str:
     """URL of a key, as a user would write it."""
-    protocol = store.fs.protocol
-    scheme = protocol if isinstance(protocol, str) else protocol[0]
-    return f"{scheme}://{store.path.lstrip('/')}/{key}".rstrip("/")
+    url = getattr(store, "url", None) or _full_url(store.fs, store.path)
+    if not key:
+        return url.rstrip("/")
+    first, chained, rest = url.partition("::")
+    if not chained:
+        return f"{url.rstrip('/')}/{key}"
+    if first.partition("://")[0] in _ARCHIVES:  # the key lies in the archive, not beside it
+        return f"{first}{'/' if '://' in first else '://'}{key}::{rest}"
+    return f"{first}::{rest.rstrip('/')}/{key}"
+
+
+def _full_url(fs: Any, path: str) -> str:
+    """URL of a path, whose file system keeps the protocol in its paths (HTTP), or does not."""
+    protocols = (fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol
+    if path.startswith(tuple(f"{one}://" for one in protocols)):
+        return path
+    return f"{protocols[0]}://{path if protocols[0] == 'file' else path.lstrip('/')}"
+
+
+def without_ranges(name: str) -> str:
+    """Message about a web server that answers a request for some bytes with the whole file."""
+    return (
+        f"{name}: the server sends the whole file where some of its bytes are asked for: it does "
+        "not know range requests (HTTP Range), without which nothing can be read in part. The file "
+        "may be whole. Have a server that does (nginx, Apache, any object storage), or copy what "
+        "lies there to a disk and name that"
+    )
 
 
 async def _answer(store: FsspecStore, key: str, ask: Callable[[], Awaitable[T]]) -> T:
@@ -220,6 +246,13 @@ async def _answer(store: FsspecStore, key: str, ask: Callable[[], Awaitable[T]])
         raise StoreError(f"{name_of(store, key)}: {explain(error)}.") from error
 
 
+def _most(byte_range: ByteRequest | None) -> float:
+    """Largest number of bytes that may come for a request."""
+    if isinstance(byte_range, RangeByteRequest):
+        return byte_range.end - byte_range.start
+    return byte_range.suffix if isinstance(byte_range, SuffixByteRequest) else math.inf
+
+
 async def _listed(
     store: FsspecStore, key: str, names: Callable[[], AsyncIterator[str]]
 ) -> list[str]:
@@ -230,7 +263,15 @@ async def _listed(
 
 
 class RemoteStore(FsspecStore):
-    """Zarr store at a URL that retries requests after transient errors."""
+    """Zarr store at a URL that retries requests after transient errors.
+
+    Attributes
+    ----------
+    url : str or None
+        The URL as the user gave it.
+    """
+
+    url: str | None = None
 
     @classmethod
     def at(cls, url: str, given: dict[str, Any] | None, read_only: bool) -> Self:
@@ -238,13 +279,23 @@ class RemoteStore(FsspecStore):
         store = cls.from_url(url, storage_options=options(url, given), read_only=read_only)
         assert isinstance(store, cls)
         without_retries(store.fs)
+        store.url = url
+        return store
+
+    def with_read_only(self, read_only: bool = False) -> Self:
+        """The same store, open for reading alone or not."""
+        store: Any = super().with_read_only(read_only)
+        store.url = self.url
         return store
 
     async def get(
         self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
         """Read an object, or a range of its bytes; None if there is no such object."""
-        return await _answer(self, key, partial(super().get, key, prototype, byte_range))
+        data = await _answer(self, key, partial(super().get, key, prototype, byte_range))
+        if data is not None and len(data) > _most(byte_range):
+            raise StoreError(f"{without_ranges(name_of(self, key))}.")
+        return data
 
     async def set(self, key: str, value: Buffer, byte_range: tuple[int, int] | None = None) -> None:
         """Write an object."""

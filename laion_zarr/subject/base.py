@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 
 import numpy as np
+import pandas as pd
 
 from laion_zarr.arrays.lazy import SubjectHandle
 from laion_zarr.arrays.query import Query
@@ -30,6 +31,31 @@ class SubjectBase:
         """Id of the subject, such as ``"sub-01"``."""
         return self._handle.subject
 
+    def sources(self) -> pd.DataFrame:
+        """Source files of the release that the parts of this subject were made from.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row per part and file, sorted by both: ``part``; ``file``, its path in the release;
+            ``size`` in bytes; ``checksum``, CRC-32 in hex: of the content, for ``.gz`` uncompressed
+            (as ``gzip -lv`` prints it); empty for a file that has none of its own.
+
+        Examples
+        --------
+        >>> from laion_zarr import load_subject
+        >>> sources = load_subject("01").sources()
+        >>> sources.columns.tolist()
+        ['part', 'file', 'size', 'checksum']
+        """
+        rows = [
+            (name, file, entry["size"], f"{entry['crc32']:08x}" if "crc32" in entry else "")
+            for name, part in sorted(self._handle.stored.parts.items())
+            for file, entry in sorted(part.sources.items())
+            if "/" in file  # not another part, of which this one was made
+        ]
+        return pd.DataFrame(rows, columns=["part", "file", "size", "checksum"])
+
     @cached_property
     def _query(self) -> Query:
         # On first use, so that listing the sessions of a subject reads no labels.
@@ -46,4 +72,10 @@ class SubjectBase:
     def _grid(self) -> tuple[tuple[int, ...], np.ndarray]:
         """Shape and affine of the functional grid."""
         attrs = self._query.lazy.attrs
-        return tuple(attrs["shape"]), np.array(attrs["affine"])
+        return tuple(attrs["shape"]), np.reshape(attrs["affine"], (4, 4))
+
+
+def among(name: str, value: object, allowed: tuple[object, ...]) -> None:
+    """Raise ValueError if an argument is none of the allowed values."""
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {list(allowed)}, got {value!r}.")

@@ -73,7 +73,7 @@ class Regions(SubjectBase):
         Returns
         -------
         xarray.DataArray, (grid,) bool
-            ``attrs``: ``shape`` and ``affine`` of the grid.
+            ``attrs``: ``shape`` of the grid, and ``affine``, its 4 × 4 matrix as 16 numbers.
         """
         select.mask_coordinate(source)
         if res not in ("1pt8", None):
@@ -83,7 +83,9 @@ class Regions(SubjectBase):
         shape, affine = self._grid
         inside = np.zeros(int(np.prod(shape)), dtype=bool)
         inside[self._query.lazy[VOXEL].values[select.in_mask(self._query.lazy, source)]] = True
-        return xr.DataArray(inside, dims=GRID, attrs={"shape": shape, "affine": affine.tolist()})
+        return xr.DataArray(
+            inside, dims=GRID, attrs={"shape": shape, "affine": affine.ravel().tolist()}
+        )
 
     def _full_brain_mask(self) -> xr.DataArray:
         stored = self._handle.stored
@@ -95,7 +97,7 @@ class Regions(SubjectBase):
             )
         (attributes,) = stored.attributes(ANATOMY_PART, ["brain_mask_full"])
         mask = found["brain_mask_full"]
-        attrs = {"shape": mask.shape, "affine": attributes["affine"]}
+        attrs = {"shape": mask.shape, "affine": np.ravel(attributes["affine"]).tolist()}
         return xr.DataArray(mask.ravel(), dims=GRID, attrs=attrs)
 
     def get_roi_mask(self, query: Any, mask_source: str = DEFAULT_MASK) -> xr.DataArray:

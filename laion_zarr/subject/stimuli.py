@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from laion_zarr._release import STIMULUS_METADATA
+from laion_zarr._release import STIMULUS_METADATA, Ids
 from laion_zarr.errors import NotConvertedError, StimuliNotDownloadedError, StoreError
 from laion_zarr.stimuli.captions import ImageCaptions
 from laion_zarr.stimuli.embeddings import SubjectEmbeddings
@@ -115,7 +115,7 @@ class SubjectStimuli(SubjectBase):
 
     def to_torch_dataset(
         self,
-        session: str | Sequence[str] | None = None,
+        session: Ids | None = None,
         roi: str | Sequence[str] | None = None,
         mask: Any = None,
         nc_threshold: float | None = None,
@@ -131,7 +131,7 @@ class SubjectStimuli(SubjectBase):
 
         Parameters
         ----------
-        session : str or list of str, optional
+        session : str, int or list of them, optional
             One session or several; their trials are in session order. If not provided, all.
         roi, mask, nc_threshold, mask_source
             Selection of voxels, as in `get_betas`. One voxel axis for all trials: the threshold of

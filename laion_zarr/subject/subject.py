@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,20 +10,23 @@ import pandas as pd
 import xarray as xr
 
 from laion_zarr import _repr
-from laion_zarr._release import subject_id
+from laion_zarr._release import Id, Ids, subject_id
 from laion_zarr.analysis.repeats import image_betas
 from laion_zarr.arrays import select
 from laion_zarr.arrays.lazy import SubjectHandle
 from laion_zarr.config import get_store
 from laion_zarr.store.objects import StoreLike, location
 from laion_zarr.store.schema import DEFAULT_MASK, TRIAL, VOXEL
+from laion_zarr.subject.bold import TimeSeries
 from laion_zarr.subject.brain_space import BrainSpace
+from laion_zarr.subject.events import Events
+from laion_zarr.subject.localizers import Localizers
 from laion_zarr.subject.regions import Regions
 from laion_zarr.subject.stimuli import SubjectStimuli
 
 
 def load_subject(
-    subject: str,
+    subject: Id,
     store: StoreLike | None = None,
     storage_options: dict[str, Any] | None = None,
 ) -> Subject:
@@ -31,8 +34,8 @@ def load_subject(
 
     Parameters
     ----------
-    subject : str
-        Subject id, ``"sub-01"`` or ``"01"``.
+    subject : str or int
+        Subject id: ``"sub-01"``, ``"01"`` or 1.
     store : str, Path or zarr.abc.store.Store, optional
         Local path, fsspec URL or Zarr store. If not provided, `laion_zarr.config.get_store`.
     storage_options : dict, optional
@@ -63,7 +66,7 @@ def load_subject(
     return Subject(SubjectHandle(get_store() if store is None else store, storage_options, found))
 
 
-class Subject(Regions, BrainSpace, SubjectStimuli):
+class Subject(Regions, Localizers, BrainSpace, Events, TimeSeries, SubjectStimuli):
     """One subject of the store; made by `load_subject`.
 
     Arrays are returned as lazy, labelled `xarray` objects. In every array, voxels are in ascending
@@ -81,10 +84,12 @@ class Subject(Regions, BrainSpace, SubjectStimuli):
         """All data of the subject, (trial, voxel) over the stored union of voxels, lazy.
 
         Labels, masks and ROI table are in memory; per-session maps are read on first use and then
-        kept; ``betas`` is Dask-backed in blocks of one session and one slab of voxels. ``isel`` or
-        ``sel`` of the returned dataset is cheap for sessions or neighbouring voxels and expensive
-        for scattered voxels, because whole slabs are read. `Subject.sel` is cheap in both cases,
-        since it selects before it makes blocks.
+        kept, localizer maps (``localizer_z``) at each use; ``betas`` is Dask-backed in blocks of
+        one session and one slab of voxels. ``isel`` or ``sel`` of the returned dataset is cheap for
+        sessions or neighbouring voxels and expensive for scattered voxels, because whole slabs are
+        read. `Subject.sel` is cheap in both cases, since it selects before it makes blocks.
+        ``attrs``: subject, ``shape`` of the functional grid, ``affine`` (the 4 × 4 matrix as 16
+        numbers, row by row), and versions.
 
         Examples
         --------
@@ -108,7 +113,7 @@ class Subject(Regions, BrainSpace, SubjectStimuli):
     def sel(
         self,
         roi: str | Sequence[str] | None = None,
-        session: str | Sequence[str] | None = None,
+        session: Ids | None = None,
         image_name: str | Sequence[str] | None = None,
         stimuli: str | None = None,
         trial: Any = None,
@@ -136,7 +141,8 @@ class Subject(Regions, BrainSpace, SubjectStimuli):
         chunks : dict, optional
             Dask block sizes by dim; blocks of these sizes are read from the store, without
             rechunking. If not provided, blocks of one session × one slab of voxels, or one session
-            × all selected voxels if these are few.
+            × all selected voxels if these are few; where sessions or slabs differ in size, blocks
+            of one size, so that ``to_zarr`` can write them.
 
         Returns
         -------
@@ -159,7 +165,7 @@ class Subject(Regions, BrainSpace, SubjectStimuli):
 
     def get_betas(
         self,
-        session: str | Sequence[str] | None = None,
+        session: Ids | None = None,
         roi: str | Sequence[str] | None = None,
         mask: Any = None,
         nc_threshold: float | None = None,
@@ -172,9 +178,9 @@ class Subject(Regions, BrainSpace, SubjectStimuli):
 
         Parameters
         ----------
-        session : str or list of str, optional
-            One session, or a list of sessions, for which a dict by session id is returned. If not
-            provided, all sessions in one array.
+        session : str, int or list of them, optional
+            One session (``"ses-01"``, ``"01"`` or 1), or a list of sessions, for which a dict by
+            session id is returned. If not provided, all sessions in one array.
         roi : str or list of str, optional
             ROI, category, ``"all"``, or a list of any of these, which selects their union. Cannot
             be combined with `mask`.
@@ -213,7 +219,7 @@ class Subject(Regions, BrainSpace, SubjectStimuli):
         >>> strong = sub.get_betas(session="ses-01", roi="face", nc_threshold=10)
         >>> mean = strong.groupby("image_name").mean()
         """
-        if session is not None and not isinstance(session, str):
+        if session is not None and not select.is_one(session):
             options = (roi, mask, nc_threshold, stimuli, streaming, mask_source, chunks)
             return {ses: self.get_betas(ses, *options) for ses in self._query.session_ids(session)}
         ids = None if session is None else self._query.session_ids(session)
@@ -270,7 +276,7 @@ class Subject(Regions, BrainSpace, SubjectStimuli):
 
     def get_noise_ceiling(
         self,
-        session: str | Sequence[str] | None = None,
+        session: Ids | None = None,
         desc: str | Sequence[str] | None = None,
         roi: str | Sequence[str] | None = None,
         mask: Any = None,
@@ -280,7 +286,7 @@ class Subject(Regions, BrainSpace, SubjectStimuli):
 
         Parameters
         ----------
-        session : str or list of str, optional
+        session : str, int or list of them, optional
             Session whose own map is returned; a list returns a dict by session id. Exactly one of
             `session` and `desc` must be given.
         desc : str or list of str, optional
@@ -292,6 +298,7 @@ class Subject(Regions, BrainSpace, SubjectStimuli):
         Returns
         -------
         xarray.DataArray, (voxel,) float32, percent
+            ``attrs``: ``session`` or ``desc`` says which map it is.
 
         Notes
         -----
@@ -307,25 +314,24 @@ class Subject(Regions, BrainSpace, SubjectStimuli):
         """
         if (session is None) == (desc is None):
             raise ValueError("Pass exactly one of session= and desc=.")
-        given = session if desc is None else desc
-        if isinstance(given, Iterable) and not isinstance(given, str):
-            keys = self._query.session_ids(given) if desc is None else list(given)
-            name = "session" if desc is None else "desc"
-            options = {"roi": roi, "mask": mask, "mask_source": mask_source}
-            return {key: self.get_noise_ceiling(**{name: key}, **options) for key in keys}
+        options = (roi, mask, mask_source)
         ids = None if session is None else self._query.session_ids(session)
+        if ids is not None and not select.is_one(session):
+            return {ses: self.get_noise_ceiling(ses, None, *options) for ses in ids}
+        if not select.is_one(desc):
+            return {one: self.get_noise_ceiling(None, one, *options) for one in list(desc or ())}
         voxels = self._query.voxels(roi, mask, mask_source, None, None)
         ceiling = self._query.ceiling(None if ids is None else ids[0], desc)
         return ceiling.isel({VOXEL: select.compact(voxels)}).copy(deep=True)
 
     # -- trials
 
-    def get_trial_info(self, session: str | Sequence[str]) -> Any:
+    def get_trial_info(self, session: Ids) -> Any:
         """Trial table of a session, as in the release's TSV.
 
         Parameters
         ----------
-        session : str or list of str
+        session : str, int or list of them
             One session, or a list, for which a dict of tables by session id is returned.
 
         Returns
@@ -333,7 +339,7 @@ class Subject(Regions, BrainSpace, SubjectStimuli):
         pandas.DataFrame
             One row per trial in volume order (by ``beta_index``), with the TSV's columns.
         """
-        if not isinstance(session, str):
+        if not select.is_one(session):
             return {ses: self.get_trial_info(ses) for ses in self._query.session_ids(session)}
         (ses,) = self._query.session_ids(session)
         stored = self._handle.stored

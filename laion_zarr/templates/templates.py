@@ -1,18 +1,16 @@
-"""Values along the voxel axis -> volumes, NIfTI files, fsaverage and MNI305."""
+"""Values along voxels or vertices -> volumes, fsaverage and MNI305."""
 
 from __future__ import annotations
 
-import gzip
-import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
-from itertools import pairwise
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
+from laion_zarr._release import HEMIS
 from laion_zarr.store.schema import GRID_DIMS, HEMI, MM, TRIAL, VERTEX, VOXEL
 from laion_zarr.templates import resample
 from laion_zarr.templates.recon import Recon, fsaverage_sphere, moved
@@ -84,9 +82,9 @@ def place(
     return array.transpose(..., VOXEL), voxels
 
 
-def _by_position(array: xr.DataArray) -> xr.DataArray:
-    """Name the dims of unlabelled values: the last is voxel, the second to last is trial."""
-    dims = [f"axis {n}" for n in range(array.ndim - 2)] + [TRIAL, VOXEL][-array.ndim :]
+def _by_position(array: xr.DataArray, last: str = VOXEL) -> xr.DataArray:
+    """Name the dims of unlabelled values: the last is `last`, the second to last is trial."""
+    dims = [f"axis {n}" for n in range(array.ndim - 2)] + [TRIAL, last][-array.ndim :]
     return xr.DataArray(array.data, dims=dims[: array.ndim])
 
 
@@ -94,10 +92,10 @@ def _by_position(array: xr.DataArray) -> xr.DataArray:
 
 
 def _in_blocks(array: xr.DataArray, n_out: int) -> xr.DataArray:
-    """Split values into Dask blocks of all voxels and of so few trials that a block stays small."""
-    one = array.dtype.itemsize * max(n_out, array.sizes[VOXEL], 1)
+    """Split values into Dask blocks of the whole last dim and of so few trials that it is small."""
+    one = array.dtype.itemsize * max(n_out, array.shape[-1], 1)
     fit = max(1, _BLOCK_BYTES // one)
-    chunks: dict[Any, Any] = {VOXEL: -1}
+    chunks: dict[Any, Any] = {array.dims[-1]: -1}
     for dim in array.dims[:-1]:
         blocks = array.chunksizes.get(dim, (array.sizes[dim],))
         cut = (min(fit, n - lo) for n in blocks for lo in range(0, n, fit))
@@ -109,14 +107,14 @@ def _in_blocks(array: xr.DataArray, n_out: int) -> xr.DataArray:
 def _lazily(
     function: Callable[[np.ndarray], np.ndarray], array: xr.DataArray, sizes: Mapping[str, int]
 ) -> xr.DataArray:
-    """Apply a function from (…, voxel) arrays to (…, *sizes) arrays, block by block."""
-    if not array.sizes[VOXEL]:
+    """Apply a function from (…, voxel or vertex) to (…, *sizes) arrays, block by block."""
+    if not array.shape[-1]:
         raise ValueError("values have no voxel: there is nothing to put into the brain.")
     array = array.astype(np.result_type(array.dtype, np.float32), copy=False)
     return xr.apply_ufunc(
         function,
         _in_blocks(array, int(np.prod(list(sizes.values())))),
-        input_core_dims=[[VOXEL]],
+        input_core_dims=[array.dims[-1:]],
         output_core_dims=[list(sizes)],
         dask="parallelized",
         output_dtypes=[array.dtype],
@@ -125,7 +123,7 @@ def _lazily(
     )
 
 
-def _on_grid(array: xr.DataArray, affine: np.ndarray, space: str) -> xr.DataArray:
+def on_grid(array: xr.DataArray, affine: np.ndarray, space: str) -> xr.DataArray:
     """Label a volume with grid indices and, if the grid is not oblique, with mm along each axis."""
     coords: dict[str, Any] = {}
     linear = affine[:3, :3]
@@ -135,7 +133,7 @@ def _on_grid(array: xr.DataArray, affine: np.ndarray, space: str) -> xr.DataArra
         coords[index] = (dim, steps)
         if aligned:
             coords[dim] = (dim, steps * affine[n, n] + affine[n, 3], {"units": MM})
-    return array.assign_coords(coords).assign_attrs(affine=affine.tolist(), space=space)
+    return array.assign_coords(coords).assign_attrs(affine=affine.ravel().tolist(), space=space)
 
 
 def unmask(
@@ -144,13 +142,115 @@ def unmask(
     """Volumes of the functional grid with the values at `voxels` and NaN elsewhere, lazy."""
     scatter = partial(_scatter, voxels=voxels, shape=shape)
     volumes = _lazily(scatter, array, dict(zip(GRID_DIMS, shape, strict=True)))
-    return _on_grid(volumes, affine, "T1w")
+    return on_grid(volumes, affine, "T1w")
 
 
 def _scatter(values: np.ndarray, voxels: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     volumes = np.full((*values.shape[:-1], int(np.prod(shape))), np.nan, dtype=values.dtype)
     volumes[..., voxels] = values
     return volumes.reshape(*values.shape[:-1], *shape)
+
+
+# -- surfaces
+
+
+def is_on_surface(values: object) -> bool:
+    """Whether values are of vertices of the subject's own surface, by their labels."""
+    labelled = isinstance(values, xr.DataArray) and VERTEX in values.dims
+    return labelled or isinstance(values, Mapping)
+
+
+def by_hemi(values: Any, hemi: str | None) -> dict[str, xr.DataArray]:
+    """Values on the subject's own surface, (…, vertex) by hemisphere.
+
+    Parameters
+    ----------
+    values : xarray.DataArray, array-like or mapping
+        Values of one hemisphere; or of several, by ``"L"`` and ``"R"``, or ``"hemi-L"`` and
+        ``"hemi-R"`` as `Subject.get_roi_data` has them (then the ``func.gii``).
+    hemi : str or None
+        Hemisphere of the values; the one to take from a mapping, or None for all in it.
+    """
+    if isinstance(values, Mapping):
+        given = {str(key).removeprefix("hemi-"): its for key, its in values.items()}
+        if not given or set(given) - set(HEMIS) or (hemi or next(iter(given))) not in given:
+            raise ValueError(
+                f"Values by hemisphere must have the keys 'L' and 'R', or one of them; got "
+                f"{list(values)}" + (f", without hemi={hemi!r}." if hemi else ".")
+            )
+        hemis = [one for one in HEMIS if one in given and hemi in (None, one)]
+        forms = {one: given[one] for one in hemis}
+        surface = {k: v["func.gii"] if isinstance(v, Mapping) else v for k, v in forms.items()}
+        return {one: _of_hemi(its, one) for one, its in surface.items()}
+    found = _of_hemi(values, hemi)
+    return {found[HEMI].item(): found}
+
+
+def _of_hemi(values: Any, hemi: str | None) -> xr.DataArray:
+    """Values of one hemisphere, (…, vertex) with the coordinate ``hemi``."""
+    array = xr.DataArray(values)
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"values must be numbers, got the type {array.dtype}.")
+    if not isinstance(values, xr.DataArray):
+        array = _by_position(array, VERTEX)
+    if VERTEX not in array.dims or array.ndim > 2 or HEMI in array.dims:
+        raise ValueError(
+            f"values of a hemisphere must be (vertex,) or (trial, vertex), got {array.dims}. Pass "
+            "both hemispheres as {'L': …, 'R': …}."
+        )
+    stated = str(array[HEMI].item()) if HEMI in array.coords else None
+    if hemi is None and stated is None:
+        raise ValueError("Say which hemisphere the values are of: hemi='L', or {'L': …, 'R': …}.")
+    if None not in (hemi, stated) and hemi != stated:
+        raise ValueError(f"values are of hemi {stated!r}, not {hemi!r}.")
+    return array.transpose(..., VERTEX).assign_coords({HEMI: stated or hemi})
+
+
+def sphere_weights(recon: Recon, hemi: str, density: str) -> Any:
+    """Weights from the vertices of a subject's hemisphere to those of fsaverage, barycentric.
+
+    Parameters
+    ----------
+    recon : Recon
+        FreeSurfer recon of the subject.
+    hemi : {"L", "R"}
+        Hemisphere.
+    density : str
+        Mesh of fsaverage, one of `recon.DENSITIES`.
+
+    Returns
+    -------
+    scipy.sparse.csr_array, (vertex of fsaverage, vertex of the subject)
+    """
+    return resample.on_sphere(fsaverage_sphere(density, hemi), *recon.sphere(hemi))
+
+
+def surface_to_fsaverage(
+    maps: Mapping[str, xr.DataArray], weights: Mapping[str, Any], interpolation: str, density: str
+) -> xr.DataArray:
+    """Resample values on a subject's surface to fsaverage, (…, hemi, vertex), lazy.
+
+    Raises
+    ------
+    ValueError
+        If values have another number of vertices than the subject's surface.
+    """
+    carried = []
+    for hemi, values in maps.items():
+        n_vertices = weights[hemi].shape[1]
+        if values.sizes[VERTEX] != n_vertices:
+            raise ValueError(
+                f"Hemisphere {hemi}: values have {values.sizes[VERTEX]:,} vertices, the subject's "
+                f"surface has {n_vertices:,}."
+            )
+        # The vertices of the values are others than those of the result.
+        own = values.drop_vars([HEMI, VERTEX], errors="ignore").rename({VERTEX: "own"})
+        sizes = {VERTEX: weights[hemi].shape[0]}
+        carried.append(_carried(own, weights[hemi], interpolation, sizes))
+    hemis = pd.Index(list(maps), name=HEMI, dtype=object)
+    both = xr.concat(carried, hemis, join="exact", compat="override", coords="minimal")
+    both = both.transpose(..., HEMI, VERTEX).assign_coords({VERTEX: np.arange(both.sizes[VERTEX])})
+    return both.assign_attrs(carried[0].attrs | {"space": density})
 
 
 # -- templates
@@ -218,7 +318,7 @@ def to_mni305(
     """Interpolate values at `voxels` to the MNI305 grid, (…, x, y, z), lazy."""
     sizes = dict(zip(GRID_DIMS, MNI305_SHAPE, strict=True))
     carried = _carried(array, weights[:, voxels], interpolation, sizes)
-    return _on_grid(carried, MNI305_AFFINE, "MNI305")
+    return on_grid(carried, MNI305_AFFINE, "MNI305")
 
 
 def _carried(
@@ -233,62 +333,3 @@ def _carried(
 
 def _carry_block(values: np.ndarray, weights: Any, shape: tuple[int, ...]) -> np.ndarray:
     return resample.carry(values, weights).reshape(*values.shape[:-1], *shape)
-
-
-# -- NIfTI
-
-
-def _header(shape: tuple[int, ...], affine: np.ndarray) -> bytes:
-    import nibabel as nib
-
-    header = nib.Nifti1Header()
-    header.set_data_dtype(np.float32)
-    header.set_data_shape(shape)
-    header.set_zooms((*nib.affines.voxel_sizes(affine), *(1.0,) * (len(shape) - 3)))
-    header.set_sform(affine, code="aligned")
-    header.set_qform(affine, code="aligned")
-    header.set_xyzt_units("mm")
-    header["vox_offset"] = 352
-    return header.binaryblock + bytes(4)
-
-
-def _volumes(values: xr.DataArray, voxels: np.ndarray, shape: tuple[int, ...]) -> Iterator[bytes]:
-    rows = values if values.ndim == 2 else values.expand_dims("volume")
-    volume = np.zeros(shape, dtype="<f4")
-    # By Dask block, usually a session: reading a part of a block takes as long as the whole block.
-    ends = np.cumsum(rows.chunks[0] if rows.chunks else rows.shape[:1])
-    for lo, hi in pairwise([0, *ends.tolist()]):
-        for row in rows[lo:hi].values:
-            volume.reshape(-1)[voxels] = row
-            yield volume.tobytes(order="F")
-
-
-def write_nifti(
-    values: xr.DataArray,
-    voxels: np.ndarray,
-    shape: tuple[int, ...],
-    affine: np.ndarray,
-    path: str | os.PathLike[str],
-) -> Path:
-    """Write values as float32 NIfTI, 0 at other voxels, one Dask block in memory at a time."""
-    target = Path(path)
-    if not target.name.endswith((".nii", ".nii.gz")):
-        raise ValueError(f"{target} must end in .nii or .nii.gz.")
-    full_shape = shape if values.ndim == 1 else (*shape, values.shape[0])
-    partial = target.with_name(f".{target.name}.partial")
-    try:
-        with partial.open("wb") as raw, _packed(raw, target) as out:
-            out.write(_header(full_shape, affine))
-            for volume in _volumes(values, voxels, shape):
-                out.write(volume)
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
-    return target
-
-
-def _packed(raw: BinaryIO, target: Path) -> BinaryIO | gzip.GzipFile:
-    if target.suffix == ".nii":
-        return raw
-    # No file name and no time in the gzip header: equal values give equal files.
-    return gzip.GzipFile(filename="", fileobj=raw, mode="wb", compresslevel=1, mtime=0)

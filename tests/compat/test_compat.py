@@ -23,8 +23,7 @@ import pytest
 from PIL import Image
 
 from laion_zarr import compat, convert, errors
-from laion_zarr.compat import _errors
-from laion_zarr.compat.templates import to_template
+from laion_zarr.compat import _errors, templates
 from laion_zarr.conversion import add_splits
 
 SCRIPTS = Path(__file__).parent / "laion_fmri_scripts"
@@ -476,9 +475,8 @@ def test_tensors(data_dir, environment):
     assert -1 <= found["lowest"] < 0
 
 
-def test_templates(old, data_dir, monkeypatch):
+def test_templates(old, data_dir, monkeypatch, tmp_path):
     """Values equal those of the labelled arrays, in the containers of the numpy package."""
-    pytest.importorskip("nitransforms")
     monkeypatch.setenv("LAION_ZARR_DATA_DIR", str(data_dir))
     labelled = old._labelled
     values = old.get_betas("ses-01")[:3]
@@ -489,7 +487,7 @@ def test_templates(old, data_dir, monkeypatch):
         assert type(found) is np.ndarray
         assert found.shape == (3, 10242)
         np.testing.assert_array_equal(found, expected.sel(hemi=hemi))
-    left = to_template(
+    left = templates.to_template(
         old, values[0], "fsaverage", hemi="L", surface="pial", interpolation="nearest"
     )
     expected = labelled.to_template(
@@ -499,9 +497,28 @@ def test_templates(old, data_dir, monkeypatch):
     image = old.to_template(values, "MNI305")
     expected = labelled.to_template(values, "MNI305").compute()
     assert isinstance(image, nib.Nifti1Image)
-    np.testing.assert_array_equal(image.affine, expected.attrs["affine"])
+    np.testing.assert_array_equal(image.affine.ravel(), expected.attrs["affine"])
     for trial in range(3):
         np.testing.assert_array_equal(image.dataobj[..., trial], expected[trial])
+    forms = {
+        hemi: its["func.gii"][None].astype(np.float32)
+        for hemi, its in old.get_roi_data("laionEVC")["laionEVC"]["gii"].items()
+    }
+    both = old.surface_to_template(forms)
+    expected = labelled.surface_to_template(forms)
+    assert list(both) == ["L", "R"]
+    np.testing.assert_array_equal(both["R"], expected.sel(hemi="R"))
+    assert both["R"].shape == (1, 10242)
+    left = templates.surface_to_template(old, forms["hemi-L"][0], hemi="L")
+    np.testing.assert_array_equal(left, both["L"][0])
+    assert templates.volume_to_template(old, values[0], "MNI305").shape == (91, 109, 91)
+    files = {"output_dir": tmp_path, "desc": "MeanBeta", "session": "ses-01"}
+    found = templates.volume_to_surface(old, values[0], hemi="R", **files)
+    assert type(found) is np.ndarray
+    (written,) = tmp_path.iterdir()
+    assert written.name == (
+        "sub-01_ses-01_space-fsaverage_den-10k_hemi-R_desc-MeanBeta_statmap.func.gii"
+    )
     volume = old.unmask(values[1])
     mask = old.get_brain_mask().reshape(volume.shape)
     np.testing.assert_array_equal(volume[mask], values[1])

@@ -171,34 +171,15 @@ load_embeddings load_stimuli load_subject load_subjects
 request_stimulus_access resolve_subject_id set_data_dir
 """
 
-_RAW = "raw BIDS files are neither downloaded nor converted: read them with nibabel and pandas"
-_TARGET = "to_template does it: its target says whether it is a surface or a volume"
-_SURFACE = "what is on the surface already has no voxels: nilearn resamples it"
-ABSENT = {
-    "subject.Subject.volume_to_template": _TARGET,
-    "subject.Subject.volume_to_surface": _TARGET,
-    "subject.Subject.surface_to_template": _SURFACE,
-    "templates.volume_to_template": _TARGET,
-    "templates.volume_to_surface": _TARGET,
-    "templates.surface_to_template": _SURFACE,
-    "download.download_raw": _RAW,
-    "subject.Subject.has_raw": _RAW,
-    "subject.Subject.get_events": _RAW,
-    "subject.Subject.get_raw_bold": _RAW,
-    "subject.Subject.get_sbref": _RAW,
-}
+ABSENT = {}
 
 # Parameters that differ, and why; those of one kind (an image or a trial) are one to ours.
 _DIR = "files go to the data directory that is set: dataset_initialize or LAION_ZARR_DATA_DIR"
 _URL = "set LAION_ZARR_ACCESS_URL"
-_SAVE = "what comes back is saved in a line, under any name"
 OTHER_PARAMETERS = {
     "subject.Subject.to_template": {
         "route": "every target has one",
         "fslr_density": "there is no such target",
-        "output_dir": _SAVE,
-        "desc": _SAVE,
-        "session": _SAVE,
     },
     "download.download_stimuli": {"data_dir": _DIR, "server_url": _URL},
     "download.download_embeddings": {
@@ -316,7 +297,7 @@ def public_results(thing: Any) -> dict[str, Callable[[], Any]]:
 
 
 # Not in the numpy package: these return labelled arrays.
-STAYS_LABELLED = {"dataset", "get_image_betas", "masks", "sel"}
+STAYS_LABELLED = {"dataset", "get_bold", "get_image_betas", "masks", "sel"}
 TABLES = {"get_trial_info"}
 
 

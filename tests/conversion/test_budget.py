@@ -21,7 +21,7 @@ def test_parse_memory_refuses(text):
         parse_memory(text)
 
 
-SESSION = SessionSize(n_voxels=275_000, n_trials=1044, volume_nbytes=143**3 * 4)
+SESSION = SessionSize(n_voxels=275_000, n_volumes=1044, volume_nbytes=143**3 * 4)
 
 
 def test_plan_fits_workers_to_memory():

@@ -10,7 +10,7 @@ from small_mirror import sub as sub
 from laion_zarr import convert, load_subject
 from laion_zarr.errors import SubjectNotFoundError
 
-NOT_SUBJECTS = ["", "sub-", "sub_01", 1, None, "ses-", "sub-01/..", b"sub-01"]
+NOT_SUBJECTS = ["", "sub-", "sub_01", 0, True, 1.0, None, "ses-", "sub-01/..", b"sub-01"]
 
 
 @pytest.mark.parametrize("given", NOT_SUBJECTS)
@@ -29,7 +29,7 @@ def test_malformed_subject(whole, whole_store, new, given):
         assert not new.exists()
 
 
-@pytest.mark.parametrize("given", ["", "ses-", "ses_01", "sub-01", 1, 1.5, "ses-01/.."])
+@pytest.mark.parametrize("given", ["", "ses-", "ses_01", "sub-01", True, 0, 1.5, "ses-01/.."])
 def test_malformed_session(whole, sub, new, given):
     for ask in (
         sub.get_betas,

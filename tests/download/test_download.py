@@ -112,7 +112,9 @@ def test_again_sends_only_listings(data, front):
 
 def test_one_session_with_what_the_voxel_axis_needs(data, bucket_root):
     download("sub-01", ses="01")
-    assert tree(data) == expected(bucket_root, f"{GLM}/sub-01/ses-01/", *essentials())
+    want = expected(bucket_root, f"{GLM}/sub-01/ses-01/", *essentials())
+    # The voxel axis needs no masks of the other grid.
+    assert tree(data) == {name: data for name, data in want.items() if "res-1pt5" not in name}
 
 
 def test_averages(data, bucket_root):
@@ -133,7 +135,9 @@ def test_all_subjects(data, bucket_root):
         for name in expected(
             bucket_root, "desc-SingletrialBetas", *essentials("01"), *essentials("03")
         )
-        if "ses-02" not in name and not ("SingletrialBetas" in name and name.endswith("json"))
+        if "ses-02" not in name
+        and "res-1pt5" not in name
+        and not ("SingletrialBetas" in name and name.endswith("json"))
     }
     assert set(tree(data)) == want
 
@@ -176,7 +180,9 @@ def test_include_localizers_also_of_a_session_that_is_held_out_elsewhere(data, f
     download("01", ses="01")
     assert not [name for name in tree(data) if "localizers" in name]
     download("01", ses="01", include_localizers=True)
-    assert {v for name, v in tree(data).items() if "localizers" in name} == {b"oloc", b"floc"}
+    came = {v for name, v in tree(data).items() if "localizers" in name}
+    assert {b"oloc", b"floc"} < came
+    assert b"of another subject" not in came
     assert not [name for name in tree(data) if "ses-31" in name and "localizers" not in name]
     command = ["download", "--subject", "01", "--ses", "01", "--include-localizers", "--quiet"]
     (data / folder / "ses-31/func").rename(data / "elsewhere")
@@ -223,7 +229,7 @@ def test_stimulus_side(data, bucket_root, front):
         ({"subject": "01", "ses": "31"}, "ses-31 is held out"),
         ({"subject": "01", "desc": ["R2", "typo"]}, "desc='typo'.*Fracridge"),
         ({"subject": "01", "ses": "averages", "suffix": "trials"}, "Pass fewer filters"),
-        ({"subject": "01", "ses": 1}, "ses=1: expected a string"),
+        ({"subject": "01", "ses": True}, "ses: expected a string.*True"),
         ({"subject": "01", "ses": []}, "ses="),
         ({"subject": "01", "n_jobs": 0}, "n_jobs=0"),
         ({"subject": "01", "n_jobs": True}, "n_jobs=True"),
@@ -236,7 +242,7 @@ def test_wrong_arguments(data, front, arguments, said):
     assert not front.gets()
 
 
-@pytest.mark.parametrize("subject", ["", "sub-", 1, None, ["01", 1]])
+@pytest.mark.parametrize("subject", ["", "sub-", 0, 1.0, None, [], ["01", 0], ["01", True]])
 def test_no_subject_id(data, front, subject):
     with pytest.raises(SubjectNotFoundError):
         download(subject)
@@ -761,10 +767,17 @@ def test_held_out_keys(key, published):
 
 
 def test_downloads_and_the_bucket_give_the_same_store(front, data, tmp_path, monkeypatch):
-    download("01", include_anatomical=True)
+    download(
+        "01",
+        include_anatomical=True,
+        include_bold=True,
+        include_localizers=True,
+        include_raw=True,
+    )
     for fetch_more in (download_embeddings, download_segmentations, download_captions):
         fetch_more()
-    parts = [part for part in PARTS if part != "images"]  # those are behind the access service
+    # Pictures are behind the access service, and the bucket has no recon.
+    parts = [part for part in PARTS if part not in ("images", "geometry")]
     here, there = tmp_path / "here.zarr", tmp_path / "there.zarr"
     convert(data, here, "01", parts=parts, n_workers=1, progress=False)
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{front.moto}")
@@ -772,3 +785,4 @@ def test_downloads_and_the_bucket_give_the_same_store(front, data, tmp_path, mon
     assert tree(here) == tree(there)
     sub = load_subject("01", there)
     assert sub.get_betas(roi="face").shape[0] == len(sub.embeddings.all("CLIP"))
+    assert sub.get_bold(1).sizes["time"]

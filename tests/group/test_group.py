@@ -157,7 +157,7 @@ def test_what_cannot_be_had(group, store, bids_root, tmp_path):
     with pytest.raises(NotConvertedError, match="sub-05"):
         load_subjects(["01", "05"], store)
     with pytest.raises(SubjectNotFoundError):
-        load_subjects(["01", 3], store)
+        load_subjects(["01", 3.0], store)
     convert(bids_root, tmp_path / "s.zarr", parts="metadata", progress=False)
     with pytest.raises(NotConvertedError, match="holds no subject yet"):
         load_subjects("all", tmp_path / "s.zarr")

@@ -1,4 +1,4 @@
-"""Fixtures: masks, affine and FreeSurfer recon of the first subject of `bids_root`.
+"""Fixtures: masks, affine and FreeSurfer recon of the first subject of `bids_root`; an old store.
 
 A test file imports fixtures as ``name as name``, which tells the linter that they are used.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import nibabel as nib
 import numpy as np
 import pytest
+from converting import quiet
 
 SUB = "sub-01"
 HEMIS = {"L": ("lh", "left"), "R": ("rh", "right")}
@@ -28,6 +29,14 @@ def image(bids_root):
         "rsquare": f"derivatives/glmsingle-tedana/{SUB}/{r2mean}",
     }
     return {mask: nib.load(bids_root / file) for mask, file in files.items()}
+
+
+@pytest.fixture(scope="session")
+def old_store(bids_root, tmp_path_factory):
+    """A store of the first subject from before stores held the geometry."""
+    path = tmp_path_factory.mktemp("old") / "laion-fmri.zarr"
+    quiet(bids_root, path, subjects=SUB, parts=["betas", "anatomy", "surfaces"])
+    return path
 
 
 @pytest.fixture(scope="module")

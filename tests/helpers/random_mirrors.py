@@ -232,7 +232,7 @@ def write_mirror(spec: Spec, root: Path) -> None:
             mask = inside(rng, kind, spec.sides)
         stem = f"derivatives/rois/{SUB}/{ROIS[roi]}/{SUB}_space-T1w_res"
         write_nifti(root / f"{stem}-1pt8_label-{roi}_mask.nii.gz", mask, affine, "u1")
-        other = np.ones((2, 2, 2))  # the ROI on another grid, which nothing reads
+        other = np.ones((2, 2, 2))  # the ROI on the localizers' grid
         write_nifti(root / f"{stem}-1pt5_label-{roi}_mask.nii.gz", other, affine, "u1")
         if spec.surfaces:
             write_surface(root, rng, roi, n_vertices)
@@ -469,7 +469,7 @@ def same_dataset(dataset, files: Files, trials, voxels, sessions=None):
             same(dataset[name].sel(session_id=session), expected)
     assert dataset.attrs["subject"] == SUB
     assert tuple(dataset.attrs["shape"]) == files.shape
-    np.testing.assert_array_equal(dataset.attrs["affine"], files.affine)
+    np.testing.assert_array_equal(dataset.attrs["affine"], np.ravel(files.affine))
 
 
 # -- questions, drawn at random

@@ -24,14 +24,15 @@ analysis      average_repeats fit_encoding noise_ceiling permutation_pvalue pred
 analysis      split_half_reliability zscore
 captions      Captions ImageCaptions
 config        dataset_initialize get_data_dir get_store store_initialize
-conversion    Report SplitsReport add_splits convert verify
+conversion    Difference OutdatedReport Report SplitsReport add_splits convert outdated verify
 conversion.cli        main
 conversion.demo       run_demo use_demo
 conversion.synthetic  SIZES Size write_dataset
 derivatives   LOCALIZER_TASKS VOLUME_RESOLUTIONS localizer_effect_path localizer_statmap_path
 discovery     describe get_rois get_subjects inspect_bucket
 download      DownloadError Report accept_license accept_licenses download download_captions
-download      download_embeddings download_segmentations download_stimuli request_stimulus_access
+download      download_embeddings download_raw download_segmentations download_stimuli
+download      request_stimulus_access
 embeddings    Embeddings SubjectEmbeddings load_embeddings
 engine        LaionZarrBackend
 errors        AccessServiceError DataDirNotSetError DataNotDownloadedError DownloadError
@@ -46,7 +47,8 @@ splits        Split SplitVariant assign_split get_split_masks get_train_test_ids
 splits        list_pools list_splits load_all_splits load_split
 stimuli       Stimuli load_stimuli
 subject       Subject load_subject
-templates     mni305_weights place surface_weights to_fsaverage to_mni305 unmask write_nifti
+templates     mni305_weights on_grid place surface_weights to_fsaverage to_mni305 unmask
+templates     write_nifti write_volumes
 torch_data    LaionFMRIDataset
 compat        Captions DataDirNotSetError DataNotDownloadedError DataNotFoundError Embeddings
 compat        Group LicenseNotAcceptedError NoMatchingDataError Segmentations Stimuli
@@ -62,7 +64,7 @@ compat.derivatives    LOCALIZER_TASKS VOLUME_RESOLUTIONS localizer_effect_path
 compat.derivatives    localizer_statmap_path
 compat.discovery      describe get_rois get_subjects inspect_bucket
 compat.download       accept_license accept_licenses download download_captions
-compat.download       download_embeddings download_segmentations download_stimuli
+compat.download       download_embeddings download_raw download_segmentations download_stimuli
 compat.download       request_stimulus_access
 compat.embeddings     AVAILABLE_MODELS Embeddings load_embeddings
 compat.group          Group load_subjects

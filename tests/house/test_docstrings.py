@@ -32,11 +32,11 @@ analysis       zscore average_repeats noise_ceiling split_half_reliability
 analysis       rdm fit_encoding predict score permutation_pvalue
 captions       Captions
 config         dataset_initialize get_data_dir get_store
-conversion     convert verify add_splits
+conversion     convert verify add_splits outdated
 derivatives    localizer_statmap_path localizer_effect_path
 discovery      get_subjects get_rois describe inspect_bucket
 download       download download_stimuli download_embeddings download_segmentations
-download       download_captions accept_license accept_licenses request_stimulus_access
+download       download_raw download_captions accept_license accept_licenses request_stimulus_access
 embeddings     load_embeddings Embeddings.get SubjectEmbeddings.all
 errors         LaionZarrError DataDirNotSetError DataNotDownloadedError NotConvertedError
 errors         StimuliNotDownloadedError SubjectNotFoundError LicenseNotAcceptedError
@@ -56,12 +56,18 @@ subject        Subject.dataset Subject.sel Subject.metadata Subject.get_betas
 subject        Subject.get_image_betas Subject.get_noise_ceiling Subject.get_trial_info
 subject        Subject.get_brain_mask Subject.get_available_rois Subject.get_available_categories
 subject        Subject.get_roi_mask Subject.get_roi_masks Subject.get_roi_data
+subject        Subject.get_available_localizers Subject.get_localizer Subject.get_localizer_surface
+subject        Subject.get_localizer_volume Subject.get_roi_volume
 subject        Subject.get_voxel_coordinates Subject.to_nifti Subject.has_anatomical
 subject        Subject.get_anatomical_dir Subject.get_t1w Subject.get_t2w
 subject        Subject.get_anatomical_brain_mask Subject.has_freesurfer Subject.get_freesurfer_dir
 subject        Subject.has_stimuli Subject.get_stimulus_metadata Subject.get_n_stimuli
 subject        Subject.images Subject.embeddings Subject.segmentations Subject.captions
+subject        Subject.get_events Subject.get_bold Subject.get_raw_bold Subject.get_sbref
+subject        Subject.has_raw
 subject        Subject.to_torch_dataset Subject.to_template Subject.unmask Subject.plot_voxels
+subject        Subject.has_geometry Subject.get_surface Subject.surface_to_template
+subject        Subject.volume_to_surface Subject.volume_to_template Subject.sources
 torch_data     LaionFMRIDataset
 """
 

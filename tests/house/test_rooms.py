@@ -26,6 +26,7 @@ FLOORS = [
     ["conversion.run"],
     ["conversion.planning"],
     ["conversion.parts"],
+    ["conversion.series"],
     ["conversion.write", "conversion.source", "conversion.verification", "conversion.synthetic"],
     ["conversion.synthetic.model"],
     ["conversion.options"],
@@ -76,9 +77,10 @@ LOCAL_IMPORTS = {
     "conversion.cli.demo": {"matplotlib", "laion_zarr.plots"},
     "conversion.write.root": {"fcntl"},
     "plots": {"matplotlib", "nibabel", "nilearn"},
-    "templates.recon": {"nibabel", "nilearn", "nitransforms"},
+    "templates.files": {"nibabel"},
+    "templates.recon": {"nilearn"},
     "templates.resample": {"scipy"},
-    "templates.templates": {"nibabel", "scipy"},
+    "templates.templates": {"scipy"},
     "arrays.dataset": {"dask"},
     "analysis.encoding": {"sklearn"},
     "stimuli.decode": {"PIL"},
@@ -89,16 +91,19 @@ LOCAL_IMPORTS = {
 MOST_LINES, MOST_FUNCTION_LINES, MOST_PARAMETERS = 400, 40, 6
 # Public functions, whose parameters are the contract with users.
 MANY_PARAMETERS = {
-    "compat.subject": {"get_betas", "to_template"},
+    "compat.subject": {"get_betas", "get_localizer", "to_template"},
     "compat.torch_data": {"__init__"},
     "conversion.options": {"check_options"},
     "conversion.run.pipeline": {"convert"},
     "derivatives": {"localizer_statmap_path", "localizer_effect_path"},
     "download.dataset": {"download", "run_download"},
+    "download.raw": {"download_raw"},
     "splits.splits": {"get_split_masks", "assign_split", "get_train_test_ids"},
-    "subject.brain_space": {"to_template", "plot_voxels"},
+    "subject.brain_space": {"plot_voxels"},
+    "subject.localizers": {"get_localizer"},
     "subject.stimuli": {"to_torch_dataset"},
     "subject.subject": {"sel", "get_betas"},
+    "subject.template_space": {"to_template", "surface_to_template"},
     "torch_data": {"__init__"},
 }
 # compat has a file for each module of the numpy package whose names it bears.

@@ -263,7 +263,7 @@ def test_no_scheduler(bids_root, tmp_path, capsys):
 
 
 def test_memory_of_a_session():
-    size = SessionSize(n_voxels=270_000, n_trials=1044, volume_nbytes=12 << 20)
+    size = SessionSize(n_voxels=270_000, n_volumes=1044, volume_nbytes=12 << 20)
     least = size.memory_nbytes(0)
     assert plan_cluster([size], ClusterRoom(6, None), None).memory_per_worker == 2 * 10**9
     plan = plan_cluster([size], ClusterRoom(6, 2 * 10**9), "4GB")

@@ -161,8 +161,8 @@ KINDS = {
     "root manifest": r"manifest\.json",
     "subject manifest": r"sub-\d+/manifest\.json",
     "stimuli manifest": r"stimuli/manifest\.json",
-    "group": r".*(sub-\d+|stimuli|voxels|trials|ses-\d+|maps|anatomy|surfaces|metadata|hemi-.)/"
-    r"zarr\.json",
+    "group": r".*(sub-\d+|stimuli|voxels|trials|ses-\d+|maps|anatomy|surfaces|geometry|metadata"
+    r"|hemi-.)/zarr\.json",
     "array": r"sub-\d+/(voxels|trials|ses-\d+|anatomy|maps/ses-\d+|surfaces/hemi-.)/\w+/zarr\.json",
     "betas": r"sub-\d+/ses-\d+/betas/c/.*",
     "chunk table": r"sub-\d+/ses-\d+/betas_chunks/.*",
@@ -172,6 +172,7 @@ KINDS = {
     "maps": r"sub-\d+/maps/ses-\d+/\w+/c/.*",
     "anatomy": r"sub-\d+/anatomy/\w+/c/.*",
     "surfaces": r"sub-\d+/surfaces/hemi-./\w+/c/.*",
+    "geometry": r"sub-\d+/geometry/.+/(c/.*|zarr\.json)",
     "stimulus metadata": r"stimuli/metadata/\w+/.*",
     "pictures": r"stimuli/images/data/c/.*",
     "embeddings and masks": r"stimuli/(embeddings/\w+/embedding|segmentations/masks)/c/.*",
@@ -326,6 +327,12 @@ READERS: dict[str, Callable[[Any, str], Any]] = {
     "has_stimuli": lambda sub, like: sub.has_stimuli(),
     "get_stimulus_metadata": lambda sub, like: sub.get_stimulus_metadata(),
     "get_n_stimuli": lambda sub, like: [sub.get_n_stimuli(), sub.get_n_stimuli("shared")],
+    "get_surface": lambda sub, like: {
+        f"{name} {hemi}": sub.get_surface(name, hemi)
+        for name in ("midthickness", "inflated", "sphere.reg")
+        for hemi in "LR"
+    },
+    "from MNI305": lambda sub, like: sub._recon.from_mni305(),
 }
 
 

@@ -9,7 +9,7 @@ import shutil
 import signal
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 import psutil
 import pytest
+from changed_events import follow_trials
 from changed_stimuli import change_stimuli
 from killed_converter import Driver
 from trees import tree
@@ -80,6 +81,7 @@ def write_second_version(first: Path, root: Path) -> Path:
         table = pd.read_csv(path, sep="\t")
         table["label"] = table["label"].to_numpy()[::-1]
         table.to_csv(path, sep="\t", index=False)
+    follow_trials(root)
     (path,) = root.glob("stimuli/*images_metadata.csv")
     pd.read_csv(path).iloc[::-1].to_csv(path, index=False)
     change_stimuli(root / "stimuli")
@@ -333,6 +335,37 @@ def test_killed_while_the_stimuli_are_written(small, driver, tmp_path, rounds, t
         scenario.check_readable(small, target)
         assert driver.run(argv, target) == 0, driver.log.read_text()
         scenario.check_whole(small, target)
+
+
+def test_killed_while_time_series_are_written(driver, tmp_path, rounds, tally):
+    """Death just before a change: what was there is as it was, and the same command goes on."""
+    mirror = write_dataset(tmp_path / "mirror", replace(STEPS, runs=2, trials=(8,)))
+    before, target, whole = (tmp_path / name for name in ("before", "s.zarr", "whole"))
+    convert(mirror, before, parts=["betas", "anatomy"], progress=False)
+    argv = ["convert", "--quiet", "--source", str(mirror), "--store", str(target)]
+    argv += ["--parts", "bold", "--n-workers", "1"]
+
+    def begin() -> None:
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(before, target)
+
+    begin()
+    assert driver.run(argv, target) == 0, driver.log.read_text()
+    verify(target, mirror, deep=True, progress=False)
+    changes = driver.changes()
+    target.rename(whole)
+    shape = load_subject("01", whole).get_bold(1).shape
+    chosen = np.random.default_rng(0).choice(len(changes), rounds(5, len(changes)), replace=False)
+    for at in sorted({*map(int, chosen), *narrow(changes)[:2]}):
+        begin()
+        assert driver.run(argv, target, at) == -signal.SIGKILL, driver.log.read_text()
+        tally("kills amid time series survived")
+        sub = load_subject("01", target)
+        assert np.isfinite(sub.get_betas(roi="face").values).any()
+        with contextlib.suppress(NotConvertedError):
+            assert sub.get_bold(1).load().shape == shape
+        assert driver.run(argv, target) == 0, driver.log.read_text()
+        assert tree(target) == tree(whole)
 
 
 def strike(pid: int, whom: str) -> None:

@@ -100,12 +100,12 @@ def run_alone(code):
     return found, peak, before
 
 
-def convert_alone(mirror, store, mask, memory, sessions):
+def convert_alone(mirror, store, mask, memory, sessions, parts=None):
     code = f"""
 import laion_zarr.conversion.run.pipeline
 before = peak()
-laion_zarr.convert({str(mirror)!r}, {str(store)!r}, sessions={sessions!r}, mask={mask!r},
-                   memory={memory!r}, n_workers=1, progress=False)
+laion_zarr.convert({str(mirror)!r}, {str(store)!r}, sessions={sessions!r}, parts={parts!r},
+                   mask={mask!r}, memory={memory!r}, n_workers=1, progress=False)
 found = None
 """
     _, peak, before = run_alone(code)
@@ -126,6 +126,24 @@ def test_conversion_keeps_to_its_memory(mirror, tmp_path, n_trials, tally, mask,
     if mask == "both":
         assert before + in_memory < peak < before + in_memory + size.matrix_nbytes
     shutil.rmtree(tmp_path)
+    tally("peaks of memory within their promise")
+
+
+def test_conversion_of_time_series_keeps_to_its_memory(mirror, tmp_path, n_trials, tally):
+    """Two runs, which are links to betas, one after the other through the scratch file."""
+    for run in (1, 2):
+        stem = f"{SUB}_ses-01_task-images_run-{run:02d}_space-T1w_desc-optcom_bold"
+        path = mirror / f"derivatives/tedana/{SUB}/ses-01/func/{stem}.nii.gz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.link(next(mirror.glob(f"{GLM}/ses-01/func/*Betas_statmap.nii.gz")), path)
+        path.with_name(f"{stem}.json").write_text('{"RepetitionTime": 1.0}')
+    size = SessionSize(ALL, 2 * n_trials, ALL * 4)
+    promised = size.memory_nbytes(0)
+    assert size.matrix_nbytes > promised
+    before, peak = convert_alone(mirror, tmp_path / "s.zarr", "both", promised, ["ses-01"], "bold")
+    assert before < peak <= promised, (before, peak, promised)
+    shutil.rmtree(tmp_path)
+    shutil.rmtree(mirror / "derivatives/tedana")
     tally("peaks of memory within their promise")
 
 

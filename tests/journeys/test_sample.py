@@ -11,6 +11,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 from nilearn.datasets import fetch_surf_fsaverage
@@ -208,7 +209,7 @@ def test_summary(subjects, summary, subject):
     sub, expected = subjects[subject], summary[subject]
     dataset = sub.dataset
     assert list(dataset.attrs["shape"]) == expected["shape"]
-    np.testing.assert_array_equal(dataset.attrs["affine"], expected["affine"])
+    np.testing.assert_array_equal(dataset.attrs["affine"], np.ravel(expected["affine"]))
     both = dataset["in_anatomical"].values & dataset["in_rsquare"].values
     assert both.sum() == expected["both_masks"]
     counts = sub.metadata["session"].value_counts()
@@ -233,6 +234,16 @@ def test_first_labels(subjects):
         assert found[: len(labels)] == labels
 
 
+@pytest.mark.parametrize("subject", ["sub-01", "sub-03"])
+def test_events_and_behaviour(subjects, subject):
+    extras = json.loads((EXPECTED / "extras.json").read_text())[subject]
+    counts = subjects[subject].get_events().groupby("session").size()
+    assert counts.to_dict() == extras["events"]
+    expected = pd.DataFrame(**extras["behaviour"])
+    found = subjects[subject].metadata[expected.columns]
+    pd.testing.assert_frame_equal(found, expected)
+
+
 def test_verify_deep(sample_store):
     report = verify(sample_store, SAMPLE / "data", deep=True, progress=False)
     assert not report.notes
@@ -241,9 +252,28 @@ def test_verify_deep(sample_store):
 
 @pytest.mark.parametrize("subject", ["sub-01", "sub-03"])
 @pytest.mark.parametrize("hemi", ["L", "R"])
-def test_a_point_lands_at_its_vertex(subjects, monkeypatch, subject, hemi):
+def test_surfaces(subjects, subject, hemi):
+    """A map of the localizers has a value for each vertex, and reaches fsaverage."""
+    sub, recon = subjects[subject], SAMPLE / "data/derivatives/freesurfer" / subject
+    for name in ("white", "pial", "inflated"):
+        found = sub.get_surface(name, hemi)
+        vertices, faces = nib.freesurfer.read_geometry(recon / f"surf/{hemi.lower()}h.{name}")
+        mm = vertices + nib.load(recon / "mri/orig.mgz").header["Pxyz_c"]
+        np.testing.assert_allclose(found["coordinates"], mm, atol=1e-4)
+        np.testing.assert_array_equal(found["faces"], faces)
+        assert "curvature" not in found
+    localizers = np.load(EXPECTED / f"localizers_{subject}.npz")
+    values = localizers[f"floc:faceVsOthers:z:0:hemi-{hemi}"]
+    assert values.shape == (found.sizes["vertex"],)
+    carried = sub.surface_to_template(values, hemi=hemi)
+    assert carried.sizes["vertex"] == 10242
+    assert np.nanmin(values) <= carried.min() <= carried.max() <= np.nanmax(values)
+
+
+@pytest.mark.parametrize("subject", ["sub-01", "sub-03"])
+@pytest.mark.parametrize("hemi", ["L", "R"])
+def test_a_point_lands_at_its_vertex(subjects, subject, hemi):
     """A vertex's mm by hand, a point there: largest at the nearest vertex of fsaverage5."""
-    monkeypatch.setenv("LAION_ZARR_DATA_DIR", str(SAMPLE / "data"))
     sub, recon = subjects[subject], SAMPLE / "data/derivatives/freesurfer" / subject
     white, _ = nib.freesurfer.read_geometry(recon / f"surf/{hemi.lower()}h.white")
     sphere, _ = nib.freesurfer.read_geometry(recon / f"surf/{hemi.lower()}h.sphere.reg")

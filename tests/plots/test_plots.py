@@ -9,9 +9,12 @@ import sys
 import nibabel as nib
 import numpy as np
 import pytest
+import xarray as xr
 from brain_files import HEMIS, SUB, noise
 from brain_files import _mirror as _mirror
+from brain_files import old_store as old_store
 from nilearn.datasets import fetch_surf_fsaverage
+from nilearn.surface import load_surf_mesh
 
 from laion_zarr import load_subject, plots
 
@@ -80,6 +83,42 @@ def test_surfaces_are_drawn_on_their_own_side(sub, monkeypatch):
         assert (np.nanmedian(shown) < 0) == (hemi == "L")
 
 
+def test_values_on_the_surface_are_drawn_where_they_are(sub, monkeypatch):
+    """Vertices of the subject with y in mm: the back of the brain is the back of fsaverage."""
+    monkeypatch.delenv("LAION_ZARR_DATA_DIR")
+    drawn = []
+    monkeypatch.setattr(
+        "nilearn.plotting.plot_surf", lambda *args, **options: drawn.append((*args, options))
+    )
+    mm = sub.get_surface("pial", "R")["coordinates"].sel(xyz="y")
+    back = mm.rename("y").where(mm < -30)
+    figure = sub.plot_voxels({"R": back}, cmap="viridis")
+    assert [ax.get_title() for ax in figure.axes[:4]] == [
+        "L lateral",
+        "L medial",
+        "R medial",
+        "R lateral",
+    ]
+    assert figure.axes[4].get_ylabel() == "sub-01: y (mm)"
+    pial = load_surf_mesh(fetch_surf_fsaverage()["pial_right"]).coordinates
+    shown = {ax.get_title(): values for ax, (_, values, _) in zip(figure.axes, drawn, strict=False)}
+    assert np.isnan(shown["L lateral"]).all()
+    there = np.isfinite(shown["R medial"])
+    assert 0.1 < there.mean() < 0.6
+    assert pial[there, 1].mean() < pial[~there, 1].mean() - 40
+    assert all(options["cmap"] == "viridis" for *_, options in drawn)
+
+
+def test_masks_on_the_surface_are_drawn(sub, tmp_path):
+    figure = sub.plot_voxels(sub.get_roi_data("laionventral")["laionventral"]["gii"])
+    figure.savefig(tmp_path / "roi.png", dpi=40)
+    assert (tmp_path / "roi.png").stat().st_size > 5000
+    with pytest.raises(ValueError, match='mean\\("trial"\\)'):
+        sub.plot_voxels({"L": np.zeros((3, 162))})
+    with pytest.raises(ValueError, match="hemi='L'"):
+        sub.plot_voxels(xr.DataArray(np.zeros(162), dims="vertex"))
+
+
 @pytest.mark.parametrize(("hemi", "columns"), [("L", slice(0, 5)), ("R", slice(6, 11))])
 def test_left_is_left_in_the_picture(store, tmp_path, monkeypatch, hemi, columns):
     monkeypatch.setenv("LAION_ZARR_DATA_DIR", str(tmp_path))
@@ -95,9 +134,9 @@ def test_left_is_left_in_the_picture(store, tmp_path, monkeypatch, hemi, columns
         assert not tile.any()
 
 
-def test_a_picture_without_surfaces_says_why(store, tmp_path, monkeypatch):
+def test_a_picture_without_surfaces_says_why(old_store, tmp_path, monkeypatch):
     monkeypatch.setenv("LAION_ZARR_DATA_DIR", str(tmp_path))
-    sub = load_subject(SUB, store)
+    sub = load_subject(SUB, old_store)
     figure = sub.plot_voxels(sub.get_roi_mask("laionventral"))
     (text,) = figure.subfigs[1].texts
     assert "No surface view" in text.get_text()

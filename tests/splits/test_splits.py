@@ -384,7 +384,7 @@ def test_splits_are_plain_objects(with_splits):
     [
         (("tau", "everyone"), "Pools: shared, sub-01"),
         (("tau", "sub-02"), "Pools: shared, sub-01"),
-        (("tau", 3), "Pools: shared, sub-01"),
+        (("tau", 2), "Pools: shared, sub-01"),
         (("random_5", "shared"), "Splits: random_0"),
         (("random_0", "pooled"), "of the pool 'pooled'. Splits: cluster_k5_0"),
         (("tau", "shared", 1), "has no variant 1; it has 0"),

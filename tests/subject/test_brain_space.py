@@ -32,7 +32,7 @@ def test_volume_to_voxels_to_nifti_to_volume(sub, masks, affine, tmp_path, mask)
     file = nib.load(sub.to_nifti(values, tmp_path / "out.nii.gz", mask_source=mask))
     np.testing.assert_array_equal(np.asarray(file.dataobj), np.where(masks[mask], volume, 0))
     for found in (file.affine, unmasked.attrs["affine"], sub.dataset.attrs["affine"]):
-        np.testing.assert_allclose(found, affine, atol=1e-5)
+        np.testing.assert_allclose(np.ravel(found), affine.ravel(), atol=1e-5)
 
 
 def test_unmask_goes_by_label(sub, masks):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import html.parser
 import re
 
@@ -14,7 +15,8 @@ from source_answers import labels as labels
 from source_answers import masks as masks
 from source_answers import rois as rois
 
-from laion_zarr import load_subject
+from laion_zarr import convert, load_subject
+from laion_zarr.conversion.synthetic import SIZES, write_dataset
 from laion_zarr.errors import LaionZarrError
 
 
@@ -71,6 +73,29 @@ def test_arrays_show_themselves_without_reading(counting):
         assert "dask.array" in repr(array)
         assert "dask.array" in array._repr_html_()
     assert counting.of_betas() == []
+
+
+@pytest.fixture(scope="module")
+def long_subject(tmp_path_factory):
+    """A subject of thirty sessions."""
+    root = tmp_path_factory.mktemp("long")
+    size = dataclasses.replace(SIZES["tiny"], trials=(6, 7) * 15)
+    write_dataset(root / "mirror", size, [1], progress=False)
+    convert(root / "mirror", root / "s.zarr", parts="betas", n_workers=1, progress=False)
+    return load_subject(1, root / "s.zarr")
+
+
+def test_a_whole_subject_fits_one_screen(long_subject):
+    assert len(long_subject.get_sessions()) == 30
+    for shown in (long_subject, long_subject.dataset, long_subject.get_betas()):
+        lines = repr(shown).splitlines()
+        assert len(lines) <= 40
+        assert max(map(len, lines)) <= 120
+    assert "30 (ses-01 … ses-30)" in repr(long_subject)
+    # In a notebook: a line a fact; what is longer is folded.
+    assert long_subject._repr_html_().count("<tr>") <= 12
+    for attrs in (long_subject.dataset.attrs, long_subject.get_brain_mask().attrs):
+        assert len(str(attrs)) < 400
 
 
 def test_a_store_without_sessions_shows_what_it_has(bids_root, store, tmp_path):

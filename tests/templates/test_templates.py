@@ -16,6 +16,7 @@ from brain_files import _mirror as _mirror
 from brain_files import affine as affine
 from brain_files import image as image
 from brain_files import masks as masks
+from brain_files import old_store as old_store
 from nibabel.affines import apply_affine
 from nilearn.datasets import fetch_surf_fsaverage
 from nilearn.surface import InMemoryMesh, load_surf_mesh, vol_to_surf
@@ -24,11 +25,16 @@ from nitransforms.surface import SurfaceResampler
 
 from laion_zarr import load_subject, templates
 from laion_zarr.conversion.synthetic.model import cortex, phantom
-from laion_zarr.errors import DataDirNotSetError, DataNotDownloadedError, SourceError
+from laion_zarr.errors import DataNotDownloadedError, NotConvertedError, SourceError
 from laion_zarr.templates import recon, resample
 
 RECON = f"derivatives/freesurfer/{SUB}"
 LTA = f"{RECON}/mri/transforms/talairach.lta"
+
+
+def in_mirror(root):
+    """The recon of a mirror's files."""
+    return recon.Recon(SUB, recon.MirrorMeshes(SUB, lambda path: root / path))
 
 
 @pytest.fixture
@@ -116,7 +122,7 @@ def test_sampling_is_nilearns(bids_root, affine):
         assert np.abs(c_ras).max() > 10
         mesh = InMemoryMesh(vertices + c_ras, faces)
         expected = vol_to_surf(nib.Nifti1Image(volume, affine), mesh)
-        moved, its = recon.Recon(SUB, lambda path: bids_root / path).surface(hemi, "pial")
+        moved, its = in_mirror(bids_root).surface(hemi, "pial")
         np.testing.assert_allclose(moved, vertices + c_ras, atol=1e-4)
         points = resample.along_normals(moved, its, templates.templates._OFFSETS)
         index = apply_affine(np.linalg.inv(affine), points)
@@ -213,7 +219,7 @@ def test_midthickness_is_between(sub):
 def test_regions_land_where_they_belong(bids_root):
     """The synthetic recon: each region's seed, on the subject and on fsaverage."""
     for hemi, (_, name) in HEMIS.items():
-        its = recon.Recon(SUB, lambda path: bids_root / path)
+        its = in_mirror(bids_root)
         (vertices, _), (sphere, _) = its.registered(hemi, "pial")
         to_mni = cortex.to_mni(phantom.Head.of(SUB))
         in_mni = apply_affine(to_mni, vertices) * [1 if hemi == "R" else -1, 1, 1]
@@ -263,7 +269,7 @@ def test_mni305_by_hand(sub, bids_root, masks, affine):
     volume[noise(volume.shape, 1) > 1] = np.nan
     volume[~masks["anatomical"]] = np.nan
     found = sub.to_template(volume[masks["anatomical"]], "MNI305")
-    values, to_mm = found.values, np.array(found.attrs["affine"])
+    values, to_mm = found.values, np.reshape(found.attrs["affine"], (4, 4))
     places = np.argwhere(np.ones(values.shape, bool))[::1009]
     mm = apply_affine(np.linalg.inv(lta_matrix(bids_root / LTA)), apply_affine(to_mm, places))
     index = apply_affine(np.linalg.inv(affine), mm)
@@ -286,9 +292,9 @@ def test_a_point_lands_at_its_place_in_mni305(sub, bids_root, masks, hemi):
     np.testing.assert_allclose([peak["x"], peak["y"], peak["z"]], expected, atol=1.001)
 
 
-def test_vox2vox_is_the_same(store, recon_copy, masks):
+def test_vox2vox_is_the_same(old_store, recon_copy, masks):
     values = noise(masks["anatomical"].sum())
-    expected = load_subject(SUB, store).to_template(values, "MNI305").values
+    expected = load_subject(SUB, old_store).to_template(values, "MNI305").values
     path = recon_copy / LTA
     lines = path.read_text().splitlines()
     source = nib.load(recon_copy / RECON / "mri/orig.mgz").affine
@@ -298,7 +304,7 @@ def test_vox2vox_is_the_same(store, recon_copy, masks):
     start = lines.index("1 4 4") + 1
     lines[start : start + 4] = [" ".join(map(repr, row)) for row in between.tolist()]
     path.write_text("\n".join(lines) + "\n")
-    found = load_subject(SUB, store).to_template(values, "MNI305").values
+    found = load_subject(SUB, old_store).to_template(values, "MNI305").values
     np.testing.assert_allclose(found, expected, atol=1e-3)
 
 
@@ -337,25 +343,28 @@ def test_labels_stay_labels(sub, target):
 # -- errors
 
 
-def test_without_a_recon(store, tmp_path, monkeypatch):
-    sub = load_subject(SUB, store)
+def test_without_a_recon(old_store, tmp_path, monkeypatch):
+    sub = load_subject(SUB, old_store)
     values = sub.get_noise_ceiling(desc="NoiseceilingAllrep")
+    assert not sub.has_geometry()
     monkeypatch.setenv("LAION_ZARR_DATA_DIR", str(tmp_path))
-    for target in ("fsaverage", "MNI305"):
-        with pytest.raises(DataNotDownloadedError, match="include_freesurfer=True"):
-            sub.to_template(values, target)
-    monkeypatch.delenv("LAION_ZARR_DATA_DIR")
-    with pytest.raises(DataDirNotSetError):
-        sub.to_template(values, "fsaverage")
+    for folder in (str(tmp_path), None):
+        if folder is None:
+            monkeypatch.delenv("LAION_ZARR_DATA_DIR")
+        for target in ("fsaverage", "MNI305"):
+            with pytest.raises(NotConvertedError, match=r"include_freesurfer=True.*convert"):
+                sub.to_template(values, target)
+        with pytest.raises(NotConvertedError, match="derivatives/freesurfer/sub-01"):
+            sub.get_surface("white")
 
 
-def test_damaged_recons(store, recon_copy):
-    values = np.zeros(load_subject(SUB, store).get_n_voxels())
+def test_damaged_recons(old_store, recon_copy):
+    values = np.zeros(load_subject(SUB, old_store).get_n_voxels())
     surf = recon_copy / RECON / "surf"
 
     def fails(match, target="fsaverage"):
         with pytest.raises(SourceError, match=match):
-            load_subject(SUB, store).to_template(values, target)
+            load_subject(SUB, old_store).to_template(values, target)
 
     whole = (surf / "lh.white").read_bytes()
     for content in (b"", b"no surface", whole[:100], whole[: len(whole) // 2]):
@@ -374,15 +383,15 @@ def test_damaged_recons(store, recon_copy):
 def test_surfaces_without_a_footer_follow_the_volume(bids_root, recon_copy):
     path = recon_copy / RECON / "surf/lh.white"
     vertices, faces = nib.freesurfer.read_geometry(path)
-    expected, _ = recon.Recon(SUB, lambda p: bids_root / p).surface("L", "white")
+    expected, _ = in_mirror(bids_root).surface("L", "white")
     nib.freesurfer.write_geometry(path, vertices, faces)
-    found, _ = recon.Recon(SUB, lambda p: recon_copy / p).surface("L", "white")
+    found, _ = in_mirror(recon_copy).surface("L", "white")
     np.testing.assert_allclose(found, expected, atol=1e-3)
 
 
 def test_without_the_extra(sub, monkeypatch):
-    monkeypatch.setitem(sys.modules, "nitransforms", None)
-    with pytest.raises(ImportError, match=r'nitransforms.*pip install "laion-zarr\[template\]"'):
+    monkeypatch.setitem(sys.modules, "nilearn", None)
+    with pytest.raises(ImportError, match=r'nilearn.*pip install "laion-zarr\[template\]"'):
         sub.to_template(np.zeros(sub.get_n_voxels()), "MNI305")
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(ImportError, match=r"laion-zarr\[plot\]"):

@@ -182,6 +182,24 @@ def surface_faces(hemi: str, frequency: int) -> NDArray[np.intp]:
     return faces if hemi == "R" else faces[:, ::-1]
 
 
+def inflated_surface(hemi: str, frequency: int) -> Points:
+    """Vertices of a hemisphere's inflated surface: an ellipsoid about the origin, mm."""
+    points = _geodesic_sphere(frequency)[0] * np.array([38, 85, 52], np.float32)
+    return (points * [1 if hemi == "R" else -1, 1, 1]).astype(np.float32)
+
+
+def curvature(vertices: Points, faces: NDArray[np.intp]) -> NDArray[np.float32]:
+    """Curvature at each vertex, 1/mm: positive where its neighbours lie further out."""
+    ends = np.concatenate([faces, faces[:, ::-1]])[:, :2]
+    ends = np.concatenate([ends, faces[:, 1:], faces[:, :0:-1]])
+    centre = vertices.mean(axis=0)
+    outward = (vertices - centre) / np.linalg.norm(vertices - centre, axis=1, keepdims=True)
+    steps = vertices[ends[:, 1]] - vertices[ends[:, 0]]
+    rise = (steps * outward[ends[:, 0]]).sum(axis=1) / (steps**2).sum(axis=1)
+    total = np.bincount(ends[:, 0], weights=rise, minlength=len(vertices))
+    return (2 * total / np.bincount(ends[:, 0], minlength=len(vertices))).astype(np.float32)
+
+
 def registered_sphere(hemi: str, frequency: int) -> Points:
     """Vertices of a hemisphere's surface on fsaverage's sphere, of radius 100."""
     points = _geodesic_sphere(frequency)[0] @ _TO_FSAVERAGE

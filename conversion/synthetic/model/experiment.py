@@ -48,6 +48,8 @@ class Size:
         Edge length of a picture, pixels.
     embeddings : tuple of int
         Number of features of the embeddings by each model.
+    bold_runs : int
+        Number of runs of the first session that have preprocessed time series.
     """
 
     shape: tuple[int, int, int]
@@ -59,6 +61,7 @@ class Size:
     sphere: tuple[int, int]
     picture: int = 24
     embeddings: tuple[int, int, int, int] = (16, 16, 16, 18)
+    bold_runs: int = 2
 
     @property
     def sessions(self) -> tuple[str, ...]:
@@ -78,7 +81,7 @@ SIZES = {
         (50, 60, 48), 4.0, (150, 162, 144), 12, (100, 120, 96), 2.0, (24, 25), 160, _RELEASED
     ),
     "full": Size(
-        (143, 143, 143), 1.7778, (1044,), 12, (300, 320, 310), 0.8, (126, 128), 200, _RELEASED
+        (143, 143, 143), 1.7778, (1044,), 12, (300, 320, 310), 0.8, (126, 128), 200, _RELEASED, 0
     ),
 }
 

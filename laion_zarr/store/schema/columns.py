@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from laion_zarr.store.schema.events import BEHAVIOUR, EVENT, TABLE_ARRAYS
+from laion_zarr.store.schema.localizers import LOCALIZER, LOCALIZER_COORDS, LOCALIZER_Z
 from laion_zarr.store.schema.specs import GRID, IMAGE, SESSION, chunk_table
 from laion_zarr.store.schema.stimuli import MASKS_2D
 from laion_zarr.store.schema.subjects import MAP_ARRAYS, SESSION_ARRAYS, TRIAL_ARRAYS, VOXEL_ARRAYS
@@ -13,8 +15,11 @@ from laion_zarr.store.schema.subjects import MAP_ARRAYS, SESSION_ARRAYS, TRIAL_A
 _ARRAY_NAME = re.compile(r"[A-Za-z][\w .-]*")
 
 # Names of existing arrays, which additional columns of a table must not take: for tables of trials,
-# and for tables of stimuli.
+# of events, and of stimuli.
 _TAKEN = {*VOXEL_ARRAYS, *SESSION_ARRAYS, *MAP_ARRAYS, *TRIAL_ARRAYS, SESSION, GRID, IMAGE, "label"}
+_TAKEN |= {LOCALIZER, LOCALIZER_Z, *LOCALIZER_COORDS}
+_TAKEN.add(BEHAVIOUR.name)
+_TAKEN_BY_EVENTS = {"session", "run", EVENT, *TABLE_ARRAYS}
 _TAKEN_BY_STIMULI = {
     *(IMAGE, "row", "mask", "y", "x", MASKS_2D.name, chunk_table(MASKS_2D.name).name, "height"),
     *("width", "n_human_captions", "n_ai_captions"),
@@ -30,6 +35,11 @@ _TRIAL_COLUMNS = {
 def trial_columns(columns: Iterable[str]) -> dict[str, str]:
     """Map columns of a trial table to array names; ``label`` is stored as ``image_name``."""
     return _array_names(columns, _TRIAL_COLUMNS, _TAKEN, "tsv_")
+
+
+def event_columns(columns: Iterable[str]) -> dict[str, str]:
+    """Map columns of events tables to array names; ``session`` and ``run`` are the file's own."""
+    return _array_names(columns, {}, _TAKEN_BY_EVENTS, "tsv_")
 
 
 def stimulus_columns(columns: Iterable[str]) -> dict[str, str]:

@@ -6,6 +6,11 @@ VOXELS_PART = "voxels"
 TRIALS_PART = "trials"
 ANATOMY_PART = "anatomy"
 SURFACES_PART = "surfaces"
+LOCALIZERS_PART = "localizers"
+FINE_ROIS_PART = "rois_1pt5"
+GEOMETRY_PART = "geometry"
+EVENTS_PART = "events"
+BOLD_PART = "bold"
 METADATA_PART = "metadata"
 IMAGES_PART = "images"
 EMBEDDINGS_PART = "embeddings"
@@ -43,6 +48,16 @@ def embeddings_part(model: str) -> str:
 def maps_part(session: str) -> str:
     """Name of the part that holds the 3-D maps of one session."""
     return f"maps/{session}"
+
+
+def bold_part(session: str) -> str:
+    """Name of the part that holds the preprocessed time series of one session."""
+    return f"{BOLD_PART}/{session}"
+
+
+def is_bold_part(part: str) -> bool:
+    """Whether a part of a subject holds the preprocessed time series of a session."""
+    return part.startswith(f"{BOLD_PART}/")
 
 
 def is_session_part(part: str) -> bool:

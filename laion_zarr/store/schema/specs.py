@@ -11,6 +11,7 @@ STAGING = ".staging"  # group for the new version of a listed part, until it rep
 DEFAULT_STORE = "laion-fmri.zarr"
 
 TRIAL = "trial"
+TIME = "time"
 VOXEL = "voxel"
 ROI = "roi"
 NC = "nc"
@@ -34,6 +35,7 @@ DEFAULT_MASK = "anatomical"
 ALL_SESSIONS_NC = "NoiseceilingAllrep"  # noise ceiling for thresholds that span sessions
 
 PERCENT = "percent"
+SECONDS = "s"
 SIGNAL_CHANGE = "percent signal change"
 MM = "mm"
 T1W_SPACE = "subject's T1w space"

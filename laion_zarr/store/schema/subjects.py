@@ -8,9 +8,11 @@ from laion_zarr.store.schema.specs import (
     NC,
     PERCENT,
     ROI,
+    SECONDS,
     SIGNAL_CHANGE,
     SLAB_VOXELS,
     T1W_SPACE,
+    TIME,
     TRIAL,
     VERTEX,
     VOXEL,
@@ -68,6 +70,22 @@ SESSION_ARRAYS = specs_by_name(
     ArraySpec("run", _PER_TRIAL, "int64", "run of the trial, 1-12"),
     ArraySpec("beta_index", _PER_TRIAL, "int64", "0-based volume of the source file"),
     ArraySpec("image_name", _PER_TRIAL, "string", "file name of the stimulus (`label`)"),
+)
+
+_PER_TIME = (TIME,)
+BOLD = ArraySpec(
+    "bold",
+    (VOXEL, TIME),
+    "float32",
+    "preprocessed time series of the runs of a session, one run after the other",
+    chunking=BETAS.chunking,
+)
+BOLD_ARRAYS = specs_by_name(
+    BOLD,
+    chunk_table(BOLD.name),
+    VOXEL_INDEX,
+    ArraySpec(TIME, _PER_TIME, "float64", "time from the start of the run", SECONDS),
+    ArraySpec("run", _PER_TIME, "int64", "run of the time point, from 1"),
 )
 
 MAP_ARRAYS = specs_by_name(

@@ -22,7 +22,7 @@ def test_config_info_convert_verify(bids_root, tmp_path, capsys):
     assert "sub-01: 2 sessions (ses-01 … ses-02)" in out
     assert "Store: none" in out or "empty" in out
     assert main(["convert", "--subject", "sub-01", "--quiet"]) == 0
-    assert "15 parts converted, 0 unchanged, 0 failed" in capsys.readouterr().out
+    assert "19 parts converted, 0 unchanged, 0 failed" in capsys.readouterr().out
     assert main(["info", "--subject", "01"]) == 0
     out = capsys.readouterr().out
     assert "masks: anatomical, rsquare" in out
@@ -46,8 +46,8 @@ def test_progress_goes_to_stderr_and_quiet_is_quiet(bids_root, tmp_path):
     command = [sys.executable, "-m", "laion_zarr.conversion.cli", "convert"]
     options = ["--source", str(bids_root), "--store", str(tmp_path / "s.zarr")]
     loud = subprocess.run([*command, *options], capture_output=True, text=True, check=True)
-    assert "betas: 100%" in loud.stderr
-    assert loud.stdout.strip() == "22 parts converted, 0 unchanged, 0 failed"
+    assert "volumes: 100%" in loud.stderr
+    assert loud.stdout.strip() == "30 parts converted, 0 unchanged, 0 failed"
     again = [*command, *options, "--quiet", "--overwrite"]
     quiet = subprocess.run(again, capture_output=True, text=True, check=True)
     assert quiet.stderr == ""

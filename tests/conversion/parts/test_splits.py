@@ -46,8 +46,10 @@ def test_adding_again_changes_nothing(with_splits, own_splits, copy_of):
     assert tree_bytes(path) == before
 
 
-def test_splits_one_by_one_are_splits_at_once(store, with_splits, own_splits, copy_of, tmp_path):
-    path = copy_of(store)
+def test_splits_one_by_one_are_splits_at_once(
+    with_bold, with_splits, own_splits, copy_of, tmp_path
+):
+    path = copy_of(with_bold)
     for pool in reversed(splits.list_pools()):
         part = tmp_path / pool
         shutil.copytree(own_splits / pool, part / pool)
@@ -348,17 +350,17 @@ def website(own_splits):
         server.shutdown()
 
 
-def test_from_a_url(store, with_splits, copy_of, website, monkeypatch):
+def test_from_a_url(with_bold, with_splits, copy_of, website, monkeypatch):
     monkeypatch.setattr(SimpleHTTPRequestHandler, "log_message", lambda *_: None)
-    path = copy_of(store)
+    path = copy_of(with_bold)
     assert len(add_splits(website, path).added) == N_FILES
     assert tree_bytes(path) == tree_bytes(with_splits)
 
 
-def test_what_is_published_today(store, with_splits, copy_of, website, monkeypatch):
+def test_what_is_published_today(with_bold, with_splits, copy_of, website, monkeypatch):
     monkeypatch.setattr(SimpleHTTPRequestHandler, "log_message", lambda *_: None)
     monkeypatch.setattr(published, "PUBLISHED", website)
-    path = copy_of(store)
+    path = copy_of(with_bold)
     report = add_splits(store=path)
     assert tree_bytes(path) == tree_bytes(with_splits)
     found = {generation: len(names) for generation, names in report.generations.items()}

@@ -72,6 +72,8 @@ PARTIAL = {
         {"t1w", "t2w", "brain_mask_full"},
         ["sub-01: no T1w"],
     ),
+    "recon": (["derivatives/freesurfer/**/*"], set(), ["sub-01: no FreeSurfer recon"]),
+    "some of the recon": (["derivatives/freesurfer/*/surf/lh.[pc]*"], set(), []),
     "stimuli": (["stimuli/*"], set(), ["no stimulus metadata", METADATA]),
 }
 
@@ -85,7 +87,9 @@ def test_partial_mirror_then_the_rest(mirror, whole, new, kept, capsys, case):
     assert all(line.startswith("warning: ") for line in lines)
     for words in warned:
         assert words in "\n".join(lines)
-    never_there = [line for line in lines if re.search("no stimulus (?!metadata)", line)]
+    never_there = [
+        line for line in lines if re.search("no events|no localizer|no stimulus (?!metadata)", line)
+    ]
     assert bool(warned) == (len(lines) > len(never_there))
     check(whole, new, lacks=lacks)
     before, order = shards(new), storage_order(new)

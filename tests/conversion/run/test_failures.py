@@ -72,6 +72,7 @@ ASKED = {
     "betas": ([betas_file(ses="ses-01"), betas_file()], ["--parts", "betas"], "sub-01"),
     "anatomy": ([mask_file("anatomical")], ["--parts", "anatomy"], "derivatives/anatomical"),
     "surfaces": ([], ["--parts", "surfaces"], "derivatives/rois"),
+    "geometry": ([], ["--parts", "geometry"], "--include-freesurfer"),
     "metadata": ([], ["--parts", "metadata"], METADATA),
     "one of two parts": ([], ["--parts", "betas", "metadata"], METADATA),
 }

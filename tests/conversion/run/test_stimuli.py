@@ -367,7 +367,9 @@ def test_a_reader_never_sees_stimuli_rewritten_under_it(stimuli_of, whole, copy_
 def shared_store(bids_root, tmp_path_factory):
     """A store meant to be shared: all but the pictures."""
     target = tmp_path_factory.mktemp("shared") / "s.zarr"
-    quiet(bids_root, target, parts=["betas", *(part for part in PARTS if part != "images")])
+    quiet(
+        bids_root, target, parts=["betas", "events", *(part for part in PARTS if part != "images")]
+    )
     return target
 
 

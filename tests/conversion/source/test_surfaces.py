@@ -58,3 +58,11 @@ def test_damaged_surface_loses_nothing_stored(mirror, whole, kept):
     put(mirror, surface_file("FFA2", "L", "label"), label_text([1, 2, 3], count=7))
     assert command(mirror, kept) == 1
     check(whole, kept)
+
+
+def test_odd_mask_of_the_second_hemisphere_fails_alone(mirror, whole, new):
+    path = surface_file("FFA2", "R", "func.gii")
+    put(mirror, path, gifti(np.ones(11, bool)))
+    (failed,) = report_of(mirror, new, subjects="01").failed.values()
+    teaches(failed, path, "11 vertices", "12 vertices")
+    check(whole, new, lacks={"FFA2 R func.gii"})

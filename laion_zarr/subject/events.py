@@ -1,0 +1,122 @@
+"""Events of a subject: one row per trial of each run, blank trials too."""
+
+from __future__ import annotations
+
+import re
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from laion_zarr._release import session_id
+from laion_zarr.arrays.select import as_list
+from laion_zarr.errors import NotConvertedError
+from laion_zarr.store.schema import EVENTS_PART, NOT_AVAILABLE
+from laion_zarr.subject.base import SubjectBase
+
+
+class Events(SubjectBase):
+    """Methods of `Subject` for the events tables."""
+
+    def get_events(self, session: Any = None, run: Any = None) -> pd.DataFrame:
+        """Events of runs, as in the release's tables.
+
+        What trials have of it (``response_correct``, ``response_time``, …) is along the trials of
+        `dataset`, too, by the same names.
+
+        Parameters
+        ----------
+        session : str, int or list of these, optional
+            Sessions, such as ``"ses-01"`` or 1. If not provided, all that have events.
+        run : int, str or list of these, optional
+            Runs, such as 1. If not provided, all that have events.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row per trial, blank trials too, in order of session, run and row; ``session``,
+            ``run``, and the columns of the tables. A missing value is NaN; whole numbers without a
+            missing value are int64. Times are in seconds, from the start of the run.
+
+        Raises
+        ------
+        NotConvertedError
+            If the store lacks the events of the subject, of a session or of a run.
+        ValueError
+            If `session` or `run` is none.
+
+        Examples
+        --------
+        >>> from laion_zarr import load_subject
+        >>> events = load_subject("01").get_events(session=1, run=2)
+        >>> events["trial_type"].isin(["new", "old", "blank"]).all().item()
+        True
+        """
+        stored = self._handle.stored
+        if EVENTS_PART not in stored.parts:
+            raise self._no_events("", "none")
+        (attributes,) = stored.attributes(EVENTS_PART)
+        wanted = self._runs(attributes["runs"], session, run)
+        arrays = attributes["tsv_columns"]
+        found = stored.load(EVENTS_PART, ["session", "run", *arrays.values()])
+        own = zip(found["session"].tolist(), found["run"].tolist(), strict=True)
+        keep = np.array([each in wanted for each in own], dtype=bool)
+        columns = {"session": "session", "run": "run"}
+        # A table's own column of such a name keeps the name that it has in the store.
+        columns |= {array if name in columns else name: array for name, array in arrays.items()}
+        return pd.DataFrame({name: _missing(found[array][keep]) for name, array in columns.items()})
+
+    def _runs(self, there: dict[str, list[int]], session: Any, run: Any) -> set[tuple[str, int]]:
+        """Runs that are asked for; raises if a session, or a run of it, has no events."""
+        sessions = list(there) if session is None else list(map(_session, as_list(session)))
+        numbers = None if run is None else list(map(_run, as_list(run)))
+        for ses in sessions:
+            if ses not in there:
+                raise self._no_events(f" of {ses}", ", ".join(there))
+        for number in numbers or ():
+            # Without a session, a run that some session has is enough.
+            having = [ses for ses in sessions if number in there[ses]]
+            if not having or (session is not None and len(having) < len(sessions)):
+                ses = next(ses for ses in sessions if ses not in having)
+                runs = ", ".join(map(str, there[ses]))
+                raise self._no_events(f" of {ses}, run {number}", f"runs {runs}")
+        return {
+            (ses, own)
+            for ses in sessions
+            for own in there[ses]
+            if numbers is None or own in numbers
+        }
+
+    def _no_events(self, what: str, there: str) -> NotConvertedError:
+        name = self.subject_id
+        return NotConvertedError(
+            f"The store has no events of {name}{what} (there: {there}). Download them with "
+            f"'laion-zarr download-raw --subject {name} --suffix events', then run 'laion-zarr "
+            f"convert --parts events --subject {name}'; betas are not touched."
+        )
+
+
+def _session(value: object) -> str:
+    """Full id of a session: 1, ``"1"``, ``"01"`` or ``"ses-01"`` -> ``"ses-01"``."""
+    if isinstance(value, Integral) and not isinstance(value, bool):
+        value = str(value)
+    if isinstance(value, str) and re.fullmatch(r"\d", value):
+        value = f"0{value}"
+    return session_id(value)
+
+
+def _run(value: object) -> int:
+    """Number of a run: 1, ``"1"``, ``"01"`` or ``"run-01"`` -> 1."""
+    match = re.fullmatch(r"(?:run-)?(\d+)", str(value))
+    if match is None or isinstance(value, bool):
+        raise ValueError(f"{value!r} is no run. Expected a number such as 1 or '01'.")
+    return int(match[1])
+
+
+def _missing(values: np.ndarray) -> np.ndarray:
+    """Replace the text that stands for a missing value by NaN."""
+    if values.dtype == object:
+        values = values.copy()
+        values[values == NOT_AVAILABLE] = np.nan
+    return values
