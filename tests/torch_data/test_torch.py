@@ -447,6 +447,8 @@ def odd(lean, tmp_path_factory):
     text = table.read_text()
     assert text.count(line) == 1
     table.write_text(text.replace(line, line.removesuffix(spoilt["label"])))
+    for events in mirror.rglob("*_events.tsv"):  # these still name the picture
+        events.unlink()
     names = [row["image_name"] for row in rows_of(mirror / release.STIMULUS_METADATA)]
     shown = Answers(lean, SESSIONS[:1]).names
     wide, broken = shown[2], next(name for name in shown if name != shown[2])
