@@ -23,8 +23,12 @@ _MENDS = {
     errno.ENOMEM: "Free memory",
     errno.ENAMETOOLONG: "Name a place with a shorter path",
     errno.ELOOP: "Its links lead in a circle: mend them",
-    errno.EISDIR: "A folder lies where the file should: move it away",
-    errno.ENOTDIR: "A file lies where a folder should: move it away",
+    errno.EISDIR: (
+        "A folder lies where the file should: move it away, then run 'laion-zarr convert' again"
+    ),
+    errno.ENOTDIR: (
+        "A file lies where a folder should: move it away, then run 'laion-zarr convert' again"
+    ),
 }
 
 # What a file system without locks answers to flock. NFS takes a lock on a file that is open for
