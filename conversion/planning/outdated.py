@@ -74,8 +74,8 @@ def outdated(
 
     Notes
     -----
-    A file has changed if its size or its content has. The content of a packed file is compared by
-    the CRC-32 at its end, that of a plain file of up to 268 MB by its CRC-32. At a URL the content
+    A file has changed if its size or its content has. The content of a local file is compared as
+    `convert` does, by checksums of samples of it or of all of it. At a URL the content
     is compared by ETag, where the data directory has the file that was converted, and has recorded
     with which ETag it came; other files of the same size are listed as not compared.
 

@@ -137,10 +137,6 @@ def _fine_rois(files: SubjectFiles) -> list[SmallPart]:
     return _part(schema.FINE_ROIS_PART, rois, read, list(rois))
 
 
-# The betas of a session are large; they are planned by themselves.
-BETAS = Kind("ses-", release.glm_dir, lambda files: [])
-
-
 def _geometry(files: SubjectFiles) -> list[SmallPart]:
     paths = {geometry.label(*key): path for key, path in files.recon.items()}
 
@@ -159,6 +155,8 @@ def _events(files: SubjectFiles) -> list[SmallPart]:
     return _part(schema.EVENTS_PART, paths, read, [])
 
 
+# The betas of a session are large; they are planned by themselves.
+BETAS = Kind("ses-", release.glm_dir, lambda files: [])
 # The maps of a session belong to its betas: they have no option of their own.
 MAPS = Kind("maps/", release.glm_dir, _maps)
 KINDS = {

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
+from laion_zarr._release import Ids
 from laion_zarr.download import filters, items
 from laion_zarr.download.dataset import check_jobs, data_dir
 from laion_zarr.download.fetch import Report, fetch
@@ -11,7 +10,7 @@ from laion_zarr.download.filters import Given
 
 
 def run_raw(
-    subject: str | Sequence[str], given: dict[str, Given], n_jobs: int = 1, progress: bool = True
+    subject: Ids, given: dict[str, Given], n_jobs: int = 1, progress: bool = True
 ) -> Report:
     """Do what `download_raw` does, with its filters in `given`; optionally with a progress bar."""
     ids, asked = items.subject_ids(subject), filters.parse(given)
@@ -22,7 +21,7 @@ def run_raw(
 
 
 def download_raw(
-    subject: str | Sequence[str],
+    subject: Ids,
     ses: Given = None,
     run: Given = None,
     task: Given = None,
@@ -36,8 +35,8 @@ def download_raw(
 
     Parameters
     ----------
-    subject : str or list of str
-        ``"sub-01"`` or ``"01"``, a list of ids, or ``"all"``.
+    subject : str, int or list of them
+        ``"sub-01"``, ``"01"`` or 1, a list of ids, or ``"all"``.
     ses : str, int or list of them, optional
         Sessions, such as ``"04"`` or ``"ses-04"``; ``"averages"`` for the files that belong to no
         session. If not provided, all public sessions.

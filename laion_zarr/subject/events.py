@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
-from numbers import Integral
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from laion_zarr._release import session_id
+from laion_zarr._release import Ids, run_number, session_id
 from laion_zarr.arrays.select import as_list
 from laion_zarr.errors import NotConvertedError
 from laion_zarr.store.schema import EVENTS_PART, NOT_AVAILABLE
@@ -19,7 +17,7 @@ from laion_zarr.subject.base import SubjectBase
 class Events(SubjectBase):
     """Methods of `Subject` for the events tables."""
 
-    def get_events(self, session: Any = None, run: Any = None) -> pd.DataFrame:
+    def get_events(self, session: Ids | None = None, run: Ids | None = None) -> pd.DataFrame:
         """Events of runs, as in the release's tables.
 
         What trials have of it (``response_correct``, ``response_time``, …) is along the trials of
@@ -69,8 +67,8 @@ class Events(SubjectBase):
 
     def _runs(self, there: dict[str, list[int]], session: Any, run: Any) -> set[tuple[str, int]]:
         """Runs that are asked for; raises if a session, or a run of it, has no events."""
-        sessions = list(there) if session is None else list(map(_session, as_list(session)))
-        numbers = None if run is None else list(map(_run, as_list(run)))
+        sessions = list(there) if session is None else list(map(session_id, as_list(session)))
+        numbers = None if run is None else list(map(run_number, as_list(run)))
         for ses in sessions:
             if ses not in there:
                 raise self._no_events(f" of {ses}", ", ".join(there))
@@ -95,23 +93,6 @@ class Events(SubjectBase):
             f"'laion-zarr download-raw --subject {name} --suffix events', then run 'laion-zarr "
             f"convert --parts events --subject {name}'; betas are not touched."
         )
-
-
-def _session(value: object) -> str:
-    """Full id of a session: 1, ``"1"``, ``"01"`` or ``"ses-01"`` -> ``"ses-01"``."""
-    if isinstance(value, Integral) and not isinstance(value, bool):
-        value = str(value)
-    if isinstance(value, str) and re.fullmatch(r"\d", value):
-        value = f"0{value}"
-    return session_id(value)
-
-
-def _run(value: object) -> int:
-    """Number of a run: 1, ``"1"``, ``"01"`` or ``"run-01"`` -> 1."""
-    match = re.fullmatch(r"(?:run-)?(\d+)", str(value))
-    if match is None or isinstance(value, bool):
-        raise ValueError(f"{value!r} is no run. Expected a number such as 1 or '01'.")
-    return int(match[1])
 
 
 def _missing(values: np.ndarray) -> np.ndarray:
