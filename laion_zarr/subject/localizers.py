@@ -144,8 +144,9 @@ class Localizers(SubjectBase):
         Returns
         -------
         xarray.DataArray, (vertex,) float32, in memory
-            Vertices of the subject's FreeSurfer surfaces. ``attrs``: ``space`` (``"fsnative"``),
-            ``hemi``, ``subject``. For ``"all"``, a dict of such arrays by hemisphere.
+            Vertices of the subject's FreeSurfer surfaces, with the coordinate ``hemi``. ``attrs``:
+            ``space`` (``"fsnative"``), ``subject``. For ``"all"``, a dict of such arrays by
+            hemisphere.
 
         Raises
         ------
@@ -269,10 +270,10 @@ class Localizers(SubjectBase):
         (values,) = localizers.read(self._handle, hemi, [row])
         return xr.DataArray(
             values,
-            coords={VERTEX: np.arange(len(values)), **_scalars(labels)},
+            coords={VERTEX: np.arange(len(values)), HEMI: hemi, **_scalars(labels)},
             dims=VERTEX,
             name=localizers.label(task, contrast),
-            attrs={**self._attributes(how[0]), "space": "fsnative", HEMI: hemi},
+            attrs={**self._attributes(how[0]), "space": "fsnative"},
         )
 
     def _volume(

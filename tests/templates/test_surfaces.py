@@ -204,6 +204,19 @@ def test_rois_reach_fsaverage(sub):
     np.testing.assert_array_equal(nearest.values[share == 1], 1)
 
 
+def test_localizer_maps_say_their_hemisphere(sub):
+    """One hemisphere alone, and what is computed of it, is carried as beside the other one."""
+    maps = sub.get_localizer_surface("floc", "faceVsOthers")
+    both = sub.surface_to_template(maps)
+    for hemi in HEMIS:
+        alone = sub.get_localizer_surface("floc", "faceVsOthers", hemi=hemi)
+        xr.testing.assert_equal(sub.surface_to_template(alone), both.sel(hemi=hemi))
+        share = sub.surface_to_template(alone > 3)
+        assert ((share >= 0) & (share <= 1)).all()
+    with pytest.raises(ValueError, match="values are of hemi 'R', not 'L'"):
+        sub.surface_to_template({"L": maps["R"], "R": maps["L"]})
+
+
 def test_trials_stay_lazy_and_labelled(sub, maps):
     trials = maps["L"].expand_dims(trial=[7, 3, 5]) * xr.DataArray([1, 2, 3], dims="trial")
     lazy = trials.assign_coords(run=("trial", [1, 1, 2])).chunk(trial=1)
