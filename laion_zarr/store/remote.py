@@ -221,7 +221,8 @@ def name_of(store: FsspecStore, key: str = "") -> str:
 def _full_url(fs: Any, path: str) -> str:
     """URL of a path, whose file system keeps the protocol in its paths (HTTP), or does not."""
     protocols = (fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol
-    if path.startswith(tuple(f"{one}://" for one in protocols)):
+    # Releases of fsspec differ in whether the class of HTTP knows that it is also that of HTTPS.
+    if path.startswith(tuple(f"{one}://" for one in (*protocols, "http", "https"))):
         return path
     return f"{protocols[0]}://{path if protocols[0] == 'file' else path.lstrip('/')}"
 
