@@ -10,9 +10,10 @@ from laion_zarr.conversion.options import Options, Report
 from laion_zarr.conversion.parts import geometry
 from laion_zarr.conversion.parts.localizers import describe
 from laion_zarr.conversion.planning.subjects import Job
+from laion_zarr.conversion.planning.voxel_axis import contested_rois
 from laion_zarr.conversion.planning.wanted import Mirror
 from laion_zarr.conversion.source.files import Listing, Source
-from laion_zarr.errors import DataNotDownloadedError, SourceError
+from laion_zarr.errors import DataNotDownloadedError
 from laion_zarr.store import schema
 
 _MOST = 8  # paths or names in one line
@@ -128,16 +129,8 @@ def note_lacking(report: Report, source: Source, job: Job) -> None:
     report.missing += [
         f"{subject}: no {what} in {source.root}." for what, lacks in lacking.items() if lacks
     ]
-    shared: dict[tuple[str, ...], list[str]] = {}
-    for roi, owners in files.contested.items():
-        shared.setdefault(tuple(its.category for its in owners), []).append(roi)
-    for categories, rois in shared.items():
-        folders = [source.full(str(release.ROIS / subject / name)) for name in categories]
-        report.failed[f"{subject} {_some('ROI', rois)}"] = SourceError(
-            f"{' and '.join(folders)}: expected one category with each ROI, found "
-            f"{len(folders)}. Move away the files that are not of the release and run the same "
-            "command: none of them is converted."
-        )
+    for rois, error in contested_rois(source, files).items():
+        report.failed[f"{subject} {_some('ROI', rois)}"] = error
     report.missing += [f"{subject}: {text}." for text in _incomplete(job)]
 
 

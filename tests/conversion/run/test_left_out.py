@@ -361,6 +361,8 @@ def test_a_contested_roi_is_kept_as_stored(mirror, whole, kept, new):
     (error,) = report.failed.values()
     assert f"{mirror / REGIONS}/face and {mirror / REGIONS}/faces" in str(error)
     check(whole, kept)
+    assert report_of(mirror, kept, overwrite=True).failed
+    check(whole, kept)
     shutil.rmtree(mirror / REGIONS / "faces")
     convert(mirror, new, subjects="01", progress=False)
     check(whole, new)
