@@ -12,6 +12,8 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from small_mirror import (
     BARE,
     GLM,
@@ -254,6 +256,20 @@ def test_a_synthetic_mirror_has_no_strays(bids_root):
     listing = open_source(bids_root).listing()
     assert release.stray_files(listing.names) == {}
     assert (listing.empty, listing.resembling, listing.unread) == ((), (), {})
+
+
+PIECES = ["derivatives", "glmsingle-tedana", "rois", "stimuli", "sub-01", "sub-1_", "ses-01"]
+PIECES += ["ses-2", "func", "Func", "face", "face_old", "archive", "embeddings", "v1", "x y"]
+
+
+@given(st.lists(st.lists(st.sampled_from(PIECES), max_size=6).map("/".join), max_size=8))
+def test_each_stray_is_counted_once(folders):
+    """Whatever the path, what looks like data stands under one reason."""
+    names = {f"{folder}/a_{n}.nii.gz" for n, folder in enumerate(folders) if folder}
+    found = release.stray_files(names)
+    assert sum(sum(its.values()) for its in found.values()) == len(names)
+    for path in (path for its in found.values() for path in its):
+        assert any(name.startswith(path) for name in names)
 
 
 # -- links to folders
