@@ -58,8 +58,8 @@ class Report:
     converted, unchanged : list of str
         Names of the parts that were written, and of those that the store already had.
     missing : list of str
-        Messages about data that the mirror lacks. Missing data that the user asked for by name
-        are in `failed` instead.
+        Messages about data that the mirror lacks, and about what looks like data in it and is not
+        read. Missing data that the user asked for by name are in `failed` instead.
     failed : dict of str to Exception
         Names of the parts that could not be converted, and the exception of each.
     planned : list of str

@@ -5,12 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from zarr.abc.store import Store
+from zarr.storage import LocalStore
+
 from laion_zarr import _release as release
 from laion_zarr import config
-from laion_zarr.conversion.planning.wanted import files_of
+from laion_zarr.conversion.planning.wanted import files_of, subjects_in
+from laion_zarr.conversion.run.left_out import left_out
 from laion_zarr.conversion.source.files import open_source
 from laion_zarr.conversion.write.root import groups_in, lost_manifests
-from laion_zarr.errors import DataDirNotSetError, LaionZarrError, StoreError
+from laion_zarr.errors import (
+    DataDirNotSetError,
+    DataNotDownloadedError,
+    LaionZarrError,
+    NotConvertedError,
+    StoreError,
+)
 from laion_zarr.store.objects import StoreLike, location, open_store
 from laion_zarr.store.parts import StoredParts
 from laion_zarr.store.schema import (
@@ -23,25 +33,49 @@ from laion_zarr.store.schema import (
     is_session_part,
 )
 
+_NOT_CONVERTED = "not converted"
+
 
 def describe(
     store: StoreLike | None, storage_options: dict[str, Any] | None, subject: str | None
 ) -> str:
-    """Describe the local mirror and the store; with `subject`, only what they hold of it."""
+    """Describe the local mirror and the store; with `subject`, only what they hold of it.
+
+    A store that was named, or a subject, which is not there is an error.
+    """
     wanted = None if subject is None else release.subject_id(subject)
-    return "\n".join([*_mirror_lines(wanted), *_store_lines(store, storage_options, wanted)])
+    if store is not None:
+        _check_there(open_store(store, storage_options))
+    mirror = list(_mirror_lines(wanted))
+    stored = list(_store_lines(store, storage_options, wanted))
+    about = [line for line in (*mirror, *stored) if line.startswith(f"  {wanted}: ")]
+    if wanted is not None and all(_NOT_CONVERTED in line for line in about):
+        raise DataNotDownloadedError(
+            f"{wanted} is neither in the data directory nor in the store. Download it: laion-zarr "
+            f"download --subject {wanted}."
+        )
+    return "\n".join([*mirror, *stored])
+
+
+def _check_there(store: Store) -> None:
+    """Raise if a store on the local disk does not exist."""
+    if isinstance(store, LocalStore) and not store.root.exists():
+        raise NotConvertedError(
+            f"{location(store)} is not there. Name the store with --store, or make it with "
+            "'laion-zarr convert'."
+        )
 
 
 def _mirror_lines(wanted: str | None) -> Iterator[str]:
     try:
         source = open_source(config.get_data_dir())
-        names = frozenset(source.listing())
+        listing = source.listing()
+        names = listing.names
     except (DataDirNotSetError, FileNotFoundError) as error:
         yield f"Mirror: none ({error})"
         return
     yield f"Mirror: {source.root}"
-    subjects = sorted({n.split("/")[2] for n in names if n.startswith(f"{release.GLM}/sub-")})
-    for subject in subjects:
+    for subject in subjects_in(names)[0]:
         if wanted in (None, subject):
             files = release.subject_files(subject, names)
             betas = {ses: its.betas for ses, its in files.sessions.items() if its.betas}
@@ -57,6 +91,10 @@ def _mirror_lines(wanted: str | None) -> Iterator[str]:
     parts = {part: its for kind in STIMULUS_PARTS for part, its in files_of(kind, names).items()}
     size = sum(source.size(path) for its in parts.values() for path in its)
     yield f"  stimuli: {', '.join([_gigabytes(size), *parts]) if parts else 'none'}"
+    subjects = None if wanted is None else [wanted]
+    unread = (error for path, error in listing.unread.items() if release.is_of(path, subjects))
+    yield from (f"  not listed: {error}" for error in unread)
+    yield from (f"  {line}" for line in left_out(listing, subjects))
 
 
 def _store_lines(
@@ -64,13 +102,14 @@ def _store_lines(
 ) -> Iterator[str]:
     try:
         opened = open_store(config.get_store() if store is None else store, storage_options)
+        _check_there(opened)
         groups = sorted({*groups_in(opened), *lost_manifests(opened)})
     except (LaionZarrError, FileNotFoundError) as error:
         yield f"Store: none ({error})"
         return
     yield f"Store: {location(opened)}"
     if wanted is not None and wanted not in groups:
-        yield f"  {wanted}: not converted ('laion-zarr convert --subject {wanted}')"
+        yield f"  {wanted}: {_NOT_CONVERTED} ('laion-zarr convert --subject {wanted}')"
     if not groups:
         yield "  empty"
     for group in groups:

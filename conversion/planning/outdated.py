@@ -102,9 +102,10 @@ class _Comparison:
         above = release.GLM.parent  # all derivatives, also those that are new
         derivatives = [above / name for name in source.folders(above) if name[0] != "."]
         folders = [*derivatives, release.RAW, *release.STIMULUS_FOLDERS]
-        self._names = frozenset(source.listing(folders=folders))
+        listing = source.listing(folders=folders)
+        self._names = listing.names
         self._versions = Versions(source)
-        self._problems: list[str] = []
+        self._problems = [str(error) for error in listing.unread.values()]
 
     def report(self) -> OutdatedReport:
         """Compare group by group, then look for unknown kinds of files."""

@@ -39,6 +39,7 @@ from laion_zarr.conversion.write.root import lost_manifests
 from laion_zarr.errors import DataNotDownloadedError, StoreError
 from laion_zarr.store import schema
 from laion_zarr.store.objects import StoreLike, damaged
+from laion_zarr.store.schema import EVENTS_PART
 
 # Measured: compressed betas take 0.90-0.95 of their raw size; a subject's other parts are small.
 _PACKED = 0.95
@@ -59,6 +60,7 @@ class Job:
     tasks: list[SeriesTask] = field(default_factory=list)
     sizes: list[SessionSize] = field(default_factory=list)
     small: dict[str, Callable[[], Pieces | LocalizerMaps]] = field(default_factory=dict)
+    small_nbytes: dict[str, int] = field(default_factory=dict)  # of the files of each
     tables: dict[str, pd.DataFrame] = field(default_factory=dict)
 
 
@@ -146,7 +148,10 @@ class Planner:
                 f"{job.subject} {task.part}: {task.summary()} × {size.n_voxels:,} voxels, "
                 f"{size.matrix_nbytes / 1e9:.2f} GB, {where}"
             )
-        self.report.planned += [f"{job.subject} {name}" for name in job.small]
+        self.report.planned += [
+            f"{job.subject} {name}: {job.small_nbytes[name] / 1e6:,.1f} MB of files"
+            for name in job.small
+        ]
 
     def _plan_subject(self, subject: str) -> Job:
         files = release.subject_files(subject, self.names)
@@ -155,7 +160,6 @@ class Planner:
             files, catalogue.parts.get(schema.VOXELS_PART)
         )
         job = Job(subject, files, catalogue, chosen.axis, chosen.changed, chosen.reordered)
-        self._note_missing(files)
         for what, error in chosen.axis.errors.items():
             self.report.failed[f"{subject} {what}"] = error
         if not chosen.changed:
@@ -331,7 +335,11 @@ class Planner:
                     self._plan_part(job, part)
         for option, kind in KINDS.items():
             found = kind.find(self._of_sessions(job.files))
-            if self._has(option, kind, job, found):
+            if option == EVENTS_PART and self.options.sessions and self.options.asked_parts:
+                self._note_events(job)
+            elif not self._has(option, kind, job, found):
+                continue
+            if option in self.options.parts:
                 for part in found:
                     self._plan_part(job, part)
 
@@ -340,6 +348,21 @@ class Planner:
         wanted = self.options.sessions
         runs = files.events.items()
         return replace(files, events={r: p for r, p in runs if wanted is None or r[0] in wanted})
+
+    def _note_events(self, job: Job) -> None:
+        """Report sessions that were asked for and have no events, if events were asked for."""
+        stored = job.catalogue.parts.get(EVENTS_PART)
+        converted = () if stored is None else stored.sources
+        runs = {*job.files.events, *release.subject_files(job.subject, converted).events}
+        there = {session for session, _ in runs}
+        for session in self.options.sessions or ():
+            if EVENTS_PART in self.options.parts and session not in there:
+                name = f"{job.subject} {EVENTS_PART} {session}"
+                folder = release.events(job.subject, session, 1).parent
+                self.report.failed[name] = DataNotDownloadedError(
+                    f"{self.source.full(str(folder))} has no events. Download them: laion-zarr "
+                    f"download-raw --subject {job.subject} --ses {session} --suffix events."
+                )
 
     def _has(self, option: str, kind: Kind, job: Job, found: Collection[object]) -> bool:
         """Whether a wanted part has files; a part the user named, found nowhere, is reported."""
@@ -358,6 +381,7 @@ class Planner:
         if ids and self._needed(job, part.name, ids):
             job.small[part.name] = partial(part.read, self.source, job.axis, ids)
             sizes = [ids[path]["size"] for path in part.files.values() if path in ids]
+            job.small_nbytes[part.name] = sum(sizes)
             self.report.disk_nbytes += _REPACKED * sum(sizes)
 
     def _needed(self, job: Job, name: str, identities: Sources) -> bool:
@@ -366,25 +390,3 @@ class Planner:
             self.report.unchanged.append(f"{job.subject} {name}")
             return False
         return True
-
-    def _note_missing(self, files: SubjectFiles) -> None:
-        """Report which files of a subject the mirror lacks."""
-        lacking = {
-            "sessions": not files.sessions,
-            "anatomical brain mask": ("brain_mask", release.FUNCTIONAL_RES) not in files.anatomy,
-            "R2mean map (rsquare brain mask)": files.r2mean is None,
-            "ROIs": not files.rois,
-            "localizer maps": not files.localizers,
-            "cross-session noise ceilings": not files.noise_ceilings,
-            "T1w image": ("t1w", release.FUNCTIONAL_RES) not in files.anatomy,
-            "FreeSurfer recon": not files.recon,
-            "events": not files.events,
-        }
-        self.report.missing += [
-            f"{files.subject}: no {what} in {self.source.root}."
-            for what, lacks in lacking.items()
-            if lacks
-        ]
-        for roi, its in files.rois.items():
-            if its.volume is None:
-                self.report.missing.append(f"{files.subject}: ROI {roi} has no volume mask.")

@@ -14,7 +14,7 @@ from laion_zarr.conversion.parts import subject as recipe
 from laion_zarr.conversion.parts.subject import Sources, VoxelAxis
 from laion_zarr.conversion.planning.changes import identities, look_ahead, unchanged
 from laion_zarr.conversion.source.files import Source
-from laion_zarr.errors import DataNotDownloadedError, StoreError
+from laion_zarr.errors import DataNotDownloadedError, SourceError, StoreError
 from laion_zarr.store import schema
 from laion_zarr.store.parts import Part, StoredParts
 
@@ -37,6 +37,22 @@ class ChosenAxis:
     axis: VoxelAxis
     changed: bool
     reordered: bool
+
+
+def contested_rois(source: Source, files: SubjectFiles) -> dict[tuple[str, ...], SourceError]:
+    """Errors of ROIs that several categories have, by the names of the ROIs."""
+    shared: dict[tuple[str, ...], list[str]] = {}
+    for roi, owners in files.contested.items():
+        shared.setdefault(tuple(its.category for its in owners), []).append(roi)
+    found = {}
+    for categories, rois in shared.items():
+        folders = [source.full(str(release.ROIS / files.subject / name)) for name in categories]
+        found[tuple(rois)] = SourceError(
+            f"{' and '.join(folders)}: expected one category with each ROI, found "
+            f"{len(folders)}. Move away the files that are not of the release and run the same "
+            "command: none of them is converted."
+        )
+    return found
 
 
 @dataclass(frozen=True)
@@ -78,6 +94,8 @@ class AxisPlanner:
         if stored is None or self.options.overwrite:
             if stored is not None:
                 self._refuse_loss(files, stored)
+                for error in contested_rois(self.source, files).values():
+                    raise error
             axis = recipe.read_voxels(self.source, files, mask, ids)
             axis.errors |= errors
             if stored is not None and axis.errors:  # do not replace it by an incomplete axis

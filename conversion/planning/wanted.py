@@ -14,7 +14,7 @@ from laion_zarr._release import SubjectFiles
 from laion_zarr.conversion.options import Options
 from laion_zarr.conversion.parts import subject as recipe
 from laion_zarr.conversion.planning.small_parts import KINDS, MAPS, Kind
-from laion_zarr.conversion.source.files import Source
+from laion_zarr.conversion.source.files import Listing, Source
 from laion_zarr.conversion.write.root import groups_in
 from laion_zarr.errors import DataNotDownloadedError
 from laion_zarr.store import schema
@@ -142,37 +142,57 @@ def subjects_in(names: Iterable[str]) -> tuple[list[str], list[str]]:
     return sorted(subjects), sorted({subject for _, subject in found} - subjects)
 
 
-def list_files(
-    source: Source, options: Options, store: Store
-) -> tuple[frozenset[str], list[str], list[str]]:
-    """Files of a mirror that a conversion needs, subjects that it converts, and other subjects.
+@dataclass(frozen=True)
+class Mirror:
+    """What a mirror has of that which a conversion needs.
 
-    Subjects to convert have GLMsingle results in the mirror, or are in the store. At a URL, only
-    folders of parts and subjects that are wanted are listed. If not all subjects that were named
-    are there, the subjects are all that the mirror has.
+    Attributes
+    ----------
+    listing : Listing
+        The files, and what stands beside them.
+    subjects : list of str
+        Subjects to convert: they have GLMsingle results in the mirror, or are in the store.
+    others : list of str
+        Other subjects that the mirror has files of.
+    """
+
+    listing: Listing
+    subjects: list[str]
+    others: list[str]
+
+
+def list_files(source: Source, options: Options, store: Store) -> Mirror:
+    """List the files of a mirror that a conversion needs, and the subjects that it converts.
+
+    At a URL, only folders of parts and subjects that are wanted are listed. If not all subjects
+    that were named are there, the subjects are all that the mirror has.
 
     Raises
     ------
     DataNotDownloadedError
         If the mirror holds nothing of the release.
+    SourceError
+        If it holds nothing that can be listed.
     """
     # Subjects that were named must be there, also if only parts of the stimuli are wanted.
     named = [] if options.subjects is None else [release.GLM]
     # --overwrite without --parts converts anew what the store has, time series among it.
     anew = [BOLD_PART] if options.overwrite and not options.asked_parts else []
     folders = [*named, *folders_of([*options.parts, *anew])]
-    names = frozenset(source.listing(options.subjects, folders))
-    there, others = subjects_in(names)
+    listing = source.listing(options.subjects, folders)
+    there, others = subjects_in(listing.names)
     if others:
         stored = set(others) & set(groups_in(store))
         there, others = sorted({*there, *stored}), sorted(set(others) - stored)
     of_stimuli = tuple(f"{folder}/" for folder in release.STIMULUS_FOLDERS)
-    stimuli = any(name.startswith(of_stimuli) for name in names)
+    stimuli = any(name.startswith(of_stimuli) for name in listing.names)
     if not (there or stimuli) or not set(options.subjects or ()) <= set(there):
-        there, _ = subjects_in(source.listing(folders=[release.GLM]))
+        there, _ = subjects_in(source.listing(folders=[release.GLM]).names)
     if not there and not stimuli:
+        for error in listing.unread.values():
+            raise error
         raise DataNotDownloadedError(
             f"{source.root} holds nothing of LAION-fMRI (expected {release.GLM}/sub-XX). Name the "
             "data directory with --source, or download with 'laion-zarr download'."
         )
-    return names, there, others
+    return Mirror(listing, there, others)

@@ -23,8 +23,15 @@ from laion_zarr.conversion.parts.pieces import Pieces
 from laion_zarr.conversion.planning.subjects import Job, Planner, shared
 from laion_zarr.conversion.planning.wanted import list_files
 from laion_zarr.conversion.run.cluster import Cluster
+from laion_zarr.conversion.run.left_out import note_absent, note_lacking, note_left_out
 from laion_zarr.conversion.run.stimuli import StimulusRun
-from laion_zarr.conversion.run.trial_table import Stimuli, note_behaviour, with_trials
+from laion_zarr.conversion.run.trial_table import (
+    Stimuli,
+    note_behaviour,
+    note_images,
+    note_labels,
+    with_trials,
+)
 from laion_zarr.conversion.run.workers import run
 from laion_zarr.conversion.source.files import Source, open_source
 from laion_zarr.conversion.write.catalogue import Catalogue
@@ -37,7 +44,6 @@ from laion_zarr.conversion.write.root import (
     remove_strays,
 )
 from laion_zarr.errors import (
-    DataNotDownloadedError,
     LaionZarrError,
     StoreError,
     StoreVersionError,
@@ -152,35 +158,37 @@ def run_conversion(
 ) -> Report:
     """Convert as `convert` does, but return the failures of parts in the report."""
     store = open_store(store_like, storage_options, read_only=dry_run)
-    names, there, others = list_files(source, options, store)
+    mirror = list_files(source, options, store)
     report = Report()
-    for missing in sorted(set(options.subjects or ()) - set(there)):
-        report.failed[missing] = DataNotDownloadedError(
-            f"{missing} is not in {source.root} (there: {', '.join(there) or 'no subject'}). "
-            f"Download it: laion-zarr download --subject {missing}."
-        )
-    report.missing += [
-        f"{subject}: {source.root} has files of it, but neither the mirror nor the store has its "
-        f"betas and masks, so nothing is converted. Download them: laion-zarr download --subject "
-        f"{subject}."
-        for subject in others
-        if options.subjects is None
-    ]
+    note_absent(report, source, options, mirror)
+    note_left_out(report, source, options, mirror.listing)
     of_subjects = set(options.parts) - set(schema.STIMULUS_PARTS)
-    subjects = there if of_subjects else []
-    wanted = [s for s in subjects if options.subjects is None or s in options.subjects]
+    subjects = mirror.subjects if of_subjects else []
+    asked = subjects if options.subjects is None else options.subjects
+    wanted = [s for s in subjects if s in asked and s not in report.failed]
     with _cluster(store, options) as cluster:
         room = None if cluster is None else cluster.room()
-        planner = Planner(source, names, store_like, storage_options, store, options, report, room)
+        planner = Planner(
+            source, mirror.listing.names, store_like, storage_options, store, options, report, room
+        )
         if dry_run:
-            planner.plan(wanted)
-            StimulusRun(planner).plan()
+            jobs, stimuli = _planned(planner, wanted), StimulusRun(planner)
+            stimuli.plan()
+            for job in jobs:
+                note_labels(report, job.subject, job.tables, stimuli.image_names())
             return report
         _check_writable(store)
         with locked(store) as lock:
             prepare_root(store, options.overwrite)
             _Execution(planner, cluster).run(wanted, lock, progress)
     return report
+
+
+def _planned(planner: Planner, subjects: Sequence[str]) -> list[Job]:
+    jobs = planner.plan(subjects)
+    for job in jobs:
+        note_lacking(planner.report, planner.source, job)
+    return jobs
 
 
 def _cluster(store: Store, options: Options) -> AbstractContextManager[Cluster | None]:
@@ -218,7 +226,7 @@ class _Execution:
         remove_strays(self.store)
         for group in groups_in(self.store):
             self._recover(group)
-        jobs = self.planner.plan([s for s in subjects if s not in self.report.failed])
+        jobs = _planned(self.planner, [s for s in subjects if s not in self.report.failed])
         stimulus_run = StimulusRun(self.planner)
         works = stimulus_run.plan()
         self._check_space()
@@ -304,6 +312,7 @@ class _Execution:
         if job.together:
             self._refuse_partial(job, pending)
         self._commit(job.catalogue, pending, tables, stimuli, anew=self.options.overwrite)
+        note_images(job.catalogue, self.report)
         note_behaviour(job.catalogue, self.source, self.report)
         if self.cluster is None:
             job.catalogue.tidy()

@@ -200,6 +200,10 @@ class StimulusRun:
                 raise
             return self._stored_names()
 
+    def image_names(self) -> list[str] | None:
+        """Names of the images in the metadata that the store will have; None without metadata."""
+        return self._names_for(METADATA_PART)
+
     def _note_nameless(self) -> None:
         message = (
             f"{self._source.full(_METADATA)} is not there, and only its rows say which picture is "

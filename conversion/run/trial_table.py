@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 
 from laion_zarr import _release as release
@@ -72,6 +73,37 @@ def _labels(tables: Tables) -> pd.DataFrame:
 
 
 # -- what the report says of events and trials
+
+
+def note_images(catalogue: Catalogue, report: Report) -> None:
+    """Report trials whose label is no image of the stored metadata."""
+    if TRIALS_PART not in catalogue.parts:
+        return
+    stored = StoredParts(catalogue.store, catalogue.group)
+    if "stim_idx" in catalogue.parts[TRIALS_PART].arrays():
+        found = stored.load(TRIALS_PART, ["session", "image_name", "stim_idx"])
+        _note_strangers(report, catalogue.group, pd.DataFrame(found), found["stim_idx"] < 0)
+
+
+def note_labels(report: Report, subject: str, tables: Tables, images: Sequence[str] | None) -> None:
+    """Report trials of trial tables whose label is none of the images; None are no metadata."""
+    if tables and images is not None:
+        labels = _labels(tables)
+        _note_strangers(report, subject, labels, ~labels["image_name"].isin(images).to_numpy())
+
+
+def _note_strangers(
+    report: Report, subject: str, trials: pd.DataFrame, strange: np.ndarray
+) -> None:
+    if strange.any():
+        some = trials[strange]
+        sessions = ", ".join(some["session"].unique())
+        report.missing.append(
+            f"{subject}: {len(some):,} of {len(trials):,} trials (in {sessions}) have a label that "
+            f"is no image of {release.STIMULUS_METADATA}, such as {some['image_name'].iloc[0]!r}; "
+            "they are joined to no image. Compare both files with the release's: letters, blanks, "
+            "endings."
+        )
 
 
 def note_behaviour(catalogue: Catalogue, source: Source, report: Report) -> None:

@@ -17,6 +17,8 @@ from nibabel.wrapstruct import WrapStructError
 from laion_zarr.errors import SourceError
 from laion_zarr.store.causes import cause_of
 
+FOLDER = "a folder"
+
 
 def damaged(path: str, found: str, expected: str) -> SourceError:
     """Make the error for a source file whose content is not as expected."""
@@ -36,22 +38,27 @@ def changed(path: str) -> SourceError:
     )
 
 
-def unreadable(path: str, error: OSError) -> SourceError:
+def unreadable(path: str, error: OSError, what: str = "a file") -> SourceError:
     """Make the error for a file, whole or not, that the operating system does not let us read."""
     if isinstance(error, FileNotFoundError):
-        return _not_there(path)
+        return _not_there(path, what)
+    if isinstance(error, NotADirectoryError) and what == FOLDER:
+        return SourceError(
+            f"{path}: expected a folder, found a file. Move it away, or download the folder again, "
+            "then run the same command: what is converted already is kept."
+        )
     return SourceError(
         f"{path} cannot be read: {cause_of(error)}, then run the same command: what is converted "
         "already is kept."
     )
 
 
-def _not_there(path: str) -> SourceError:
+def _not_there(path: str, what: str) -> SourceError:
     there = "it vanished"
     if Path(path).is_symlink():
         there = f"it is a dangling link, to {Path(path).readlink()}"
     return SourceError(
-        f"{path}: expected a file, found nothing: {there}. Mount the disk that it lies on, or "
+        f"{path}: expected {what}, found nothing: {there}. Mount the disk that it lies on, or "
         "download it again, then run the same command: what is converted already is kept."
     )
 

@@ -64,6 +64,8 @@ def read_events(source: Source, path: str) -> pd.DataFrame:
 def read_metadata(source: Source, path: str) -> pd.DataFrame:
     """Read the stimulus metadata, rows in file order."""
     table = read_table(source, path, ("image_name",))
+    if table.empty:
+        raise damaged(source.full(path), "no row", "a row for each image")
     repeated = table["image_name"][table["image_name"].duplicated()]
     if len(repeated):
         raise damaged(source.full(path), f"{repeated.iloc[0]!r} twice", "each image once")

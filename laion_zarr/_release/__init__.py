@@ -2,8 +2,9 @@
 
 Modules: `ids` (subjects and sessions), `names` (files of derivatives and stimuli), `raw` (files of
 raw BIDS data and of preprocessed time series), `inventory` (the files of one subject among the file
-names of a mirror), `keys` (what a path alone tells of a file), `known` (files that are of no kind
-known), `images` (what the label of an image tells). All names are handed out here: other rooms
+names of a mirror), `layout` (which folders hold them), `keys` (what a path alone tells of a file),
+`known` (files that are of no kind known), `strays` (those that look like data, and why they are not
+read), `images` (what the label of an image tells). All names are handed out here: other rooms
 import this package alone.
 
 Guarantees: no function accesses a disk or the network, so the names serve a local mirror and the
@@ -54,6 +55,11 @@ from laion_zarr._release.known import (
     kinds_of,
     subject_of,
     unknown_files,
+)
+from laion_zarr._release.layout import (
+    is_like_folder,
+    is_only_folder,
+    namesakes,
 )
 from laion_zarr._release.names import (
     ANATOMY,
@@ -115,6 +121,11 @@ from laion_zarr._release.raw import (
     raw_dir,
     sbrefs,
 )
+from laion_zarr._release.strays import (
+    TWIN,
+    is_of,
+    stray_files,
+)
 
 __all__ = [
     "ANATOMY",
@@ -151,6 +162,7 @@ __all__ = [
     "SUBJECTS",
     "SURFACE_FORMATS",
     "TEDANA",
+    "TWIN",
     "VOLUME_RESOLUTIONS",
     "Id",
     "Ids",
@@ -177,12 +189,16 @@ __all__ = [
     "is_dataset_file",
     "is_essential",
     "is_held_out",
+    "is_like_folder",
+    "is_of",
+    "is_only_folder",
     "is_ood",
     "is_public",
     "is_published",
     "is_shared",
     "kinds_of",
     "localizer_map",
+    "namesakes",
     "noise_ceiling",
     "ood_type",
     "padded",
@@ -200,6 +216,7 @@ __all__ = [
     "session_id",
     "session_map",
     "sidecar",
+    "stray_files",
     "subject_files",
     "subject_id",
     "subject_of",

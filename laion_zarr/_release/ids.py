@@ -22,6 +22,7 @@ HEMIS = ("L", "R")
 
 # ses-31 and above are held out and not public: the pattern excludes them on purpose.
 _PUBLIC_SESSION = re.compile(r"ses-(0[1-9]|[12]\d|30)")
+_LAST_PUBLIC = 30
 _ENTITY_VALUE = re.compile(r"[A-Za-z0-9]+")
 
 
@@ -82,4 +83,5 @@ def is_public(session: str) -> bool:
 
 def is_held_out(session: str) -> bool:
     """Whether a session is held out from the public (``ses-31`` and above)."""
-    return re.fullmatch(r"ses-(3[1-9]|[4-9]\d)", session) is not None
+    number = session.removeprefix("ses-")
+    return session != number and number.isdecimal() and int(number) > _LAST_PUBLIC

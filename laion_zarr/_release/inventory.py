@@ -7,7 +7,14 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from laion_zarr._release.ids import FINE_RES, FUNCTIONAL_RES, HEMIS, is_public
+from laion_zarr._release.ids import (
+    FINE_RES,
+    FUNCTIONAL_RES,
+    HEMIS,
+    VOLUME_RESOLUTIONS,
+    is_public,
+)
+from laion_zarr._release.layout import CATEGORY
 from laion_zarr._release.names import (
     ANATOMY_KINDS,
     LOCALIZERS,
@@ -30,6 +37,8 @@ from laion_zarr._release.names import (
     trials,
 )
 from laion_zarr._release.raw import TEDANA, raw_dir
+
+_RUN = r"\d\d|[1-9]\d\d+"  # two digits, more if need be: one spelling of each number
 
 
 @dataclass(frozen=True)
@@ -84,6 +93,8 @@ class SubjectFiles:
 
     Attributes
     ----------
+    contested : mapping
+        ROIs that several categories have, with the files of each; they are not in `rois`.
     recon : mapping
         Files of the FreeSurfer recon, by hemisphere and name; the hemisphere of the volume and of
         the affine to MNI305 is None.
@@ -95,6 +106,7 @@ class SubjectFiles:
     noise_ceilings: Mapping[str, str]
     anatomy: Mapping[tuple[str, str | None], str]  # (kind, res) -> path
     rois: Mapping[str, RoiFiles]
+    contested: Mapping[str, tuple[RoiFiles, ...]]
     localizers: Mapping[LocalizerName, str]
     recon: Mapping[tuple[str | None, str], str]
     events: Runs
@@ -118,26 +130,32 @@ def _session_files(subject: str, session: str, names: Collection[str]) -> Sessio
     )
 
 
-def _rois(subject: str, names: Collection[str]) -> dict[str, RoiFiles]:
-    pattern = re.compile(
-        rf"{ROIS}/{subject}/(?P<category>[^/]+)/{subject}_.*label-(?P<roi>[A-Za-z0-9]+)_mask\."
-    )
-    categories = {
-        match["roi"]: match["category"] for match in map(pattern.match, sorted(names)) if match
+def _roi_files(subject: str, category: str, roi: str, names: Collection[str]) -> RoiFiles:
+    surfaces = {
+        (hemi, fmt): str(roi_surface(subject, category, roi, hemi, fmt))
+        for hemi in HEMIS
+        for fmt in SURFACE_FORMATS
     }
-    found = {}
-    for roi, category in sorted(categories.items()):
-        surfaces = {
-            (hemi, fmt): str(roi_surface(subject, category, roi, hemi, fmt))
-            for hemi in HEMIS
-            for fmt in SURFACE_FORMATS
-        }
-        surfaces = {key: path for key, path in surfaces.items() if path in names}
-        volume = _present(roi_volume(subject, category, roi), names)
-        fine = _present(roi_volume(subject, category, roi, FINE_RES), names)
-        if surfaces or volume is not None or fine is not None:
-            found[roi] = RoiFiles(category, volume, surfaces, fine)
-    return found
+    volume, fine = (
+        _present(roi_volume(subject, category, roi, res), names)
+        for res in (FUNCTIONAL_RES, FINE_RES)
+    )
+    surfaces = {key: path for key, path in surfaces.items() if path in names}
+    return RoiFiles(category, volume, surfaces, fine)
+
+
+def _rois(subject: str, names: Collection[str]) -> dict[str, tuple[RoiFiles, ...]]:
+    """Files of each ROI; those of each category, if several have an ROI of the name."""
+    pattern = re.compile(
+        rf"{ROIS}/{subject}/(?P<category>{CATEGORY})/{subject}_.*label-(?P<roi>[A-Za-z0-9]+)_mask\."
+    )
+    matches = filter(None, map(pattern.match, names))
+    found: dict[str, list[RoiFiles]] = {}
+    for roi, category in sorted({(match["roi"], match["category"]) for match in matches}):
+        its = _roi_files(subject, category, roi, names)
+        if its.surfaces or its.volume is not None or its.fine is not None:
+            found.setdefault(roi, []).append(its)
+    return {roi: tuple(its) for roi, its in found.items()}
 
 
 def _localizers(subject: str, names: Collection[str]) -> dict[LocalizerName, str]:
@@ -145,7 +163,8 @@ def _localizers(subject: str, names: Collection[str]) -> dict[LocalizerName, str
     word = "[A-Za-z0-9]+"
     pattern = re.compile(
         rf"{LOCALIZERS}/{subject}/(?P<ses>ses-{word})/func/{subject}_(?P=ses)_task-(?P<task>{word})"
-        rf"(_run-(?P<run>\d+))?_(hemi-(?P<hemi>[LR])_space-fsnative|space-T1w_res-(?P<res>{word}))"
+        rf"(_run-(?P<run>{_RUN}))?"
+        rf"_(hemi-(?P<hemi>[LR])_space-fsnative|space-T1w_res-(?P<res>{'|'.join(VOLUME_RESOLUTIONS)}))"
         rf"_contrast-(?P<contrast>{word})_stat-(?P<stat>z|effect)_statmap\.(func\.gii|nii(\.gz)?)"
     )
     found = {}
@@ -172,7 +191,7 @@ def _recon(subject: str, names: Collection[str]) -> dict[tuple[str | None, str],
 def _runs(folder: PurePosixPath, tail: str, names: Collection[str]) -> dict[tuple[str, int], str]:
     """Files of the runs of all public sessions below a subject's folder; `tail` is a pattern."""
     pattern = re.compile(
-        rf"{folder}/(?P<ses>ses-\w+)/func/{folder.name}_(?P=ses)_task-images_run-(?P<run>\d+)_{tail}"
+        rf"{folder}/(?P<ses>ses-\w+)/func/{folder.name}_(?P=ses)_task-images_run-(?P<run>{_RUN})_{tail}"
     )
     matches = filter(None, map(pattern.fullmatch, sorted(names)))
     found = {(match["ses"], int(match["run"])): match[0] for match in matches}
@@ -200,6 +219,7 @@ def subject_files(subject: str, names: Collection[str]) -> SubjectFiles:
         for kind in ANATOMY_KINDS
         for res in (FUNCTIONAL_RES, None)
     }
+    rois = _rois(subject, names)
     return SubjectFiles(
         subject=subject,
         sessions={ses: _session_files(subject, ses, names) for ses in sessions if is_public(ses)},
@@ -210,7 +230,8 @@ def subject_files(subject: str, names: Collection[str]) -> SubjectFiles:
             if (path := _present(noise_ceiling(subject, desc), names)) is not None
         },
         anatomy={key: path for key, path in anatomical.items() if path is not None},
-        rois=_rois(subject, names),
+        rois={roi: its[0] for roi, its in rois.items() if len(its) == 1},
+        contested={roi: its for roi, its in rois.items() if len(its) > 1},
         localizers=_localizers(subject, names),
         recon=_recon(subject, names),
         events=_runs(raw_dir(subject), r"events\.tsv", names),

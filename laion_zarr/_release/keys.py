@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from laion_zarr._release.ids import FUNCTIONAL_RES, is_public
+from laion_zarr._release.ids import FUNCTIONAL_RES, is_held_out
 from laion_zarr._release.names import LOCALIZERS, ROIS, anatomy, r2mean, sidecar
 
 # Small files in the root folder of the dataset that describe the whole dataset.
@@ -49,7 +49,7 @@ def parse_key(key: str) -> KeyName:
 def is_published(key: str) -> bool:
     """Whether a file is public; files of held-out sessions answer 403 and are never requested."""
     sessions = _NUMBERED_SESSION.findall(key)  # localizer maps are public in all sessions
-    return key.startswith(f"{LOCALIZERS}/") or all(map(is_public, sessions))
+    return key.startswith(f"{LOCALIZERS}/") or not any(map(is_held_out, sessions))
 
 
 def is_dataset_file(key: str) -> bool:

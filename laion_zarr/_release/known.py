@@ -27,11 +27,12 @@ _STIMULUS_FILES = (STIMULUS_METADATA, STIMULUS_IMAGES, SEGMENTATIONS, SEGMENTATI
 _SUBJECT = re.compile(r"(?:^|/)(sub-[A-Za-z0-9]+)/")
 # Kinds of files that are known, and that no part of the store is made of.
 _NOT_READ = re.compile(
-    rf"{FREESURFER}/.*"
+    rf"{FREESURFER}/(sub-[A-Za-z0-9]+/|(?![Ss][Uu][Bb])).*"
     rf"|{GLM}/sub-\w+/((.*/)?figures/.*|.*GLMsingle_model\.h5|.*summary[^/]*|.*\.html)"
     # Raw data as scanned: echoes, references and field maps; events of the localizers' runs.
-    r"|(?P<sub>sub-\w+)/((?P=sub)_sessions\.tsv|ses-\w+/((?P=sub)_ses-\w+_scans\.tsv|anat/.*"
-    r"|func/[^/]*_(bold|sbref|events)\.(nii(\.gz)?|tsv)"
+    r"|(?P<sub>sub-[A-Za-z0-9]+)/((?P=sub)_sessions\.tsv"
+    r"|(?P<ses>ses-[A-Za-z0-9]+)/((?P=sub)_(?P=ses)_scans\.tsv|anat/.*"
+    r"|func/[^/]*_(bold|sbref)\.(nii(\.gz)?|tsv)|func/[^/]*_task-(?!images_)[^/]*_events\.tsv"
     r"|fmap/[^/]*_(magnitude[12]?|phasediff|phase[12]|fieldmap|epi)\.nii(\.gz)?))"
 )
 # Entities whose values tell no kinds of files apart.
@@ -45,6 +46,9 @@ def _paths(value: object) -> Iterator[str]:
         yield value
     elif isinstance(value, Mapping):
         for item in value.values():
+            yield from _paths(item)
+    elif isinstance(value, tuple):
+        for item in value:
             yield from _paths(item)
     elif is_dataclass(value):
         for field in fields(value):

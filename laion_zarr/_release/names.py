@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection
 from pathlib import PurePosixPath
 
-from laion_zarr._release.ids import FUNCTIONAL_RES, HEMIS, session_id
+from laion_zarr._release.ids import FUNCTIONAL_RES, HEMIS, Id, session_id
 
 GLM = PurePosixPath("derivatives/glmsingle-tedana")
 ROIS = PurePosixPath("derivatives/rois")
@@ -145,7 +145,7 @@ def template_map(
     subject: str,
     space: str,
     extension: str,
-    session: str | None = None,
+    session: Id | None = None,
     desc: str | None = None,
     **surface: str,
 ) -> str:

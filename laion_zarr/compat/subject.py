@@ -247,7 +247,7 @@ class Subject(NumpyView):
         interpolation: str = "linear",
         output_dir: str | os.PathLike[str] | None = None,
         desc: str | None = None,
-        session: str | None = None,
+        session: Id | None = None,
         mask_source: str = DEFAULT_MASK,
     ) -> Any:
         """Carry values into a template space; as `laion_zarr.subject.Subject.to_template`.

@@ -73,7 +73,7 @@ def run_download(
         if include
         for found in items.included(subjects, folder, asked, named=ids is not None)
     ]
-    items.check_filters(subjects, asked, more)
+    items.check_filters(subjects, asked, more, named=ids is not None)
     objects = items.dataset_objects()
     for one in subjects:
         objects += items.subject_objects(one, asked)

@@ -65,7 +65,7 @@ def matches(key: str, filters: Filters) -> bool:
     return True
 
 
-def check(filters: Filters, keys: Iterable[str]) -> None:
+def check(filters: Filters, keys: Iterable[str], subjects: str) -> None:
     """Raise `ValueError` for a filter value that no key has; the message lists existing values."""
     parsed = [release.parse_key(key) for key in keys]
     for name, wanted in filters.items():
@@ -74,6 +74,6 @@ def check(filters: Filters, keys: Iterable[str]) -> None:
             there.add(AVERAGES)
         if unknown := sorted(wanted - there):
             raise ValueError(
-                f"No file has {name}={unknown[0]!r}. Name one or more of: "
+                f"No file of {subjects} has {name}={unknown[0]!r}. Name one or more of: "
                 f"{', '.join(sorted(there))}."
             )

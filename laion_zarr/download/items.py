@@ -49,20 +49,25 @@ def _core(subject: str) -> list[bucket.Object]:
 
 
 def check_filters(
-    subjects: Sequence[str], asked: Filters, included: Sequence[bucket.Object]
+    subjects: Sequence[str], asked: Filters, included: Sequence[bucket.Object], named: bool
 ) -> None:
-    """Raise `ValueError` if no file of the subjects passes the filters, and none is included."""
-    keys = [found.key for subject in subjects for found in _core(subject)]
-    if not keys and not included:
-        raise ValueError(
-            f"{release.BUCKET} holds no betas or ROIs of {', '.join(subjects)}. Name what it may "
-            "hold of them: --include-localizers, --include-raw, --include-bold."
-        )
-    _check(subjects, asked, [*keys, *(found.key for found in included)])
+    """Raise `ValueError` if no file of the subjects passes the filters, and none is included.
+
+    If the subjects were `named`, each of them must have files, with every value of the filters.
+    """
+    for some in [[subject] for subject in subjects] if named else [subjects]:
+        keys = [found.key for subject in some for found in _core(subject)]
+        more = [found.key for found in included if release.subject_of(found.key) in some]
+        if not keys and not more:
+            raise ValueError(
+                f"{release.BUCKET} holds no betas or ROIs of {', '.join(some)}. Name what it may "
+                "hold of them: --include-localizers, --include-raw, --include-bold."
+            )
+        _check(some, asked, [*keys, *more])
 
 
 def _check(subjects: Sequence[str], asked: Filters, keys: Sequence[str]) -> None:
-    filters.check(asked, keys)
+    filters.check(asked, keys, ", ".join(subjects))
     if not any(filters.matches(key, asked) for key in keys):
         pairs = ", ".join(f"{name}={sorted(values)}" for name, values in asked.items())
         raise ValueError(
@@ -126,6 +131,8 @@ def raw_objects(ids: list[str] | None, asked: Filters) -> list[bucket.Object]:
         its = [o for o in bucket.objects(release.raw_dir(subject)) if release.is_published(o.key)]
         if not its and bucket.check_subject(subject):  # which lists the subjects that there are
             raise DataNotDownloadedError(f"{release.BUCKET} holds no raw data of {subject}.")
+        if ids is not None:
+            _check([subject], asked, [found.key for found in its])
         objects += its
     _check(subjects, asked, [found.key for found in objects])
     return [found for found in objects if filters.matches(found.key, asked)]

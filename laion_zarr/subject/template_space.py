@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from laion_zarr import templates
-from laion_zarr._release import HEMIS
+from laion_zarr._release import HEMIS, Id
 from laion_zarr.arrays.labels import of_one_subject
 from laion_zarr.arrays.select import labelled as as_labelled
 from laion_zarr.errors import needs
@@ -35,7 +35,7 @@ class TemplateSpace(Anatomy):
         interpolation: str = "linear",
         output_dir: str | os.PathLike[str] | None = None,
         desc: str | None = None,
-        session: str | None = None,
+        session: Id | None = None,
         roi: Any = None,
         mask: Any = None,
         mask_source: str = DEFAULT_MASK,
@@ -70,8 +70,10 @@ class TemplateSpace(Anatomy):
             ``sub-01_ses-01_space-fsaverage_den-10k_hemi-L_desc-Mean_statmap.func.gii`` (one array
             per trial) or ``sub-01_ses-01_space-MNI305_desc-Mean_statmap.nii.gz`` (4-D for trials).
             The result is returned all the same; if it is lazy, computing it computes again.
-        desc, session : str, optional
-            What the names of these files say after ``desc-`` and ``ses-``.
+        desc : str, optional
+            What the names of these files say after ``desc-``.
+        session : str or int, optional
+            What they say after ``ses-``: ``"ses-01"``, ``"01"`` or 1.
         roi, mask, mask_source
             Selection of voxels, as in `get_betas`.
 
@@ -80,7 +82,8 @@ class TemplateSpace(Anatomy):
         xarray.DataArray, float, Dask-backed
             For fsaverage (…, hemi, vertex), or (…, vertex) if `hemi` is given; vertices are
             fsaverage's. For MNI305 (…, x, y, z): mm, on a grid of 2 mm, axes to the right, front
-            and top (RAS). ``attrs``: ``space`` and, for a volume, ``affine``.
+            and top (RAS). ``attrs``: ``space`` and, for a volume, ``affine``, the 16 numbers of the
+            4 × 4 matrix, row by row.
 
         Raises
         ------
@@ -193,7 +196,7 @@ class TemplateSpace(Anatomy):
         interpolation: str = "linear",
         output_dir: str | os.PathLike[str] | None = None,
         desc: str | None = None,
-        session: str | None = None,
+        session: Id | None = None,
     ) -> xr.DataArray:
         """Resample values on the subject's own surface (fsnative) to fsaverage; lazily.
 
@@ -264,7 +267,7 @@ class TemplateSpace(Anatomy):
         self,
         carried: xr.DataArray,
         output_dir: str | os.PathLike[str] | None,
-        session: str | None,
+        session: Id | None,
         desc: str | None,
     ) -> xr.DataArray:
         if output_dir is not None:

@@ -110,7 +110,7 @@ def write_maps(
     values: xr.DataArray,
     folder: str | os.PathLike[str],
     subject: str,
-    session: str | None = None,
+    session: release.Id | None = None,
     desc: str | None = None,
 ) -> list[Path]:
     """Write values in a template space: a NIfTI volume, or a GIFTI file for each hemisphere.

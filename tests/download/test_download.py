@@ -28,6 +28,7 @@ from laion_zarr.download import (
     download,
     download_captions,
     download_embeddings,
+    download_raw,
     download_segmentations,
     license,
 )
@@ -204,6 +205,18 @@ def test_held_out_sessions_are_never_requested(data, front):
     download("01", n_jobs=4)
     assert not [name for name in tree(data) if "ses-3" in name]
     assert not [request for request in front.gets() if "ses-3" in request.path]
+
+
+def test_a_filter_that_one_of_the_subjects_has_no_file_for(data, front):
+    """Of subjects that were named, each must have what was asked for; of all, one must."""
+    front.put(f"{GLM}/sub-01/ses-05/func/sub-01_ses-05_task-images_x.tsv", b"x")
+    front.put("sub-01/ses-05/func/sub-01_ses-05_task-images_run-01_events.tsv", b"x")
+    for fetched in (download, download_raw):
+        with pytest.raises(ValueError, match="No file of sub-03 has ses='05'"):
+            fetched(["01", "03"], ses="05")
+        assert tree(data) == {}
+    download("all", ses="05")
+    assert any("ses-05" in name for name in tree(data))
 
 
 def test_stimulus_side(data, bucket_root, front):

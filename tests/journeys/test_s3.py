@@ -255,7 +255,7 @@ FAULTS = {
 def test_a_source_that_fails_for_a_moment(proxy, blocks, mirror, fault):
     source = open_source(BUCKET)
     proxy.fault("list-type", **fault)
-    names = source.listing([SUB])
+    names = source.listing([SUB]).names
     assert BETAS in names
     expected = (mirror / BETAS).read_bytes()
     proxy.reset()
@@ -341,7 +341,7 @@ def test_no_credentials_are_looked_for(proxy, tmp_path, monkeypatch):
     monkeypatch.setattr(botocore.session.Session, "get_credentials", look)
     monkeypatch.setattr("aiobotocore.session.AioSession.get_credentials", look)
     monkeypatch.setattr("laion_zarr.store.remote._CONNECTIONS", 63)  # connections made anew
-    assert open_source(BUCKET).listing([SUB], [release.GLM])
+    assert open_source(BUCKET).listing([SUB], [release.GLM]).names
     with pytest.raises(NotConvertedError):
         load_subject(SUB, f"{BUCKET}/laion-fmri.zarr")
     assert not any(one.authorized for one in proxy.seen)

@@ -45,7 +45,7 @@ from laion_zarr.errors import DataNotDownloadedError, NotConvertedError
 LACKING_MAPS = {f"{ses} {name}" for ses, names in MAPS_OF.items() for name in names}
 # What is removed, what the store then lacks, what the warning must name.
 PARTIAL = {
-    "a session": ([f"{GLM}/sub-01/ses-02/func/*"], {"ses-02"}, []),
+    "a session": ([f"{GLM}/sub-01/ses-02/func/*"], {"ses-02"}, ["ses-02/func/: empty"]),
     "betas": ([betas_file()], {"ses-02"}, ["sub-01 ses-02 lacks its betas"]),
     "trial table": ([trials_file()], {"ses-02"}, ["sub-01 ses-02 lacks its trial table"]),
     "ROIs": (
@@ -56,7 +56,7 @@ PARTIAL = {
     "one ROI": (
         ["derivatives/rois/sub-01/body/*"],
         {"EBA"},
-        [],
+        ["rois/sub-01/body/: empty"],
     ),
     "surfaces": (NO_SURFACES, {"surfaces"}, []),
     "ceilings": (
@@ -73,7 +73,11 @@ PARTIAL = {
         ["sub-01: no T1w"],
     ),
     "recon": (["derivatives/freesurfer/**/*"], set(), ["sub-01: no FreeSurfer recon"]),
-    "some of the recon": (["derivatives/freesurfer/*/surf/lh.[pc]*"], set(), []),
+    "some of the recon": (
+        ["derivatives/freesurfer/*/surf/lh.[pc]*"],
+        set(),
+        ["sub-01: its FreeSurfer recon lacks hemi-L pial"],
+    ),
     "stimuli": (["stimuli/*"], set(), ["no stimulus metadata", METADATA]),
 }
 
