@@ -21,11 +21,13 @@ from laion_zarr.errors import (
     NotConvertedError,
     StoreError,
 )
+from laion_zarr.splits.stored import StoredSplits
 from laion_zarr.store.objects import StoreLike, location, open_store
 from laion_zarr.store.parts import StoredParts
 from laion_zarr.store.schema import (
     EVENTS_PART,
     LOCALIZERS_PART,
+    SPLITS_GROUP,
     STIMULUS_PARTS,
     TRIALS_PART,
     VOXELS_PART,
@@ -144,6 +146,12 @@ def _group_lines(stored: StoredParts) -> Iterator[str]:
         (attributes,) = stored.attributes(EVENTS_PART)
         yield f"    events: {sum(map(len, attributes['runs'].values())):,} runs"
     yield from _localizer_lines(stored)
+    if stored.group == SPLITS_GROUP:
+        keys = StoredSplits(stored.store).stored()
+        revisions = sorted({str(revision) for _, _, revision in keys if revision is not None})
+        pools = ", ".join(sorted({pool for pool, *_ in keys}))
+        yield f"    {len(keys)} splits of the pools {pools}"
+        yield f"    random_* of revision {', '.join(revisions)}" if revisions else "    no random_*"
 
 
 def _localizer_lines(stored: StoredParts) -> Iterator[str]:

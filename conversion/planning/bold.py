@@ -44,8 +44,8 @@ def run_files(store: Store, path: str) -> list[str]:
 class BoldPlanner:
     """Plans the time series of one subject.
 
-    They are converted if ``--parts`` names them. ``--overwrite`` without ``--parts`` converts the
-    sessions anew whose time series the store has.
+    They are converted if ``--parts`` names them. Without ``--parts``, those that the store has are
+    kept up to date, as all else in it is.
 
     Attributes
     ----------
@@ -95,11 +95,12 @@ class BoldPlanner:
     def _wanted(self, subject: str, there: Mapping[str, Runs], catalogue: Catalogue) -> list[str]:
         """Sessions to look at; reports those that the user asked for and the mirror lacks."""
         asked = self.options.sessions
-        if schema.BOLD_PART not in self.options.parts:
-            anew = self.options.overwrite and not self.options.asked_parts
-            stored = _stored(catalogue) if anew else set()
-            return [s for s in there if schema.bold_part(s) in stored and s in (asked or there)]
         stored = {name for name in catalogue.parts if schema.is_bold_part(name)}
+        if schema.BOLD_PART not in self.options.parts:
+            kept = set() if self.options.asked_parts else stored
+            if kept is stored and self.options.overwrite:  # also what a lost manifest listed
+                kept = _on_disk(catalogue)
+            return [s for s in there if schema.bold_part(s) in kept and s in (asked or there)]
         if not there and not stored and asked is None:
             folder = self.source.full(str(release.TEDANA / subject))
             self._fail(subject, schema.BOLD_PART, f"{folder} has nothing for --parts bold")
@@ -166,7 +167,7 @@ class BoldPlanner:
             )
 
 
-def _stored(catalogue: Catalogue) -> set[str]:
+def _on_disk(catalogue: Catalogue) -> set[str]:
     """Parts with time series that are in the store, listed by an intact manifest or not."""
     tail = f"/{schema.BOLD.name}"
     return {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -16,8 +17,9 @@ from laion_zarr.conversion.parts import subject as recipe
 from laion_zarr.conversion.planning.small_parts import KINDS, MAPS, Kind
 from laion_zarr.conversion.source.files import Listing, Source
 from laion_zarr.conversion.write.root import groups_in
-from laion_zarr.errors import DataNotDownloadedError
+from laion_zarr.errors import DataNotDownloadedError, StoreError
 from laion_zarr.store import schema
+from laion_zarr.store.parts import StoredParts
 from laion_zarr.store.schema import (
     BOLD_PART,
     CAPTIONS_PART,
@@ -176,9 +178,9 @@ def list_files(source: Source, options: Options, store: Store) -> Mirror:
     """
     # Subjects that were named must be there, also if only parts of the stimuli are wanted.
     named = [] if options.subjects is None else [release.GLM]
-    # --overwrite without --parts converts anew what the store has, time series among it.
-    anew = [BOLD_PART] if options.overwrite and not options.asked_parts else []
-    folders = [*named, *folders_of([*options.parts, *anew])]
+    # Without --parts, what the store has is kept up to date, time series among it.
+    kept = [BOLD_PART] if not options.asked_parts and _has_bold(store) else []
+    folders = [*named, *folders_of([*options.parts, *kept])]
     listing = source.listing(options.subjects, folders)
     there, others = subjects_in(listing.names)
     if others:
@@ -196,3 +198,12 @@ def list_files(source: Source, options: Options, store: Store) -> Mirror:
             "data directory with --source, or download with 'laion-zarr download'."
         )
     return Mirror(listing, there, others)
+
+
+def _has_bold(store: Store) -> bool:
+    """Whether a subject's manifest, if it can be read, lists time series."""
+    for group in groups_in(store):
+        with suppress(StoreError):
+            if any(map(schema.is_bold_part, StoredParts(store, group).parts)):
+                return True
+    return False

@@ -355,6 +355,7 @@ class _Execution:
             lost = set(stored.sources) - set(maps.sources)
             left += sorted(file for file in lost if not file.endswith(".json"))
         if left:
+            job.catalogue.recover()  # removes what was staged
             raise LaionZarrError(
                 f"{job.subject} was not overwritten: its voxels changed, and {', '.join(left)} "
                 "could not be converted again. What was stored is untouched; mend what failed and "

@@ -85,9 +85,11 @@ def read_splits(source: str) -> dict[str, bytes]:
         names = [name for name in names if not name.rpartition("/")[2].startswith(".")]
         found = _fetch(source, names)
     if not found:
+        there = _is_web(source) or "://" in source or Path(source).exists()
         raise DataNotDownloadedError(
-            f"{source} holds no split files. Expected POOL/NAME.json, such as shared/tau.json; "
-            "without a folder, 'laion-zarr splits add' fetches the published ones."
+            f"{source} {'holds no split files' if there else 'is not there'}. Expected "
+            "POOL/NAME.json, such as shared/tau.json; without a folder, 'laion-zarr splits add' "
+            "fetches the published ones."
         )
     return found
 

@@ -39,11 +39,13 @@ def padded(value: object) -> object:
 
 
 def _entity(value: object, entity: str) -> str | None:
-    """Full id: 1, ``"1"``, ``"01"``, ``"sub-01"`` -> ``"sub-01"``; None if it is not an id."""
+    """Full id: 1, ``"1"``, ``"01"``, ``"sub01"``, ``"sub-01"`` -> ``"sub-01"``; None if none."""
     value = padded(value)
     if not isinstance(value, str):
         return None
     bare = value.removeprefix(f"{entity}-")
+    if (number := bare.removeprefix(entity)).isdecimal():
+        bare = str(padded(number)) if bare != number else bare
     return f"{entity}-{bare}" if _ENTITY_VALUE.fullmatch(bare) else None
 
 

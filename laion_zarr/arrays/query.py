@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
@@ -46,9 +48,17 @@ class Query:
         return ids
 
     def trials(
-        self, ids: list[str] | None, image_name: Any, stimuli: str | None, trial: Any
+        self,
+        ids: list[str] | None,
+        image_name: Any,
+        stimuli: str | None,
+        trial: Any,
+        labels: Mapping[str, Any] | None = None,
     ) -> np.ndarray:
-        """Positions, on the trial axis, of the trials that meet all conditions."""
+        """Positions, on the trial axis, of the trials that meet all conditions.
+
+        `labels` are conditions on other coordinates along trials, by name.
+        """
         if not self._handle.stored.sessions:
             raise NotConvertedError(
                 f"{self._handle.subject} has no session in the store yet. Download one, then run "
@@ -61,6 +71,7 @@ class Query:
             keep.append(select.among(self.lazy, "image_name", image_name, "Image"))
         if stimuli is not None:
             keep.append(select.by_stimuli(self.lazy, stimuli))
+        keep += [select.labelled_trials(self.lazy, *label) for label in (labels or {}).items()]
         found = select.restrict(keep, self.lazy.sizes[TRIAL])
         if trial is not None:
             wanted = select.positions(self.lazy, TRIAL, trial)
@@ -138,7 +149,9 @@ class Query:
             return _map(self.lazy["session_noise_ceiling"], SESSION, session, "session")
         there = self.lazy[NC].values.tolist() if NC in self.lazy.coords else []
         if desc not in there:
-            raise self._no_ceiling(f"{desc!r} (there are: {', '.join(there) or 'none'})")
+            near = get_close_matches(str(desc), there, 1, 0.5)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise self._no_ceiling(f"{desc!r} (there are: {', '.join(there) or 'none'}{hint})")
         return _map(self.lazy["noise_ceiling"], NC, desc, "desc")
 
     def _no_ceiling(self, which: str) -> NotConvertedError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -64,6 +65,13 @@ def fine_mask(
             f"convert --subject {stored.group} --parts {FINE_ROIS_PART}'; betas are not touched."
         )
     names = _among(here, query)
+    coarse = [name for name in _among(here | catalogue(dataset), query) if name not in here]
+    if coarse:
+        warnings.warn(
+            f"{', '.join(coarse)}: the store holds no {FINE_RES} mask, so the union is of "
+            f"{', '.join(names)} alone.",
+            stacklevel=3,
+        )
     grids = stored.attributes(FINE_ROIS_PART, names or list(here)[:1])
     shape, affine = grids[0]["shape"], np.array(grids[0]["affine"])
     for name, grid in zip(names, grids, strict=False):

@@ -21,6 +21,7 @@ from laion_zarr.store.schema import (
     MASKS,
     ROI,
     SLAB_VOXELS,
+    TRIAL,
     VOXEL,
 )
 
@@ -155,6 +156,16 @@ def among(dataset: xr.Dataset, name: str, wanted: object, what: str) -> np.ndarr
             f"{dataset.attrs.get('subject')}, such as {', '.join(map(repr, some))}."
         )
     return dataset[name].to_series().isin(labels).to_numpy()
+
+
+def labelled_trials(dataset: xr.Dataset, name: str, wanted: object) -> np.ndarray:
+    """Mask of trials with one of the wanted values in a coordinate along trials, (trial,) bool."""
+    there = [str(key) for key, one in dataset.coords.items() if one.dims == (TRIAL,)]
+    if name not in there:
+        near = get_close_matches(name, there, 1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise TypeError(f"There is no {name!r} along trials.{hint} There are: {', '.join(there)}.")
+    return dataset[name].to_series().isin(as_list(wanted)).to_numpy()
 
 
 def positions(dataset: xr.Dataset, dim: str, labels: object) -> np.ndarray:
@@ -293,7 +304,7 @@ def voxel_mask(mask: object, axis: xr.Dataset) -> np.ndarray:
     if values.shape != voxels.shape:
         raise ValueError(
             f"mask has shape {values.shape}, expected {voxels.shape}: one value per voxel of the "
-            "axis. A grid volume becomes one by volume.ravel()[get_brain_mask().values]."
+            "axis. A grid volume becomes one by np.ravel(volume)[get_brain_mask().values]."
         )
     return values
 

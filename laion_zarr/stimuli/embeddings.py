@@ -89,9 +89,11 @@ class Embeddings:
             handle.part(embeddings_part("any model"))
         self.models: list[str] = there if models is None else as_list(models)
         for model in set(self.models) - set(there):
+            near = [one for one in there if one.lower() == str(model).lower()]
+            hint = f" Did you mean {near[0]!r}?" if near else ""
             raise StimuliNotDownloadedError(
-                f"The store holds no embeddings of {model!r}, but of {', '.join(there)}. Get them "
-                f"with 'laion-zarr {download_command(embeddings_part(model))}', then run "
+                f"The store holds no embeddings of {model!r}, but of {', '.join(there)}.{hint} "
+                f"Get them with 'laion-zarr {download_command(embeddings_part(model))}', then run "
                 "'laion-zarr convert --parts embeddings'."
             )
         self._handle = handle

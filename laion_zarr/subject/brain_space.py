@@ -89,13 +89,13 @@ class BrainSpace(TemplateSpace):
             If `values` do not fit the voxel axis (the message gives both lengths), belong to
             another subject, or are a volume without an affine.
         """
-        if isinstance(values, xr.DataArray) and set(GRID_DIMS) <= set(values.dims):
+        if templates.is_volume(values):
             of_one_subject(values.attrs, self._query.lazy.attrs)
             if roi is not None or mask is not None:
                 raise ValueError("roi and mask are for values along voxel; these are volumes.")
             return templates.write_volumes(values, path)
-        placed, voxels = self._placed(values, roi, mask, mask_source)
-        return templates.write_nifti(placed, voxels, *self._grid, path)
+        placed, voxels, grid = self._placed(values, roi, mask, mask_source)
+        return templates.write_nifti(placed, voxels, *grid, path)
 
     def unmask(
         self, values: Any, roi: Any = None, mask: Any = None, mask_source: str = DEFAULT_MASK
@@ -130,8 +130,8 @@ class BrainSpace(TemplateSpace):
         >>> volume = sub.unmask(sub.get_noise_ceiling(desc="NoiseceilingAllrep"))
         >>> ceiling = volume.sel(x=40, y=-52, z=-18, method="nearest")  # mm
         """
-        placed, voxels = self._placed(values, roi, mask, mask_source)
-        return templates.unmask(placed, voxels, *self._grid)
+        placed, voxels, grid = self._placed(values, roi, mask, mask_source)
+        return templates.unmask(placed, voxels, *grid)
 
     def plot_voxels(
         self,
@@ -149,9 +149,10 @@ class BrainSpace(TemplateSpace):
         Parameters
         ----------
         values : xarray.DataArray or array-like, (voxel,)
-            As in `to_nifti`. NaN and False are not drawn: with ``values.where(values > 20)`` the
-            T1w image stays visible in all other voxels. Or values on the subject's own surface,
-            (vertex,), as in `surface_to_template`: then only surfaces are drawn.
+            As in `to_nifti`; a volume must be on the grid of the betas. NaN and False are not
+            drawn: with ``values.where(values > 20)`` the T1w image stays visible in all other
+            voxels. Or values on the subject's own surface, (vertex,), as in `surface_to_template`:
+            then only surfaces are drawn.
         roi, mask, mask_source
             Selection of voxels, as in `get_betas`.
         cmap, vmin, vmax
@@ -181,9 +182,12 @@ class BrainSpace(TemplateSpace):
         style = {"cmap": cmap, "vmin": vmin, "vmax": vmax}
         if templates.is_on_surface(values):
             return self._plot_surface(values, **style)
-        placed, voxels = self._placed(values, roi, mask, mask_source)
+        placed, voxels, grid = self._placed(values, roi, mask, mask_source)
         (placed,) = _one_value([placed], style)
         known = self._query.lazy[VOXEL].values
+        if templates.is_volume(values):
+            self._on_own_grid(grid)
+            placed, voxels = placed.sel({VOXEL: known}), known
         # Extended to all voxels of the subject: NaN means a voxel of the brain without a value.
         drawn = placed.compute().assign_coords({VOXEL: voxels})
         drawn = drawn.reindex({VOXEL: np.union1d(known, voxels)})
@@ -196,6 +200,16 @@ class BrainSpace(TemplateSpace):
             self._title(drawn),
             **style,
         )
+
+    def _on_own_grid(self, grid: templates.Grid) -> None:
+        """Raise ValueError if a grid is not that of the betas, on which slices are drawn."""
+        own = self._grid
+        if grid[0] != own[0] or not np.allclose(grid[1], own[1]):
+            raise ValueError(
+                f"values are a volume of {grid[0]} voxels, and the slices are of the betas' grid, "
+                f"{own[0]}. Take such a map by voxel of the betas (get_localizer, get_roi_mask, or "
+                "res='1pt8'), or draw what to_template makes of it."
+            )
 
     def _plot_surface(self, values: Any, **style: Any) -> Figure:
         maps = templates.by_hemi(values, None)

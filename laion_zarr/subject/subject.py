@@ -121,6 +121,7 @@ class Subject(Regions, Localizers, BrainSpace, Events, TimeSeries, SubjectStimul
         mask_source: str | None = None,
         nc_threshold: float | None = None,
         chunks: dict[str, Any] | None = None,
+        **labels: Any,
     ) -> xr.Dataset:
         """Select trials and voxels by label, before any betas are read.
 
@@ -143,6 +144,9 @@ class Subject(Regions, Localizers, BrainSpace, Events, TimeSeries, SubjectStimul
             rechunking. If not provided, blocks of one session × one slab of voxels, or one session
             × all selected voxels if these are few; where sessions or slabs differ in size, blocks
             of one size, so that ``to_zarr`` can write them.
+        **labels : value or list of values
+            Values of any other coordinate along trials: ``response_correct=True``,
+            ``trial_type="old"``, ``run=[1, 2]``. NaN, a trial without an answer, is neither.
 
         Returns
         -------
@@ -155,10 +159,13 @@ class Subject(Regions, Localizers, BrainSpace, Events, TimeSeries, SubjectStimul
         >>> faces = load_subject("01").sel(roi="face", stimuli="shared")
         >>> faces["betas"].mean("trial").dims
         ('voxel',)
+        >>> known = load_subject("01").sel(roi="face", trial_type="old", response_correct=True)
+        >>> bool((known["response"] == 2).all())
+        True
         """
         ids = None if session is None else self._query.session_ids(session)
         keep_voxels = self._query.voxels(roi, None, mask_source, nc_threshold, ids)
-        keep_trials = self._query.trials(ids, image_name, stimuli, trial)
+        keep_trials = self._query.trials(ids, image_name, stimuli, trial, labels)
         return self._query.select(keep_trials, keep_voxels, voxel, chunks, ids)
 
     # -- betas

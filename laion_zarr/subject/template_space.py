@@ -49,7 +49,8 @@ class TemplateSpace(Anatomy):
         Parameters
         ----------
         values : xarray.DataArray or array-like, (voxel,) or (trial, voxel)
-            As in `to_nifti`; or values on the subject's own surface, as in `surface_to_template`.
+            As in `to_nifti`, volumes of any resolution among them (`get_localizer_volume`,
+            `get_roi_volume`); or values on the subject's own surface, as in `surface_to_template`.
         target : {"fsaverage", "MNI305"}
             ``"fsaverage"``: values are sampled along the normals of the subject's own surface (ten
             points, 3 mm to either side, the default of `nilearn.surface.vol_to_surf`), then
@@ -133,13 +134,14 @@ class TemplateSpace(Anatomy):
         among("fsaverage_density", fsaverage_density, tuple(DENSITIES))
         among("hemi", hemi, (None, *HEMIS) if target == "fsaverage" else (None,))
         needs("template", "nilearn", "scipy")
-        placed, voxels = self._placed(values, roi, mask, mask_source)
+        placed, voxels, grid = self._placed(values, roi, mask, mask_source)
         if target == "MNI305":
-            weights = self._weights(templates.mni305_weights)
+            weights = self._weights(templates.mni305_weights, grid=grid)
             carried = templates.to_mni305(placed, voxels, weights, interpolation)
         else:
+            make = templates.surface_weights
             ways = {
-                one: self._weights(templates.surface_weights, one, surface, fsaverage_density)
+                one: self._weights(make, one, surface, fsaverage_density, grid=grid)
                 for one in (HEMIS if hemi is None else (hemi,))
             }
             carried = templates.to_fsaverage(placed, voxels, ways, interpolation, fsaverage_density)
@@ -250,8 +252,7 @@ class TemplateSpace(Anatomy):
         for its in maps.values():
             of_one_subject(its.attrs, {SUBJECT: self.subject_id})
         weights = {
-            one: self._weights(templates.sphere_weights, one, fsaverage_density, on_grid=False)
-            for one in maps
+            one: self._weights(templates.sphere_weights, one, fsaverage_density) for one in maps
         }
         carried = templates.surface_to_fsaverage(maps, weights, interpolation, fsaverage_density)
         if hemi is not None or not isinstance(values, Mapping):
@@ -278,9 +279,16 @@ class TemplateSpace(Anatomy):
 
     def _placed(
         self, values: Any, roi: Any, mask: Any, mask_source: str
-    ) -> tuple[xr.DataArray, np.ndarray]:
-        """Values, and the flat C index on the functional grid of each voxel."""
-        values = as_labelled(values)
+    ) -> tuple[xr.DataArray, np.ndarray, templates.Grid]:
+        """Values, and the flat C index of each voxel on their grid: the functional one, or theirs.
+
+        Volumes, such as those of `get_localizer_volume`, bring their own grid.
+        """
+        values, grid = as_labelled(values), self._grid
+        if templates.is_volume(values):
+            if roi is not None or mask is not None:
+                raise ValueError("roi and mask are for values along voxel; these are volumes.")
+            values, grid = templates.along_voxels(values)
         labelled = isinstance(values, xr.DataArray) and VOXEL in values.coords
         if labelled:
             of_one_subject(values.attrs, self._query.lazy.attrs)
@@ -292,16 +300,18 @@ class TemplateSpace(Anatomy):
         which += "" if mask is None else ", mask=…"
         for name in [name for name in MASKS if f"in_{name}" in self._query.lazy.coords]:
             which += f"; {name} has {int(self._query.lazy[f'in_{name}'].sum()):,}"
-        return templates.place(values, axis, int(np.prod(self._grid[0])), which)
+        return *templates.place(values, axis, int(np.prod(grid[0])), which), grid
 
     @cached_property
-    def _made_weights(self) -> dict[tuple[str, ...], Any]:
+    def _made_weights(self) -> dict[tuple[Any, ...], Any]:
         return {}
 
-    def _weights(self, make: Callable[..., Any], *how: str, on_grid: bool = True) -> Any:
-        """Weights to a template, of all voxels of the grid or of all vertices; computed once."""
-        what = (make.__name__, *how)
+    def _weights(
+        self, make: Callable[..., Any], *how: str, grid: templates.Grid | None = None
+    ) -> Any:
+        """Weights to a template, of all voxels of a grid or of all vertices; computed once."""
+        grids = () if grid is None else (grid,)
+        what = (make.__name__, *how, *((shape, affine.tobytes()) for shape, affine in grids))
         if what not in self._made_weights:
-            grid = (self._grid,) if on_grid else ()
-            self._made_weights[what] = make(self._recon, *grid, *how)
+            self._made_weights[what] = make(self._recon, *grids, *how)
         return self._made_weights[what]

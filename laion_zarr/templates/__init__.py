@@ -16,8 +16,11 @@ from laion_zarr.templates.files import write_maps, write_nifti, write_volumes
 from laion_zarr.templates.templates import (
     INTERPOLATIONS,
     TARGETS,
+    Grid,
+    along_voxels,
     by_hemi,
     is_on_surface,
+    is_volume,
     mni305_weights,
     on_grid,
     place,
@@ -32,8 +35,11 @@ from laion_zarr.templates.templates import (
 __all__ = [
     "INTERPOLATIONS",
     "TARGETS",
+    "Grid",
+    "along_voxels",
     "by_hemi",
     "is_on_surface",
+    "is_volume",
     "mni305_weights",
     "on_grid",
     "place",

@@ -82,6 +82,37 @@ def place(
     return array.transpose(..., VOXEL), voxels
 
 
+def is_volume(values: object) -> bool:
+    """Whether values are volumes, (…, x, y, z), by the names of their dims."""
+    return isinstance(values, xr.DataArray) and set(GRID_DIMS) <= set(values.dims)
+
+
+def along_voxels(volumes: xr.DataArray) -> tuple[xr.DataArray, Grid]:
+    """Values of volumes along ``voxel``, labelled by flat C-order index of their grid; that grid.
+
+    Raises
+    ------
+    ValueError
+        If the volumes do not say where they lie, in ``attrs["affine"]``.
+    """
+    if np.size(volumes.attrs.get("affine", ())) != 16:
+        raise ValueError("values are a volume without its affine, 16 numbers in attrs['affine'].")
+    affine = np.reshape(volumes.attrs["affine"], (4, 4)).astype(float)
+    ordered = volumes.transpose(..., *GRID_DIMS)
+    shape = ordered.shape[-3:]
+    others = [dim for dim in ordered.dims if dim not in GRID_DIMS]
+    return xr.DataArray(
+        ordered.data.reshape(*ordered.shape[:-3], int(np.prod(shape))),
+        {
+            VOXEL: np.arange(np.prod(shape)),
+            **{d: ordered[d] for d in others if d in ordered.coords},
+        },
+        (*others, VOXEL),
+        volumes.name,
+        volumes.attrs,
+    ), (shape, affine)
+
+
 def _by_position(array: xr.DataArray, last: str = VOXEL) -> xr.DataArray:
     """Name the dims of unlabelled values: the last is `last`, the second to last is trial."""
     dims = [f"axis {n}" for n in range(array.ndim - 2)] + [TRIAL, last][-array.ndim :]

@@ -133,3 +133,37 @@ def test_values_are_numbers_of_voxels(sub):
         sub.unmask(np.full(sub.get_n_voxels(), "a"))
     with pytest.raises(ValueError, match=r"\(voxel,\) or \(trial, voxel\)"):
         sub.unmask(np.zeros((2, 2, sub.get_n_voxels())))
+
+
+def test_volumes_are_taken_as_the_voxels_that_they_are(sub):
+    """What the package hands out as a volume goes back in, on the betas' grid or on its own."""
+    by_voxel = sub.get_localizer("floc", "faceVsOthers")
+    volume = sub.get_localizer_volume("floc", "faceVsOthers", res="1pt8")
+    again = sub.unmask(volume)
+    np.testing.assert_array_equal(again, volume)
+    np.testing.assert_array_equal(
+        again.values.ravel()[by_voxel["voxel"].values], by_voxel.values.astype(again.dtype)
+    )
+    assert len(sub.plot_voxels(volume).axes) == len(sub.plot_voxels(by_voxel).axes)
+    fine = sub.get_roi_volume("FFA1", res="1pt5")
+    with pytest.raises(ValueError, match="betas' grid"):
+        sub.plot_voxels(fine)
+    with pytest.raises(ValueError, match="these are volumes"):
+        sub.unmask(volume, roi="face")
+    with pytest.raises(ValueError, match="affine"):
+        sub.unmask(volume.drop_attrs())
+
+
+@pytest.mark.parametrize("target", ["fsaverage", "MNI305"])
+def test_volumes_reach_templates_from_any_grid(sub, target):
+    """A linear field in mm is the same field in a template, whatever the grid it was sampled on."""
+    fields, inner = [], []
+    for res in ("1pt8", "1pt5"):
+        volume = sub.get_roi_volume("FFA1", res=res)
+        field = volume.x + 2 * volume.y - volume.z + 0.0 * volume
+        inside = (0.0 * field).copy(data=np.pad(np.ones(np.subtract(field.shape, 2)), 1))
+        for values, into in ((field, fields), (inside, inner)):
+            into.append(sub.to_template(values.assign_attrs(volume.attrs), target).compute())
+    known = np.logical_and(*(one > 1 - 1e-6 for one in inner))  # at the edge, voxels are lacking
+    assert known.sum() > 100
+    np.testing.assert_allclose(*(one.values[known] for one in fields), atol=2e-3)

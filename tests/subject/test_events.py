@@ -125,6 +125,30 @@ def test_selections_keep_behaviour(sub):
         assert got.equals(whole[name].iloc[trials].reset_index(drop=True).astype(object))
 
 
+@pytest.mark.parametrize(
+    "labels",
+    [
+        {"response_correct": True},
+        {"response_correct": 0, "trial_type": "old"},
+        {"run": [1, np.int64(2)], "session": "ses-02"},
+        {"response": [1, 2]},
+    ],
+)
+def test_sel_takes_any_label_along_trials(sub, labels):
+    found = sub.sel(roi="face", **labels)
+    table = sub.metadata
+    keep = np.ones(len(table), dtype=bool)
+    for name, wanted in labels.items():
+        keep &= table[name].isin(wanted if isinstance(wanted, list) else [wanted]).to_numpy()
+    np.testing.assert_array_equal(found["trial"], np.flatnonzero(keep))
+    assert 0 < found.sizes["trial"] < len(table)
+
+
+def test_sel_names_what_there_is_along_trials(sub):
+    with pytest.raises(TypeError, match=r"response_corect.*mean 'response_correct'"):
+        sub.sel(response_corect=True)
+
+
 def test_groups_by_answer(sub):
     betas = sub.get_betas(roi="FFA1").load()
     means = betas.groupby("trial_type").mean()

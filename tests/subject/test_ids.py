@@ -28,6 +28,7 @@ def test_one_id_in_every_form(given):
 
 def test_ids_as_they_are():
     assert release.session_id("ses-2") == "ses-2"  # a folder of this name may be there
+    assert release.session_id("ses02") == release.session_id("ses2") == "ses-02"
     assert release.session_id(100) == "ses-100"
     assert release.session_id("4BarScreenfLoc") == "ses-4BarScreenfLoc"
     assert release.run_number("run-12") == 12

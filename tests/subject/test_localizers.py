@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import nibabel as nib
@@ -186,6 +187,19 @@ def test_roi_volumes(sub, bids_root):
         union = np.logical_or.reduce([masks[roi] for roi in faces])
         np.testing.assert_array_equal(sub.get_roi_volume(query, "1pt5").values, union)
     assert not sub.get_roi_volume([], "1pt5").any()
+
+
+def test_what_a_category_lacks_at_a_resolution_is_said(bids_root, tmp_path):
+    mirror = shutil.copytree(bids_root, tmp_path / "mirror")
+    rois = sorted({path for roi, path in roi_files(mirror, "1pt5").items() if roi == "FFA1"})
+    for path in rois:
+        path.unlink()
+    convert(mirror, tmp_path / "s.zarr", SUB, progress=False)
+    sub = load_subject(SUB, tmp_path / "s.zarr")
+    rest = [roi for roi in sub.get_available_rois("face") if roi != "FFA1"]
+    with pytest.warns(UserWarning, match=f"FFA1.* no 1pt5 mask.*{rest[0]}"):
+        found = sub.get_roi_volume("face", "1pt5")
+    np.testing.assert_array_equal(found, sub.get_roi_volume(rest, "1pt5"))
 
 
 def test_roi_volumes_on_the_functional_grid(sub, bids_root, grid_masks):
