@@ -11,6 +11,7 @@ from laion_zarr.conversion.planning.wanted import files_of
 from laion_zarr.conversion.source.files import open_source
 from laion_zarr.conversion.write.root import groups_in, lost_manifests
 from laion_zarr.errors import DataDirNotSetError, LaionZarrError, StoreError
+from laion_zarr.store.bounds.text import printable
 from laion_zarr.store.objects import StoreLike, location, open_store
 from laion_zarr.store.parts import StoredParts
 from laion_zarr.store.schema import (
@@ -29,7 +30,8 @@ def describe(
 ) -> str:
     """Describe the local mirror and the store; with `subject`, only what they hold of it."""
     wanted = None if subject is None else release.subject_id(subject)
-    return "\n".join([*_mirror_lines(wanted), *_store_lines(store, storage_options, wanted)])
+    lines = [*_mirror_lines(wanted), *_store_lines(store, storage_options, wanted)]
+    return "\n".join(map(printable, lines))
 
 
 def _mirror_lines(wanted: str | None) -> Iterator[str]:
@@ -95,15 +97,17 @@ def _group_lines(stored: StoredParts) -> Iterator[str]:
     what = [_span(sessions)] if VOXELS_PART in stored.parts else []
     yield f"  {stored.group}: {', '.join([*what, _gigabytes(size), *others])}"
     if sessions:
-        (attributes,) = stored.attributes(VOXELS_PART)
+        (attributes,) = stored.attributes(VOXELS_PART, needed=["masks"])
         yield f"    masks: {', '.join(attributes['masks'])}"
-        trials = stored.load(TRIALS_PART, ["session"])["session"]
+        trials = stored.load(TRIALS_PART, ["session"], needed=True)["session"]
         yield f"    trials: {len(trials):,}"
     if bold := sorted(name.partition("/")[2] for name in stored.parts if is_bold_part(name)):
         yield f"    time series: {_span(bold)}"
     if EVENTS_PART in stored.parts:
-        (attributes,) = stored.attributes(EVENTS_PART)
-        yield f"    events: {sum(map(len, attributes['runs'].values())):,} runs"
+        (attributes,) = stored.attributes(EVENTS_PART, needed=["runs"])
+        runs = attributes["runs"]
+        count = sum(map(len, runs.values())) if isinstance(runs, dict) else len(runs)
+        yield f"    events: {count:,} runs"
     yield from _localizer_lines(stored)
 
 

@@ -138,25 +138,38 @@ class Check:
         for parts in self.groups.values():
             for name, part in parts.items():
                 nodes = [key for key in part.files if key.endswith("zarr.json")]
-                paths = [f"{part.path}/{key}" for key in nodes]
+                wrong |= self._vet_keys(part, nodes)
+                paths = [f"{part.path}/{key}" for key in nodes if part.files[key][0] <= MOST_NODE]
                 for batch in _batches(paths, dict.fromkeys(paths, (0, 0))):
                     for path, data in zip(batch, self._fetch(batch, MOST_NODE), strict=True):
                         wrong |= self._vet_node(name, part, path, data)
         return wrong
+
+    def _vet_keys(self, part: Part, nodes: list[str]) -> set[str]:
+        """Objects that are none of an array or group, or metadata of a size that none has."""
+        arrays = {*part.arrays()}
+        chunks = {f"{name}/c/{chunk}" for name in arrays for chunk in part.chunks(name)}
+        wrong = {*part.files} - chunks - {*nodes}
+        wrong |= {key for key in nodes if part.files[key][0] > MOST_NODE}
+        for key in sorted(wrong):
+            what = f"is listed with {part.files[key][0]:,} bytes, and is no object of an array"
+            self.problem(str(damaged(self.store, f"{part.path}/{key}", what)))
+        return {f"{part.path}/{key}" for key in wrong}
 
     def _vet_node(
         self, name: str, part: Part, path: str, data: bytes | StoreError | None
     ) -> set[str]:
         key = path.removeprefix(f"{part.path}/")
         node = key.removesuffix("zarr.json").rstrip("/")
-        chunks = {f"{part.path}/{node}/c/{chunk}" for chunk in part.chunks(node)}
+        chunks = {f"{part.path}/{node}/c/{n}": size for n, size in part.chunks(node).items()}
         if not isinstance(data, bytes) or (len(data), codec.crc32(data)) != part.files[key]:
-            return set()  # is found with all other damage
+            # Found with all other damage, as chunks are; but what would they be held against?
+            return {key for key in chunks if chunks[key] > _BYTES_AT_ONCE}
         try:
             vetted = vet_node(name, part, node, data)
         except OutOfBounds as error:
             self.problem(str(damaged(self.store, path, str(error))))
-            return chunks
+            return {*chunks}
         if vetted is not None:
             self._vetted |= dict.fromkeys(chunks, vetted)
         return set()

@@ -15,6 +15,7 @@ from laion_zarr.config import get_store
 from laion_zarr.errors import NotConvertedError
 from laion_zarr.splits import rules
 from laion_zarr.splits.rules import Split, SplitVariant
+from laion_zarr.store.bounds.text import parse
 from laion_zarr.store.manifest import parse_root, read_texts
 from laion_zarr.store.objects import StoreLike, location, open_store
 from laion_zarr.store.parts import StoredParts
@@ -52,9 +53,14 @@ class StoredSplits:
     @cached_property
     def _table(self) -> dict[str, np.ndarray]:
         try:
-            return StoredParts(self._store, SPLITS_GROUP).load(MEMBERSHIP_PART, SPLIT_ARRAYS)
+            stored = StoredParts(self._store, SPLITS_GROUP)
+            found = stored.load(MEMBERSHIP_PART, SPLIT_ARRAYS, needed=True)
         except NotConvertedError:
             return {name: np.empty(0) for name in SPLIT_ARRAYS}
+        with stored.bounded(MEMBERSHIP_PART, "params"):
+            for params in found["params"]:
+                parse(params.encode())
+        return found
 
     @cached_property
     def metadata(self) -> pd.DataFrame:

@@ -15,7 +15,6 @@ from laion_zarr.store import codec
 from laion_zarr.store.bounds.nodes import array_bytes
 from laion_zarr.store.bounds.payloads import MOST_CHUNK
 from laion_zarr.store.bounds.tables import check_table
-from laion_zarr.store.bounds.text import OutOfBounds
 from laion_zarr.store.objects import Memory, damaged, fetch_spans
 from laion_zarr.store.parts import StoredParts
 from laion_zarr.store.schema import ArraySpec, Chunking, chunk_table
@@ -49,10 +48,8 @@ class ChunkedArray:
         sizes = self.stored.part(self.part).chunks(self.spec.name)
         below = "/0" * (len(self.spec.dims) - 1)
         shards = [sizes.get(f"{number}{below}", 0) for number in range(len(sizes))]
-        try:
+        with self.stored.bounded(self.part, name):
             check_table(table, self.chunking.per_shard, shards)
-        except OutOfBounds as error:
-            raise self.stored.refused(self.part, name, str(error)) from error
         return table
 
     @property

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -257,37 +258,49 @@ class StoredParts:
                     raise self.refused(part_name, name, what)
 
     def _node(self, part_name: str, node: str, data: bytes) -> dict[str, Any]:
-        try:
+        with self.bounded(part_name, node):
             return parse_node(data)
-        except OutOfBounds as error:
-            raise self.refused(part_name, node, str(error)) from error
 
     def _array(self, part_name: str, name: str, data: bytes) -> dict[str, Any]:
         """Metadata of an array, which is what the schema has there."""
         node = self._node(part_name, name, data)
-        try:
+        with self.bounded(part_name, name):
             check_array(node, spec_of(part_name, name), self.part(part_name).chunks(name))
-        except OutOfBounds as error:
-            raise self.refused(part_name, name, str(error)) from error
         return node
+
+    @contextmanager
+    def bounded(self, part_name: str, node: str) -> Iterator[None]:
+        """Turn what is out of bounds in an array or group of a part into its StoreError."""
+        try:
+            yield
+        except OutOfBounds as error:
+            raise self.refused(part_name, node, str(error)) from error
 
     def refused(self, part_name: str, node: str, what: str) -> StoreError:
         """Error for an array or group of a part that says `what` no store says."""
         path = f"{self.part(part_name).path}/{node}/zarr.json"
         return damaged(self.store, path.replace("//", "/"), what)
 
-    def attributes(self, part_name: str, nodes: Sequence[str] = ("",)) -> list[dict[str, Any]]:
-        """Attributes of nodes of a part: arrays by name, and ``""`` for the group of the part."""
+    def attributes(
+        self, part_name: str, nodes: Sequence[str] = ("",), needed: Sequence[str] = ()
+    ) -> list[dict[str, Any]]:
+        """Attributes of nodes of a part: arrays by name, and ``""`` for the group of the part.
+
+        Raises StoreError if one that is `needed` is missing.
+        """
         part = self.part(part_name)
         keys = [f"{node}/zarr.json".lstrip("/") for node in nodes]
         for node, key in zip(nodes, keys, strict=True):
             if key not in part.files:
                 raise self.refused(part_name, node, "is listed by no manifest")
         found = self.read(part, keys)
-        return [
-            self._node(part_name, node, found[key])["attributes"]
-            for node, key in zip(nodes, keys, strict=True)
-        ]
+        every = []
+        for node, key in zip(nodes, keys, strict=True):
+            every.append(self._node(part_name, node, found[key])["attributes"])
+            for name in needed:
+                if name not in every[-1]:
+                    raise self.refused(part_name, node, f"has no attribute {name!r}")
+        return every
 
     def shape(self, part_name: str, array: str) -> tuple[int, ...]:
         """Shape of an array of a part."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from laion_zarr.store.bounds.text import OutOfBounds, check_keys, kind, whole
+from laion_zarr.store.bounds.text import MOST_TEXT, OutOfBounds, check_keys, kind, whole
 from laion_zarr.store.schema import STAGING
 
 _MOST_BYTES = 1 << 46  # of an object
@@ -47,7 +47,7 @@ def check_files(files: Any) -> None:
         if (
             not isinstance(entry, list)
             or len(entry) != 2
-            or not whole(entry[0], _MOST_BYTES)
+            or not whole(entry[0], MOST_TEXT if key.endswith("zarr.json") else _MOST_BYTES)
             or not whole(entry[1], _CRC)
         ):
             raise OutOfBounds(f"has no size and checksum for {key!r}")

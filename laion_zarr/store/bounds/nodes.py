@@ -9,7 +9,12 @@ from typing import Any
 import numpy as np
 
 from laion_zarr.store.bounds.attributes import check_attributes
-from laion_zarr.store.bounds.payloads import MOST_CHUNK, check_memory, memory_of_strings
+from laion_zarr.store.bounds.payloads import (
+    MOST_CHUNK,
+    MOST_LOADED,
+    check_memory,
+    memory_of_strings,
+)
 from laion_zarr.store.bounds.tables import index_bytes
 from laion_zarr.store.bounds.text import MOST_NODE, OutOfBounds, kind, parse, whole
 from laion_zarr.store.schema import ArraySpec, Chunking
@@ -90,10 +95,12 @@ def _check_small(
     if names != [plain, "zstd", "crc32c"]:
         found = ", ".join(map(str, names))[:80] or kind(codecs)
         raise OutOfBounds(f"has the codecs {found}, expected {plain}, zstd, crc32c")
-    check_memory(array_bytes(dtype, shape))
+    nbytes = array_bytes(dtype, shape)
+    check_memory(nbytes)
     expected = ["/".join("0" for _ in shape)] if all(shape) else []
     if sorted(chunks) != expected:
         raise OutOfBounds(f"has {len(chunks)} objects for its shape {shape}, expected one chunk")
+    _check_sizes(chunks, MOST_LOADED if dtype == STRING else stored_bytes(nbytes))
 
 
 def _check_large(
@@ -108,13 +115,27 @@ def _check_large(
         raise OutOfBounds(
             f"has {len(chunks):,} objects for its shape {shape}, expected {n_shards:,}"
         )
+    unpacked = array_bytes(dtype, [chunking.rows, *shape[1:]])
+    index = index_bytes(chunking.per_shard)
+    _check_sizes(chunks, chunking.per_shard * stored_bytes(unpacked) + index)
     if chunking.packing is None:  # all chunks have one size
-        stored = array_bytes(dtype, [chunking.rows, *shape[1:]]) + 4
+        stored = unpacked + 4
         for number in range(n_shards):
             held = min(chunking.per_shard, n_chunks - number * chunking.per_shard)
-            size = held * stored + index_bytes(chunking.per_shard)
+            size = held * stored + index
             if chunks[f"{number}{below}"] != size:
                 raise OutOfBounds(f"has the shape {shape}, which shard {number} does not have")
+
+
+def stored_bytes(nbytes: int) -> int:
+    """Most bytes of a chunk that inflates to `nbytes`: what does not get smaller gets larger."""
+    return nbytes + nbytes // 128 + 1024
+
+
+def _check_sizes(chunks: Mapping[str, int], most: int) -> None:
+    for key, size in chunks.items():
+        if size > most:
+            raise OutOfBounds(f"has {size:,} bytes in c/{key}, its shape is of {most:,} at most")
 
 
 def _are_objects(values: Any) -> bool:

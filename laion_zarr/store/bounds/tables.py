@@ -39,15 +39,17 @@ def check_table(table: np.ndarray, per_shard: int, shard_sizes: Sequence[int]) -
             raise OutOfBounds(f"has chunks that do not fill shard {number}, of {size:,} bytes")
 
 
-def check_positions(values: np.ndarray, size: int, what: str, *, once: bool = False) -> None:
-    """Raise OutOfBounds unless all values point into an axis of this size, with `once` each once.
-
-    `what` names the axis, for the message.
-    """
+def check_positions(values: np.ndarray, size: int, what: str) -> None:
+    """Raise OutOfBounds unless all values point into `what`, an axis of this size."""
     if not values.size:
         return
     lo, hi = int(values.min()), int(values.max())
     if lo < 0 or hi >= size:
         raise OutOfBounds(f"has values from {lo:,} to {hi:,}, and {what} has {size:,}")
-    if once and len(np.unique(values)) < values.size:
-        raise OutOfBounds("has a value that comes twice")
+
+
+def check_ascending(values: np.ndarray, size: int, what: str) -> None:
+    """Raise OutOfBounds unless values ascend, each a position on `what`, an axis of this size."""
+    check_positions(values, size, what)
+    if not (np.diff(values) > 0).all():
+        raise OutOfBounds("has a value twice, or values that do not ascend")
