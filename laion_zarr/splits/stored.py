@@ -60,6 +60,9 @@ class StoredSplits:
         with stored.bounded(MEMBERSHIP_PART, "params"):
             for params in found["params"]:
                 parse(params.encode())
+        if unknown := {*found["name"]} - {*rules.NAMES}:
+            what = f"names the split {min(unknown)[:40]!r}, of no family"
+            raise stored.refused(MEMBERSHIP_PART, "name", what)
         return found
 
     @cached_property

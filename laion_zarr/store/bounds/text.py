@@ -32,7 +32,7 @@ def parse(data: bytes, most: int = MOST_TEXT) -> dict[str, Any]:
     try:
         text = data.decode()
         found = json.loads(text)
-        if _HALF.search(text):
+        if ("\\ud" in text or "\\uD" in text) and _HALF.search(text):
             json.dumps(found, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise OutOfBounds(f"is no JSON ({str(error) or 'nested too deeply'})") from error
