@@ -54,7 +54,7 @@ def vet_node(name: str, part: Part, node: str, data: bytes) -> Vetted | None:
     _must(_named(found.get("chunk_key_encoding")) == "default", "chunk_key_encoding", found)
     _must(_setting(found["chunk_key_encoding"], "separator") == "/", "chunk_key_encoding", found)
     _must(isinstance(found.get("fill_value"), str | int | float), "fill_value", found)
-    dims = found.get("dimension_names")
+    dims: Any = found.get("dimension_names")
     _must(isinstance(dims, list) and len(dims) == len(shape), "dimension_names", found)
     _must(all(isinstance(dim, str) for dim in dims), "dimension_names", found)
     large = spec is not None and spec.chunking is not None
@@ -97,6 +97,8 @@ def vet_shard(
     """
     chunking, nbytes = chunks
     ends, first, buffer = rows[:, 0] + rows[:, 1], 0, Memory()
+    index = np.full((chunking.per_shard, 2), 2**64 - 1, dtype="<u8")
+    index[: len(rows)] = rows[:, :2]
     most = _PIECE if isinstance(store, DiskStore) else size
     while first < len(rows):
         start = int(rows[first, 0])
@@ -110,11 +112,11 @@ def vet_shard(
             if codec.crc32c(chunk) != crc:
                 raise damaged(store, key, "has a chunk that is not as listed")
             check_packed(chunk, chunking.packing, nbytes)
+        if last == len(rows):
+            tail = data[-index_bytes(chunking.per_shard) : -codec.CRC_BYTES].tobytes()
+            if tail != index.tobytes():
+                raise OutOfBounds("its index differs from the chunk table")
         first = last
-    index = np.full((chunking.per_shard, 2), 2**64 - 1, dtype="<u8")
-    index[: len(rows)] = rows[:, :2]
-    if data[-index_bytes(chunking.per_shard) : -codec.CRC_BYTES].tobytes() != index.tobytes():
-        raise OutOfBounds("its index differs from the chunk table")
 
 
 def _shard_shape(spec: ArraySpec | None, shape: tuple[int, ...]) -> list[int]:
@@ -125,7 +127,7 @@ def _shard_shape(spec: ArraySpec | None, shape: tuple[int, ...]) -> list[int]:
 
 def _vet_sharding(found: Mapping[str, Any], spec: ArraySpec, shape: tuple[int, ...]) -> None:
     assert spec.chunking is not None
-    (sharding,) = found["codecs"] if _listed(found, 1) else (None,)
+    sharding: Any = found["codecs"][0] if _listed(found, 1) else None
     _must(_named(sharding) == "sharding_indexed", "codecs", found)
     settings = sharding["configuration"]
     _must(settings.get("chunk_shape") == [spec.chunking.rows, *shape[1:]], "codecs", found)

@@ -9,7 +9,7 @@ that chunk.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import google_crc32c
@@ -58,7 +58,7 @@ def _strip_crc(payload: bytes) -> bytes:
     return data
 
 
-def decode_array(metadata: dict[str, Any], payload: bytes) -> np.ndarray:
+def decode_array(metadata: Mapping[str, Any], payload: bytes) -> np.ndarray:
     """Decode an array of one chunk from its ``zarr.json`` and the bytes of the chunk.
 
     Strings are returned as an object array of `str`. The metadata must have passed `store.bounds`,

@@ -11,8 +11,9 @@ import errno
 import os
 import stat
 from collections.abc import AsyncIterator, Iterable, Iterator
+from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest
 from zarr.core.buffer import Buffer, BufferPrototype
@@ -99,9 +100,9 @@ class DiskStore(LocalStore):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
         raise self._refuse(key, "is no file but a pipe or a device, which is")
 
-    def opened(self, key: str) -> BinaryIO:
+    def opened(self, key: str) -> FileIO:
         """Open a file of the store for reading, unbuffered."""
-        return os.fdopen(self._descriptor(key), "rb", buffering=0)
+        return FileIO(self._descriptor(key), "rb")
 
     def place(self, key: str) -> Path:
         """Path of a key that is to be written or removed; no folder on the way is a link."""

@@ -63,8 +63,8 @@ def _affine(value: Any) -> None:
     _must(rows and all(_is_number(n) for row in value for n in row), value, "4 × 4 numbers")
 
 
-def _is_number(value: object) -> bool:
-    return type(value) in (int, float) and abs(value) < 1e300  # type: ignore[operator]
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) < 1e300
 
 
 def _step(value: Any) -> None:
@@ -107,7 +107,7 @@ def _runs(value: Any) -> None:
 
 def _labels(value: Any) -> None:
     """Columns of a table of maps: texts, and numbers of runs."""
-    columns = list(value.values()) if isinstance(value, dict) else [None]
+    columns: list[Any] = list(value.values()) if isinstance(value, dict) else [None]
     _must(all(isinstance(column, list) for column in columns), value, "columns of labels")
     _must(len(set(map(len, columns))) == 1, value, "columns of one length")
     entries = (entry for column in columns for entry in column)

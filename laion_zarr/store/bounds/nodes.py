@@ -89,7 +89,7 @@ def array_bytes(dtype: str, shape: tuple[int, ...] | list[int]) -> int:
 def _check_small(
     node: Mapping[str, Any], dtype: str, shape: list[int], chunks: Mapping[str, int]
 ) -> None:
-    codecs = node.get("codecs")
+    codecs: Any = node.get("codecs")
     names = [its.get("name") for its in codecs] if _are_objects(codecs) else []
     plain = "vlen-utf8" if dtype == STRING else "bytes"
     if names != [plain, "zstd", "crc32c"]:
