@@ -8,6 +8,7 @@ from typing import Any
 
 import xarray as xr
 
+from laion_zarr.store.bounds.text import printable
 from laion_zarr.store.schema import MASKS, NC, ROI, SESSION, TRIAL, VOXEL
 
 _WIDTH = 100  # characters of a line of text
@@ -48,7 +49,7 @@ def facts(subject: str, where: str, dataset: xr.Dataset) -> dict[str, Any]:
 
 
 def as_text(what: str, found: dict[str, Any]) -> str:
-    """Format an overview as plain text, one entry per line."""
+    """Format an overview as plain text, one entry per line, without control characters."""
     lines = [f"<laion_zarr.{what}>"]
     for name, value in found.items():
         if isinstance(value, dict):
@@ -57,7 +58,7 @@ def as_text(what: str, found: dict[str, Any]) -> str:
                 lines += textwrap.wrap(f"    {category}: {rois}", _WIDTH, subsequent_indent=" " * 6)
         else:
             lines.append(f"  {name + ':':<16}{value}")
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
 
 
 def as_html(found: dict[str, Any]) -> str:

@@ -13,6 +13,7 @@ from importlib.metadata import version
 from laion_zarr import config
 from laion_zarr.conversion.cli import download
 from laion_zarr.errors import LaionZarrError
+from laion_zarr.store.bounds.text import printable
 
 _INTERRUPTED = 130
 
@@ -38,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _complain(error: BaseException, what: str = "") -> None:
-    message = " ".join(str(error).split()) or type(error).__name__
+    message = printable(" ".join(str(error).split()) or type(error).__name__)
     print(f"error: {what}{': ' if what else ''}{message}", file=sys.stderr)
 
 

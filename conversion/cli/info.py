@@ -22,6 +22,7 @@ from laion_zarr.errors import (
     StoreError,
 )
 from laion_zarr.splits.stored import StoredSplits
+from laion_zarr.store.bounds.text import printable
 from laion_zarr.store.objects import StoreLike, location, open_store
 from laion_zarr.store.parts import StoredParts
 from laion_zarr.store.schema import (
@@ -56,7 +57,7 @@ def describe(
             f"{wanted} is neither in the data directory nor in the store. Download it: laion-zarr "
             f"download --subject {wanted}."
         )
-    return "\n".join([*mirror, *stored])
+    return "\n".join(map(printable, (*mirror, *stored)))
 
 
 def _check_there(store: Store) -> None:
@@ -136,15 +137,17 @@ def _group_lines(stored: StoredParts) -> Iterator[str]:
     what = [_span(sessions)] if VOXELS_PART in stored.parts else []
     yield f"  {stored.group}: {', '.join([*what, _gigabytes(size), *others])}"
     if sessions:
-        (attributes,) = stored.attributes(VOXELS_PART)
+        (attributes,) = stored.attributes(VOXELS_PART, needed=["masks"])
         yield f"    masks: {', '.join(attributes['masks'])}"
-        trials = stored.load(TRIALS_PART, ["session"])["session"]
+        trials = stored.load(TRIALS_PART, ["session"], needed=True)["session"]
         yield f"    trials: {len(trials):,}"
     if bold := sorted(name.partition("/")[2] for name in stored.parts if is_bold_part(name)):
         yield f"    time series: {_span(bold)}"
     if EVENTS_PART in stored.parts:
-        (attributes,) = stored.attributes(EVENTS_PART)
-        yield f"    events: {sum(map(len, attributes['runs'].values())):,} runs"
+        (attributes,) = stored.attributes(EVENTS_PART, needed=["runs"])
+        runs = attributes["runs"]
+        count = sum(map(len, runs.values())) if isinstance(runs, dict) else len(runs)
+        yield f"    events: {count:,} runs"
     yield from _localizer_lines(stored)
     if stored.group == SPLITS_GROUP:
         keys = StoredSplits(stored.store).stored()

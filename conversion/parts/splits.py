@@ -34,8 +34,8 @@ from laion_zarr.splits.rules import (
 )
 from laion_zarr.splits.stored import Key, StoredSplits
 from laion_zarr.store import codec
-from laion_zarr.store.manifest import parse_root
-from laion_zarr.store.objects import StoreLike, fetch, open_store
+from laion_zarr.store.manifest import parse_root, read_texts
+from laion_zarr.store.objects import StoreLike, open_store
 from laion_zarr.store.parts import Part, StoredParts
 from laion_zarr.store.schema import MEMBERSHIP_PART, SPLIT_ARRAYS, SPLITS_GROUP
 
@@ -113,7 +113,7 @@ def add_splits(
     """
     place = config.get_store() if store is None else store
     there = open_store(place, storage_options)  # read-only: a missing store is not created
-    parse_root(there, fetch(there, ["zarr.json"])[0])
+    parse_root(there, read_texts(there, ["zarr.json"])[0])
     found = published.read_published() if source is None else published.read_splits(str(source))
     paths = {name: f"{source or published.PUBLISHED}/{name}" for name in found}
     splits = {name: published.parse_split(path, name, found[name]) for name, path in paths.items()}

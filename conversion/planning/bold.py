@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +19,8 @@ from laion_zarr.conversion.source.files import Source
 from laion_zarr.conversion.write.catalogue import Catalogue
 from laion_zarr.errors import DataNotDownloadedError
 from laion_zarr.store import schema
+from laion_zarr.store.bounds.nodes import parse_node
+from laion_zarr.store.bounds.text import MOST_NODE
 from laion_zarr.store.objects import StoreLike, fetch
 
 Runs = dict[int, str]  # run -> path
@@ -32,9 +33,9 @@ def bold_arrays(files: SubjectFiles) -> set[str]:
 
 def run_files(store: Store, path: str) -> list[str]:
     """Source files of a stored array of time series; read without a checksum."""
-    (data,) = fetch(store, [f"{path}/zarr.json"])
+    (data,) = fetch(store, [f"{path}/zarr.json"], [MOST_NODE])
     try:
-        runs = json.loads(data or b"{}")["attributes"]["runs"]
+        runs = parse_node(data or b"")["attributes"]["runs"]
         return [run["source"]["file"] for run in runs]
     except (ValueError, KeyError, TypeError, AttributeError):
         return []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection
 from contextlib import suppress
 
@@ -15,6 +14,8 @@ from laion_zarr.conversion.planning.bold import bold_arrays, run_files
 from laion_zarr.conversion.planning.small_parts import KINDS, MAPS, find_parts
 from laion_zarr.conversion.write.catalogue import Catalogue
 from laion_zarr.store import schema
+from laion_zarr.store.bounds.nodes import parse_node
+from laion_zarr.store.bounds.text import MOST_NODE
 from laion_zarr.store.objects import fetch
 
 
@@ -33,15 +34,15 @@ def _listed_sources(store: Store, subject: str) -> list[str]:
     arrays = [schema.localizer_maps(place).name for place in PLACES]
     nodes = [schema.VOXELS_PART, *(f"{schema.LOCALIZERS_PART}/{array}" for array in arrays)]
     keys = [f"{subject}/{node}/zarr.json" for node in (*nodes, schema.EVENTS_PART)]
-    *maps, events = fetch(store, keys)
+    *maps, events = fetch(store, keys, [MOST_NODE] * len(keys))
     found = []
     for data in maps:
         with suppress(ValueError, KeyError, TypeError, AttributeError):
-            sources = json.loads(data or b"{}")["attributes"]["sources"]
+            sources = parse_node(data or b"")["attributes"]["sources"]
             entries = sources.values() if isinstance(sources, dict) else sources
             found += [entry["source"]["file"] for entry in entries]
     with suppress(ValueError, KeyError, TypeError, AttributeError):
-        runs = json.loads(events or b"{}")["attributes"]["runs"]
+        runs = parse_node(events or b"")["attributes"]["runs"]
         found += [str(release.events(subject, ses, n)) for ses, its in runs.items() for n in its]
     return found
 

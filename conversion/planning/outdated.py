@@ -34,8 +34,8 @@ from laion_zarr.conversion.source.files import Identity, Source, open_source
 from laion_zarr.conversion.write.root import groups_in, lost_manifests
 from laion_zarr.errors import StoreError
 from laion_zarr.store import schema
-from laion_zarr.store.manifest import parse_root
-from laion_zarr.store.objects import StoreLike, fetch, location, open_store
+from laion_zarr.store.manifest import parse_root, read_texts
+from laion_zarr.store.objects import StoreLike, location, open_store
 from laion_zarr.store.parts import StoredParts
 
 
@@ -90,7 +90,7 @@ def outdated(
     (False, ())
     """
     opened = open_store(config.get_store() if store is None else store, storage_options)
-    parse_root(opened, fetch(opened, ["zarr.json"])[0])
+    parse_root(opened, read_texts(opened, ["zarr.json"])[0])
     return _Comparison(open_source(source or config.get_data_dir()), opened).report()
 
 

@@ -22,7 +22,8 @@ from laion_zarr.conversion.budget import ClusterRoom
 from laion_zarr.conversion.run.workers import Outcome, guarded
 from laion_zarr.conversion.series.task import Progress, SeriesTask
 from laion_zarr.errors import LaionZarrError, StoreError, needs
-from laion_zarr.store.objects import fetch, location, open_store
+from laion_zarr.store.manifest import read_texts
+from laion_zarr.store.objects import location, open_store
 from laion_zarr.store.parts import Part
 from laion_zarr.store.schema import STAGING
 
@@ -145,7 +146,7 @@ def _convert(task: SeriesTask) -> tuple[Outcome, int]:
 
 def _convert_here(task: SeriesTask, progress: Progress) -> Part:
     store = open_store(task.store, task.storage_options)
-    if fetch(store, ["zarr.json"]) == [None]:
+    if read_texts(store, ["zarr.json"]) == [None]:
         raise StoreError(
             f"{location(store)} is not there on the worker {socket.gethostname()}. Source and "
             "store must lie where all workers reach them by the same path, or in a bucket."

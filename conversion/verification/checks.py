@@ -20,17 +20,28 @@ from zarr.abc.store import Store
 from zarr.core.sync import sync
 
 from laion_zarr.conversion.verification.sources import difference
+from laion_zarr.conversion.verification.vetting import (
+    Vetted,
+    vet_node,
+    vet_payload,
+    vet_shard,
+)
 from laion_zarr.errors import StoreError
 from laion_zarr.store import codec
+from laion_zarr.store.bounds.nodes import array_bytes
+from laion_zarr.store.bounds.tables import check_table
+from laion_zarr.store.bounds.text import MOST_NODE, OutOfBounds, printable
 from laion_zarr.store.causes import cause_of
-from laion_zarr.store.manifest import parse_manifest
-from laion_zarr.store.objects import check, damaged, fetch, location
+from laion_zarr.store.disk import DiskStore
+from laion_zarr.store.manifest import parse_manifest, read_texts
+from laion_zarr.store.objects import Memory, check, damaged, fetch, fetch_spans, location
 from laion_zarr.store.parts import Part
 from laion_zarr.store.schema import MANIFEST, STAGING, ArraySpec, chunk_table
 
 # Limits of a batch of objects that are fetched together: many small objects, or a large one.
 _FILES_AT_ONCE = 16
 _BYTES_AT_ONCE = 64 << 20
+_PIECE = 32 << 20  # of a larger object, which a disk gives piece by piece
 
 
 @dataclass
@@ -77,6 +88,7 @@ class Check:
 
     def __post_init__(self) -> None:
         self.groups: dict[str, dict[str, Part]] = {}
+        self._vetted: dict[str, Vetted] = {}  # chunk -> what it must be
 
     @cached_property
     def root(self) -> Any:
@@ -87,7 +99,7 @@ class Check:
 
     def problem(self, text: str) -> None:
         """Add a problem to the report."""
-        self.report.problems.append(text)
+        self.report.problems.append(printable(text))
 
     def array(self, path: str) -> np.ndarray:
         """Read a whole array with zarr-python."""
@@ -116,7 +128,51 @@ class Check:
             self.problem(
                 f"{location(self.store, key)} is {where}. The next 'laion-zarr convert' removes it."
             )
-        self._check_files({key: value for key, value in expected.items() if value is not None})
+        sized = {key: value for key, value in expected.items() if value is not None}
+        wrong = self._vet()
+        self._check_files({key: value for key, value in sized.items() if key not in wrong})
+
+    def _vet(self) -> set[str]:
+        """Vet the nodes of all parts; returns the chunks of those that are wrong, to leave out."""
+        wrong: set[str] = set()
+        for parts in self.groups.values():
+            for name, part in parts.items():
+                nodes = [key for key in part.files if key.endswith("zarr.json")]
+                wrong |= self._vet_keys(part, nodes)
+                paths = [f"{part.path}/{key}" for key in nodes if part.files[key][0] <= MOST_NODE]
+                for batch in _batches(paths, dict.fromkeys(paths, (0, 0))):
+                    for path, data in zip(batch, self._fetch(batch, MOST_NODE), strict=True):
+                        wrong |= self._vet_node(name, part, path, data)
+        return wrong
+
+    def _vet_keys(self, part: Part, nodes: list[str]) -> set[str]:
+        """Objects that are none of an array or group, or metadata of a size that none has."""
+        arrays = {*part.arrays()}
+        chunks = {f"{name}/c/{chunk}" for name in arrays for chunk in part.chunks(name)}
+        wrong = {*part.files} - chunks - {*nodes}
+        wrong |= {key for key in nodes if part.files[key][0] > MOST_NODE}
+        for key in sorted(wrong):
+            what = f"is listed with {part.files[key][0]:,} bytes, and is no object of an array"
+            self.problem(str(damaged(self.store, f"{part.path}/{key}", what)))
+        return {f"{part.path}/{key}" for key in wrong}
+
+    def _vet_node(
+        self, name: str, part: Part, path: str, data: bytes | StoreError | None
+    ) -> set[str]:
+        key = path.removeprefix(f"{part.path}/")
+        node = key.removesuffix("zarr.json").rstrip("/")
+        chunks = {f"{part.path}/{node}/c/{n}": size for n, size in part.chunks(node).items()}
+        if not isinstance(data, bytes) or (len(data), codec.crc32(data)) != part.files[key]:
+            # Found with all other damage, as chunks are; but what would they be held against?
+            return {key for key in chunks if chunks[key] > _BYTES_AT_ONCE}
+        try:
+            vetted = vet_node(name, part, node, data)
+        except OutOfBounds as error:
+            self.problem(str(damaged(self.store, path, str(error))))
+            return {*chunks}
+        if vetted is not None:
+            self._vetted |= dict.fromkeys(chunks, vetted)
+        return set()
 
     def _keys(self) -> list[str]:
         async def collect() -> list[str]:
@@ -126,7 +182,7 @@ class Check:
 
     def _manifest(self, key: str) -> dict[str, Any] | None:
         try:
-            (data,) = fetch(self.store, [key])
+            (data,) = read_texts(self.store, [key])
             if data is None:
                 raise _no_manifest(self.store, key)
             return parse_manifest(self.store, key, data)
@@ -153,39 +209,91 @@ class Check:
         total = sum(size for size, _ in expected.values())
         with self.bar(total, "checksums") as bar:
             for batch in _batches(keys, expected):
-                for key, data in zip(batch, self._fetch(batch), strict=True):
+                most = max(expected[key][0] for key in batch)
+                whole = most <= _BYTES_AT_ONCE or not isinstance(self.store, DiskStore)
+                found = self._fetch(batch, most) if whole else [None] * len(batch)
+                for key, data in zip(batch, found, strict=True):
                     try:
-                        if isinstance(data, StoreError):
-                            raise data
-                        check(self.store, key, data, expected[key])
+                        if whole:
+                            self._check_object(key, data, expected[key])
+                        else:
+                            self._check_in_pieces(key, expected[key])
                     except StoreError as error:
                         self.problem(str(error))
                     self.report.n_files += 1
                     self.report.n_bytes += expected[key][0]
                     bar.update(expected[key][0])
 
-    def _fetch(self, keys: list[str]) -> list[bytes | StoreError | None]:
+    def _check_object(
+        self, key: str, data: bytes | StoreError | None, expected: tuple[int, int]
+    ) -> None:
+        if isinstance(data, StoreError):
+            raise data
+        whole = check(self.store, key, data, expected)
         try:
-            return list(fetch(self.store, keys))
+            if key in self._vetted:
+                vet_payload(self._vetted[key], whole)
+        except OutOfBounds as error:
+            raise damaged(self.store, key, f"cannot be decoded: {error}") from error
+
+    def _check_in_pieces(self, key: str, expected: tuple[int, int]) -> None:
+        """Compare a large object of a disk with its size and checksum, without holding it."""
+        found, crc = 0, 0
+        for piece in self._pieces(key, 0, expected[0] + 1):
+            found, crc = found + len(piece), codec.crc32(piece, crc)
+        if found != expected[0]:
+            raise damaged(self.store, key, f"has {found:,} bytes, expected {expected[0]:,}")
+        if crc != expected[1]:
+            raise damaged(self.store, key, "does not match its checksum")
+
+    def _pieces(self, key: str, start: int, end: int) -> Iterator[np.ndarray]:
+        """Bytes of an object, in order, until its end; each piece is valid until the next."""
+        buffer = Memory()
+        for lo in range(start, end, _PIECE):
+            hi = min(lo + _PIECE, end)
+            (data,) = fetch_spans(self.store, [(key, (lo, hi))], buffer)
+            if data is None:
+                raise damaged(self.store, key, "is missing")
+            yield data
+            if len(data) < hi - lo:
+                return
+
+    def _fetch(self, keys: list[str], most: int) -> list[bytes | StoreError | None]:
+        try:
+            return list(fetch(self.store, keys, [most] * len(keys)))
         except StoreError as error:  # an object cannot be read: fetch each of the batch alone
             if len(keys) == 1:
                 return [error]
-            return [data for key in keys for data in self._fetch([key])]
+            return [data for key in keys for data in self._fetch([key], most)]
 
     # -- contents
 
     def chunk_table(self, path: str, spec: ArraySpec) -> None:
-        """Check the checksum of each chunk in the shards against the chunk table."""
+        """Check each chunk in the shards against the chunk table, and the size it inflates to."""
         assert spec.chunking is not None
+        group, _, name = path.partition("/")
+        part, chunking = self.groups[group][name], spec.chunking
         table = self.array(f"{path}/{chunk_table(spec.name).name}")
-        per_shard, below = spec.chunking.per_shard, "/0" * (len(spec.dims) - 1)
-        for shard in range(0, len(table), per_shard):
-            key = f"{path}/{spec.name}/c/{shard // per_shard}{below}"
-            data = fetch(self.store, [key])[0] or b""
-            for offset, size, crc in table[shard : shard + per_shard].tolist():
-                if codec.crc32c(data[offset : offset + size - codec.CRC_BYTES]) != crc:
-                    self.problem(f"{location(self.store, key)}: a chunk is not as listed.")
-                    break
+        below, sizes = "/0" * (len(spec.dims) - 1), part.chunks(spec.name)
+        shards = [sizes[f"{number}{below}"] for number in range(len(sizes))]
+        nbytes = array_bytes(
+            spec.dtype, (chunking.rows, *self.root[f"{path}/{spec.name}"].shape[1:])
+        )
+        try:
+            check_table(table, chunking.per_shard, shards)
+        except OutOfBounds as error:
+            key = f"{path}/{chunk_table(spec.name).name}/c/0/0"
+            self.problem(str(damaged(self.store, key, str(error))))
+            return
+        for number, size in enumerate(shards):
+            key = f"{path}/{spec.name}/c/{number}{below}"
+            rows = table[number * chunking.per_shard : (number + 1) * chunking.per_shard]
+            try:
+                vet_shard(self.store, key, rows.astype(np.int64), size, (chunking, nbytes))
+            except OutOfBounds as error:
+                self.problem(str(damaged(self.store, key, f"cannot be decoded: {error}")))
+            except StoreError as error:
+                self.problem(str(error))
 
     # -- source files as recorded
 

@@ -1,4 +1,4 @@
-"""Checks of the stimuli: the arrays of each part against one another, values against the source.
+"""Checks of stimuli and splits: arrays of a part against one another, values against the source.
 
 Source arrays are read with h5py, source tables with pandas.
 """
@@ -24,12 +24,16 @@ from laion_zarr.store.schema import (
     EMBEDDINGS_PART,
     IMAGES_PART,
     MASKS_2D,
+    MEMBERSHIP_PART,
     METADATA_PART,
     SEGMENTATIONS_PART,
+    SPLIT_ARRAYS,
+    SPLITS_GROUP,
     STIMULI_GROUP,
     stimulus_columns,
 )
 
+_SPLITS = f"{SPLITS_GROUP}/{MEMBERSHIP_PART}"
 _PICTURES_AT_ONCE = 64
 _MASKS_AT_ONCE = 64
 
@@ -172,3 +176,35 @@ class StimulusChecks:
         rows = [row_of[name] for name in stored]
         self.check.same(f"{path}/embedding", self.check.array(f"{path}/embedding"), values[rows])
         self.check.same(f"{path}/valid", self.check.array(f"{path}/valid"), valid[rows])
+
+
+@dataclass
+class SplitChecks:
+    """Checks of the splits.
+
+    Attributes
+    ----------
+    check : Check
+        Verification that these checks belong to.
+    """
+
+    check: Check
+
+    def contents(self) -> None:
+        """Check lengths, unique image names, valid sides, and a side for every image."""
+        arrays = {name: self.check.array(f"{_SPLITS}/{name}") for name in SPLIT_ARRAYS}
+        side, names = arrays.pop("side"), arrays.pop("image_name")
+        rows = {len(values) for values in arrays.values()}
+        if side.shape != (rows.pop(), len(names)) or rows:
+            self._problem("rows differ")
+        elif len(set(names.tolist())) < len(names):
+            self._problem("an image occurs twice")
+        elif not np.isin(side, (0, 1, 2)).all() or not side.any(axis=0).all():
+            self._problem("a side is neither train nor test, or an image is on none")
+
+    def values(self) -> None:
+        """Compare nothing: split files are not in the mirror, and were checked when added."""
+
+    def _problem(self, what: str) -> None:
+        where = location(self.check.store, _SPLITS)
+        self.check.problem(f"{where}: {what}. Add the splits again with 'laion-zarr splits add'.")

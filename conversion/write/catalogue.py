@@ -23,7 +23,8 @@ from laion_zarr.conversion.write.metadata import group_metadata
 from laion_zarr.conversion.write.writer import changing, delete, delete_below, keys_below, put
 from laion_zarr.errors import StoreError
 from laion_zarr.store import codec
-from laion_zarr.store.manifest import dump_manifest, parse_manifest
+from laion_zarr.store.disk import DiskStore
+from laion_zarr.store.manifest import dump_manifest, parse_manifest, read_texts
 from laion_zarr.store.objects import fetch, location
 from laion_zarr.store.parts import Part
 from laion_zarr.store.remote import RemoteStore
@@ -48,11 +49,10 @@ class Catalogue:
         self.group = group
         self._anew = ignore_manifest
         key = f"{group}/{MANIFEST}"
-        data = None if ignore_manifest else fetch(store, [key])[0]
-        manifest = {} if data is None else parse_manifest(store, key, data)
-        self.parts = {
-            name: Part.from_json(entry) for name, entry in manifest.get("parts", {}).items()
-        }
+        data = None if ignore_manifest else read_texts(store, [key])[0]
+        self.manifest = None if data is None else parse_manifest(store, key, data)
+        listed = self.manifest["parts"] if self.manifest else {}
+        self.parts = {name: Part.from_json(entry) for name, entry in listed.items()}
 
     def arrays_on_disk(self) -> set[str]:
         """Names of the arrays with chunks in the store, listed in the manifest or not."""
@@ -146,7 +146,9 @@ class Catalogue:
 
 
 def prune(folder: Path) -> None:
-    """Remove a folder and the folders in it, as far as they are empty."""
+    """Remove a folder and the folders in it, as far as they are empty; goes through no link."""
+    if folder.is_symlink():
+        return
     for path, _, _ in sorted(os.walk(folder), reverse=True):
         with suppress(OSError):  # the folder is not empty
             Path(path).rmdir()
@@ -178,14 +180,18 @@ def _copy(store: Store, source: str, target: str, keys: Sequence[str]) -> None:
     for key in keys:
         if isinstance(store, LocalStore):
             with changing(store, f"{target}/{key}"):
-                _link(store.root / source / key, store.root / target / key)
+                _link(store, f"{source}/{key}", f"{target}/{key}")
             continue
         (data,) = fetch(store, [f"{source}/{key}"])
         assert data is not None
         put(store, f"{target}/{key}", data)
 
 
-def _link(source: Path, target: Path) -> None:
+def _link(store: LocalStore, source_key: str, target_key: str) -> None:
+    source, target = store.root / source_key, store.root / target_key
+    if isinstance(store, DiskStore):
+        source, target = store.place(source_key), store.place(target_key)
+        store.opened(source_key).close()  # refuses a link that leads out of the store
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.partial")
     partial.unlink(missing_ok=True)

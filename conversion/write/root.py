@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,8 +18,10 @@ from laion_zarr.conversion.write.metadata import consolidated, group_metadata
 from laion_zarr.conversion.write.writer import changing, delete, delete_below, keys_below, put
 from laion_zarr.errors import NotConvertedError, StoreError, StoreVersionError
 from laion_zarr.store import codec
+from laion_zarr.store.bounds.nodes import parse_node
+from laion_zarr.store.bounds.text import MOST_NODE, OutOfBounds, check_keys, parse
 from laion_zarr.store.causes import NO_LOCKS, cause_of
-from laion_zarr.store.manifest import dump_manifest, parse_manifest, parse_root
+from laion_zarr.store.manifest import dump_manifest, parse_manifest, parse_root, read_texts
 from laion_zarr.store.objects import check, fetch, location
 from laion_zarr.store.schema import (
     MANIFEST,
@@ -31,6 +33,9 @@ from laion_zarr.store.schema import (
 )
 
 log = logging.getLogger("laion_zarr")
+
+# What zarr writes at the root before it renames it; a killed run leaves one behind.
+_PARTIAL = re.compile(rf"(zarr|{Path(MANIFEST).stem})\.[0-9a-f]{{32}}\.partial")
 
 
 def prepare_root(store: Store, overwrite: bool = False) -> None:
@@ -50,14 +55,14 @@ def prepare_root(store: Store, overwrite: bool = False) -> None:
         If the folder holds files of another kind, which the converter must not remove.
     """
     empty = group_metadata({ROOT_ATTRIBUTE: {"schema_version": SCHEMA_VERSION}})
-    root, manifest = fetch(store, ["zarr.json", MANIFEST])
+    root, manifest = read_texts(store, ["zarr.json", MANIFEST])
     ours = manifest is not None and _is_ours(store, manifest)
     whole = False
     try:
         parse_root(store, root)
         whole = True
     except NotConvertedError:
-        if not ours and (others := [n for n in _names_in(store) if not n.endswith(".partial")]):
+        if not ours and (others := [n for n in _names_in(store) if not _PARTIAL.fullmatch(n)]):
             raise StoreError(
                 f"{location(store)} holds {', '.join(others[:3])} and is no laion_zarr store. Name "
                 "a new folder with --store."
@@ -101,10 +106,9 @@ def finish_root(store: Store, groups: list[str]) -> None:
             catalogue = Catalogue(store, group)
         except StoreError:
             continue  # damaged, and reported before; stays in `groups`, so it is never a stray
-        (manifest,) = fetch(store, [f"{group}/{MANIFEST}"])
-        if manifest is None:
+        if catalogue.manifest is None:
             continue
-        own = json.loads(manifest)["files"]
+        own = catalogue.manifest["files"]
         nodes |= {f"{group}/{key}": tuple(listed) for key, listed in own.items()}
         for part in catalogue.parts.values():
             if part.path.startswith(STAGING):
@@ -112,9 +116,11 @@ def finish_root(store: Store, groups: list[str]) -> None:
             files = part.files.items()
             nodes |= {f"{part.path}/{k}": v for k, v in files if k.endswith("zarr.json")}
     whole = {}
-    for key, data in zip(nodes, fetch(store, list(nodes)), strict=True):
-        with suppress(StoreError):  # damaged: left out, so that a reader checks the node's own file
-            node = json.loads(check(store, key, data, nodes[key]))
+    found = fetch(store, list(nodes), [MOST_NODE] * len(nodes))
+    for key, data in zip(nodes, found, strict=True):
+        # Damaged: left out, so that a reader checks the node's own file.
+        with suppress(StoreError, OutOfBounds):
+            node = parse_node(check(store, key, data, nodes[key]))
             whole[key.removesuffix("/zarr.json")] = node
     data = consolidated(whole)
     root = {
@@ -130,12 +136,13 @@ def groups_in(store: Store) -> list[str]:
     """Names of the groups directly below the root that have a manifest."""
     names = _names_in(store)
     keys = [f"{name}/{MANIFEST}" for name in names]
-    return [name for name, data in zip(names, fetch(store, keys), strict=True) if data is not None]
+    found = read_texts(store, keys)
+    return [name for name, data in zip(names, found, strict=True) if data is not None]
 
 
 def lost_manifests(store: Store) -> list[str]:
     """Names of the groups that the root lists, but whose manifest is gone."""
-    data, root = fetch(store, [MANIFEST, "zarr.json"])
+    data, root = read_texts(store, [MANIFEST, "zarr.json"])
     try:
         listed = parse_manifest(store, MANIFEST, data or b"")["groups"]
     except StoreError:  # the root manifest is gone or damaged; the end of the run writes it again
@@ -146,7 +153,8 @@ def lost_manifests(store: Store) -> list[str]:
 def _consolidated_groups(root: bytes) -> list[str]:
     """Names of the groups in the root's consolidated metadata, none if these cannot be parsed."""
     try:
-        nodes = json.loads(root)["consolidated_metadata"]["metadata"]
+        nodes = parse(root)["consolidated_metadata"]["metadata"]
+        check_keys(nodes)
         return sorted({name.partition("/")[0] for name in nodes})
     except (ValueError, KeyError, TypeError, AttributeError):
         return []
@@ -156,7 +164,7 @@ def remove_strays(store: Store) -> None:
     """Remove objects of groups whose first conversion was killed before it wrote a manifest."""
     known = {*groups_in(store), *lost_manifests(store)}
     for name in _names_in(store):
-        if name.endswith(".partial"):
+        if _PARTIAL.fullmatch(name):
             delete(store, name)
         elif name not in known and (
             name.startswith("sub-") or name in (STIMULI_GROUP, SPLITS_GROUP)

@@ -45,8 +45,8 @@ def select_bold(
         default there is one block along time.
     """
     part = schema.bold_part(session)
-    labels = handle.stored.load(part, [TIME, "run"])
-    (attributes,) = handle.stored.attributes(part, [BOLD.name])
+    labels = handle.stored.load(part, [TIME, "run"], needed=True)
+    (attributes,) = handle.stored.attributes(part, [BOLD.name], ["repetition_time"])
     lazy = LazyBold(handle, {part: len(labels["run"])}, query.lazy.sizes[VOXEL])
     blocks = {TIME: (len(times),), VOXEL: voxel_blocks(voxels)} | check_chunks(
         chunks, {TIME: len(times), VOXEL: len(voxels)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from importlib.metadata import version
 from typing import Any
 
@@ -13,6 +14,7 @@ from laion_zarr.arrays.dask_blocks import SelectedBetas
 from laion_zarr.arrays.lazy import LazyBetas, LazyMap, SubjectHandle
 from laion_zarr.arrays.localizers import with_z_maps
 from laion_zarr.store import schema
+from laion_zarr.store.bounds.tables import check_ascending
 from laion_zarr.store.schema import (
     BEHAVIOUR,
     NC,
@@ -44,12 +46,15 @@ def _voxel_side(handle: SubjectHandle) -> xr.Dataset:
     """Dataset of the stored arrays along ``voxel``, in ascending order of voxels."""
     names = [VOXEL, "in_anatomical", "in_rsquare", ROI, "category", "roi_mask", NC, "noise_ceiling"]
     found = handle.stored.load(VOXELS_PART, names)
-    (attributes,) = handle.stored.attributes(VOXELS_PART)
+    _check_together(handle, found, ((VOXEL,), (ROI, "category", "roi_mask"), (NC, "noise_ceiling")))
+    (attributes,) = handle.stored.attributes(VOXELS_PART, needed=("shape", "affine"))
     handle.set_storage_order(found[VOXEL])
     order = handle.storage_order()
     specs = schema.VOXEL_ARRAYS
     shape, affine = tuple(attributes["shape"]), np.array(attributes["affine"])
     voxels = found[VOXEL][order].astype(np.int64)
+    with handle.stored.bounded(VOXELS_PART, VOXEL):
+        check_ascending(voxels, math.prod(shape), "the grid")
     side = voxel_positions(voxels, shape, affine).assign_coords({VOXEL: voxels})
     for name in ("in_anatomical", "in_rsquare"):
         if name in found:
@@ -65,15 +70,28 @@ def _voxel_side(handle: SubjectHandle) -> xr.Dataset:
     return side.assign_attrs(own, shape=list(shape), affine=affine.ravel().tolist())
 
 
+def _check_together(
+    handle: SubjectHandle, found: dict[str, np.ndarray], groups: tuple[tuple[str, ...], ...]
+) -> None:
+    """Raise StoreError if the voxels, or some of the arrays that go together, are missing."""
+    for names in groups:
+        lacking = [name for name in names if name not in found]
+        if lacking and (names == (VOXEL,) or len(lacking) < len(names)):
+            raise handle.stored.refused(VOXELS_PART, lacking[0], "is listed by no manifest")
+        if names[0] != VOXEL and not lacking and len(set(found[names[0]])) < len(found[names[0]]):
+            raise handle.stored.refused(VOXELS_PART, names[0], "has a name twice")
+
+
 def _trial_side(handle: SubjectHandle) -> xr.Dataset:
     """Dataset of the stored arrays along ``trial``, of length 0 if no session is stored."""
     specs = schema.TRIAL_ARRAYS
     if handle.stored.sessions:
         names = handle.stored.part(TRIALS_PART).arrays()
-        found = handle.stored.load(TRIALS_PART, [name for name in names if name != TRIAL])
+        wanted = {*names, *schema.TRIAL_LABELS} - {TRIAL}
+        found = handle.stored.load(TRIALS_PART, sorted(wanted), needed=True)
     else:
         found = {name: np.empty(0, object) for name in schema.TRIAL_LABELS}
-    behaviour = _behaviour(found)
+    behaviour = _behaviour(handle, found)
     coords = {
         name: (TRIAL, values, specs[name].attributes if name in specs else {})
         for name, values in found.items()
@@ -81,13 +99,18 @@ def _trial_side(handle: SubjectHandle) -> xr.Dataset:
     return xr.Dataset(coords={TRIAL: np.arange(len(found["session"])), **coords, **behaviour})
 
 
-def _behaviour(found: dict[str, np.ndarray]) -> dict[str, tuple[str, np.ndarray, dict[str, str]]]:
+def _behaviour(
+    handle: SubjectHandle, found: dict[str, np.ndarray]
+) -> dict[str, tuple[str, np.ndarray, dict[str, str]]]:
     """Take what trials have from the events out of their arrays: coordinates, NaN if missing."""
     if BEHAVIOUR.name not in found:
         return {}
     numbers, names = found.pop(BEHAVIOUR.name), schema.behaviour_names(found)
     name = names[TRIAL_TYPE.name] if names[TRIAL_TYPE.name] in found else TRIAL_TYPE.name
-    types = found.pop(name)
+    types = found.pop(name, np.empty(0))
+    if types.dtype != object or len(numbers) != len(schema.BEHAVIOUR_ARRAYS):
+        what = f"is not what the events give trials, with {name} beside it"
+        raise handle.stored.refused(TRIALS_PART, BEHAVIOUR.name, what)
     types[types == schema.NOT_AVAILABLE] = np.nan
     coords = {name: (TRIAL, types, TRIAL_TYPE.attributes)}
     for row, (column, spec) in zip(numbers, schema.BEHAVIOUR_ARRAYS.items(), strict=True):
@@ -132,7 +155,11 @@ def build_dataset(handle: SubjectHandle) -> xr.Dataset:
 def lazy_betas(handle: SubjectHandle, labels: xr.Dataset) -> LazyBetas:
     """All betas of a subject, lazy; `labels` gives the trials per session and the voxels."""
     counts = labels["session"].to_series().value_counts()
-    n_trials = {session: int(counts[session]) for session in handle.stored.sessions}
+    n_trials = {session: int(counts.get(session, 0)) for session in handle.stored.sessions}
+    in_order = np.repeat(np.array([*n_trials], dtype=object), [*n_trials.values()])
+    if not np.array_equal(in_order, labels["session"].values):
+        what = f"has trials of other sessions than {', '.join(n_trials)}, in this order"
+        raise handle.stored.refused(TRIALS_PART, "session", what)
     return LazyBetas(handle, n_trials, labels.sizes[VOXEL])
 
 

@@ -46,7 +46,8 @@ class SubjectHandle(Handle):
     def storage_order(self) -> np.ndarray:
         """Position in storage order of each voxel of the ascending (canonical) axis, (voxel,)."""
         if self._order is None:
-            self.set_storage_order(self.stored.load(VOXELS_PART, [VOXEL])[VOXEL])
+            found = self.stored.load(VOXELS_PART, [VOXEL], needed=True)
+            self.set_storage_order(found[VOXEL])
         assert self._order is not None
         return self._order
 
@@ -259,7 +260,11 @@ class LazyMap(LazyArray):
             part = maps_part(session)
             there = part in self.handle.stored.parts
             found = self.handle.stored.load(part, [self.name]) if there else {}
-            self._kept[session] = found.get(self.name)
+            values = found.get(self.name)
+            if values is not None and len(values) != self.shape[1]:
+                what = f"has {len(values):,} voxels, expected {self.shape[1]:,}"
+                raise self.handle.stored.refused(part, self.name, what)
+            self._kept[session] = values
         return self._kept[session]
 
     def __getstate__(self) -> dict[str, Any]:

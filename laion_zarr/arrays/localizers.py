@@ -15,6 +15,8 @@ from laion_zarr._release import FUNCTIONAL_RES, HEMIS, VOLUME_RESOLUTIONS
 from laion_zarr.arrays.lazy import LazyArray, SubjectHandle
 from laion_zarr.errors import NotConvertedError
 from laion_zarr.store import schema
+from laion_zarr.store.bounds.tables import check_positions
+from laion_zarr.store.bounds.text import OutOfBounds
 from laion_zarr.store.schema import LOCALIZER, LOCALIZERS_PART, MAP_FIELDS, VOXEL
 
 _STATS = ("z", "effect")
@@ -30,7 +32,13 @@ def places(handle: SubjectHandle) -> list[str]:
 
 def attributes(handle: SubjectHandle, place: str) -> dict[str, Any]:
     """Attributes of the maps of one resolution or hemisphere: labels, sources, grid."""
-    (found,) = handle.stored.attributes(LOCALIZERS_PART, [schema.localizer_maps(place).name])
+    needed = [schema.MAP_LABELS, *(() if place in HEMIS else ("shape", "affine"))]
+    name = schema.localizer_maps(place).name
+    (found,) = handle.stored.attributes(LOCALIZERS_PART, [name], needed)
+    kinds = {field: int if field == "run" else str for field in MAP_FIELDS}
+    labels = found[schema.MAP_LABELS]
+    if any(type(its) is not kinds[f] for f in MAP_FIELDS for its in labels.get(f, [None])):
+        raise handle.stored.refused(LOCALIZERS_PART, name, "has labels that are not of maps")
     return found
 
 
@@ -72,6 +80,9 @@ def read(handle: SubjectHandle, place: str, rows: Sequence[int] | np.ndarray) ->
     spec = schema.localizer_maps(place)
     size = handle.stored.shape(LOCALIZERS_PART, spec.name)[1:]
     rows = np.asarray(rows, dtype=int)
+    if place == FUNCTIONAL_RES and size != (n_voxels := len(handle.storage_order()),):
+        what = f"has {size[0]:,} voxels, expected {n_voxels:,}"
+        raise handle.stored.refused(LOCALIZERS_PART, spec.name, what)
     found = np.empty((len(rows), *size), dtype=np.float32)
     for chunk, inside, where in handle.array(LOCALIZERS_PART, spec).gather(rows, size):
         found[where] = chunk[inside]
@@ -81,9 +92,14 @@ def read(handle: SubjectHandle, place: str, rows: Sequence[int] | np.ndarray) ->
 def volume(handle: SubjectHandle, place: str, row: int) -> np.ndarray:
     """One map on its own grid, (x, y, z), NaN in voxels that are not stored."""
     name = schema.fine_voxels(place).name
-    voxels = handle.stored.load(LOCALIZERS_PART, [name])[name]
+    voxels = handle.stored.load(LOCALIZERS_PART, [name], needed=True)[name]
     whole = np.full(attributes(handle, place)["shape"], np.nan, dtype=np.float32)
-    whole.reshape(-1)[voxels] = read(handle, place, [row])[0]
+    values = read(handle, place, [row])[0]
+    with handle.stored.bounded(LOCALIZERS_PART, name):
+        check_positions(voxels, whole.size, "the grid")
+        if len(values) != len(voxels):
+            raise OutOfBounds(f"has {len(voxels):,} voxels, and the maps have {len(values):,}")
+    whole.reshape(-1)[voxels] = values
     return whole
 
 

@@ -12,6 +12,7 @@ import xarray as xr
 from laion_zarr._release import FINE_RES, HEMIS, ROIS, SURFACE_FORMATS
 from laion_zarr.arrays import select
 from laion_zarr.errors import NotConvertedError
+from laion_zarr.store.bounds.tables import check_positions
 from laion_zarr.store.parts import StoredParts
 from laion_zarr.store.schema import FINE_ROIS_PART, ROI, SURFACES_PART, surface_label, surface_mask
 
@@ -36,7 +37,7 @@ def resolve(dataset: xr.Dataset, stored: StoredParts, query: object) -> list[str
     """ROI names that a query selects, including ROIs that exist only on the surface."""
     table = catalogue(dataset)
     if has_surfaces(stored):
-        (attributes,) = stored.attributes(SURFACES_PART)
+        (attributes,) = stored.attributes(SURFACES_PART, needed=["rois"])
         table = attributes["rois"] | table
     if not table:
         select.in_rois(dataset, query)  # raises the error that says how to add ROIs
@@ -55,7 +56,9 @@ def fine_mask(
     dataset: xr.Dataset, stored: StoredParts, query: object
 ) -> tuple[np.ndarray, np.ndarray]:
     """Union of ROIs on the localizers' own grid: mask, (x, y, z) bool, and affine."""
-    here = stored.attributes(FINE_ROIS_PART)[0]["rois"] if FINE_ROIS_PART in stored.parts else {}
+    here = {}
+    if FINE_ROIS_PART in stored.parts:
+        here = stored.attributes(FINE_ROIS_PART, needed=["rois"])[0]["rois"]
     elsewhere = [name for name in select.as_list(query) if name in catalogue(dataset)]
     lacking = [name for name in elsewhere if name not in here]
     if lacking or not here:
@@ -72,7 +75,7 @@ def fine_mask(
             f"{', '.join(names)} alone.",
             stacklevel=3,
         )
-    grids = stored.attributes(FINE_ROIS_PART, names or list(here)[:1])
+    grids = stored.attributes(FINE_ROIS_PART, names or list(here)[:1], ["shape", "affine"])
     shape, affine = grids[0]["shape"], np.array(grids[0]["affine"])
     for name, grid in zip(names, grids, strict=False):
         if grid["shape"] != shape or not np.allclose(grid["affine"], affine, atol=1e-3):
@@ -80,7 +83,9 @@ def fine_mask(
                 f"{name} and {names[0]} are on different grids: ask for one at a time."
             )
     mask = np.zeros(shape, dtype=bool)
-    for voxels in stored.load(FINE_ROIS_PART, names).values():
+    for name, voxels in stored.load(FINE_ROIS_PART, names, needed=True).items():
+        with stored.bounded(FINE_ROIS_PART, name):
+            check_positions(voxels, mask.size, "the grid")
         mask.reshape(-1)[voxels] = True
     return mask, affine
 

@@ -15,8 +15,9 @@ from laion_zarr.config import get_store
 from laion_zarr.errors import NotConvertedError
 from laion_zarr.splits import rules
 from laion_zarr.splits.rules import Split, SplitVariant
-from laion_zarr.store.manifest import parse_root
-from laion_zarr.store.objects import StoreLike, fetch, location, open_store
+from laion_zarr.store.bounds.text import parse
+from laion_zarr.store.manifest import parse_root, read_texts
+from laion_zarr.store.objects import StoreLike, location, open_store
 from laion_zarr.store.parts import StoredParts
 from laion_zarr.store.schema import (
     IMAGE_NAME,
@@ -47,14 +48,22 @@ class StoredSplits:
         self, store: StoreLike | None = None, storage_options: dict[str, Any] | None = None
     ) -> None:
         self._store = open_store(get_store() if store is None else store, storage_options)
-        parse_root(self._store, fetch(self._store, ["zarr.json"])[0])
+        parse_root(self._store, read_texts(self._store, ["zarr.json"])[0])
 
     @cached_property
     def _table(self) -> dict[str, np.ndarray]:
         try:
-            return StoredParts(self._store, SPLITS_GROUP).load(MEMBERSHIP_PART, SPLIT_ARRAYS)
+            stored = StoredParts(self._store, SPLITS_GROUP)
+            found = stored.load(MEMBERSHIP_PART, SPLIT_ARRAYS, needed=True)
         except NotConvertedError:
             return {name: np.empty(0) for name in SPLIT_ARRAYS}
+        with stored.bounded(MEMBERSHIP_PART, "params"):
+            for params in found["params"]:
+                parse(params.encode())
+        if unknown := {*found["name"]} - {*rules.NAMES}:
+            what = f"names the split {min(unknown)[:40]!r}, of no family"
+            raise stored.refused(MEMBERSHIP_PART, "name", what)
+        return found
 
     @cached_property
     def metadata(self) -> pd.DataFrame:

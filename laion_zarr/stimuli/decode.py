@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from PIL import Image
 
-# A picture of the release has 10^6 pixels; a file that would decode to gigabytes is refused.
-MOST_PIXELS = 1 << 26
+# A picture of the release has 10^6 pixels; a file that would decode to much more is refused.
+MOST_PIXELS = 1 << 24
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 
 

@@ -16,14 +16,22 @@ from laion_zarr.store.handle import Handle
 from laion_zarr.store.objects import StoreLike, location
 from laion_zarr.store.parts import Part
 from laion_zarr.store.schema import (
+    CAPTIONS_PART,
     IMAGE_NAME,
     IMAGES_PART,
     METADATA_PART,
+    SEGMENTATIONS_PART,
     STIMULI_GROUP,
     STIMULUS_PARTS,
     ArraySpec,
     embeddings_part,
 )
+
+# Columns that readers of a table compute with.
+_COLUMNS = {
+    SEGMENTATIONS_PART: ("mask_row", "noun", "instance_id", "localized"),
+    CAPTIONS_PART: ("caption_idx", "source", "caption"),
+}
 
 
 def download_command(part: str) -> str:
@@ -86,7 +94,7 @@ class StimuliHandle(Handle):
         self.part(part)
         missing = [name for name in names if (part, name) not in self._kept]
         if missing:
-            for name, values in self.stored.load(part, missing).items():
+            for name, values in self.stored.load(part, missing, needed=True).items():
                 self._kept[part, name] = values
         return {name: self._kept[part, name] for name in names}
 
@@ -94,9 +102,13 @@ class StimuliHandle(Handle):
         """Table with the columns of the release's CSV; cached, so copy it before returning it."""
         if (part, "table") not in self._kept:
             self.part(part)
-            (attributes,) = self.stored.attributes(part)
+            (attributes,) = self.stored.attributes(part, needed=["csv_columns"])
             columns = attributes["csv_columns"]
             found = self.arrays(part, list(columns.values()))
+            for name in {IMAGE_NAME.name, *_COLUMNS.get(part, ())} - {*columns}:
+                raise self.stored.refused(part, "", f"has no column {name!r}")
+            if len(lengths := {len(values) for values in found.values()}) > 1:
+                raise self.stored.refused(part, "", f"has columns of {sorted(lengths)} rows")
             frame = pd.DataFrame({column: found[array] for column, array in columns.items()})
             self._kept[part, "table"] = frame
         return self._kept[part, "table"]
@@ -122,11 +134,18 @@ class StimuliHandle(Handle):
             self._kept[key] = pd.Index(found, dtype=object)
         return self._kept[key]
 
+    def each_once(self, part: str) -> pd.Index:
+        """Image name of each row of a part, none of which may come twice."""
+        names = self.names(part)
+        if not names.is_unique:
+            raise self.stored.refused(part, IMAGE_NAME.name, "has an image twice")
+        return names
+
     @property
     def axis(self) -> pd.Index:
         """Names of all images: of the metadata's rows, or without metadata of all other parts."""
         if METADATA_PART in self.stored.parts:
-            return self.names(METADATA_PART)
+            return self.each_once(METADATA_PART)
         if "axis" not in self._kept:
             parts = sorted(self.stored.parts, key=lambda name: (name != IMAGES_PART, name))
             every = dict.fromkeys(name for part in parts for name in self.names(part))

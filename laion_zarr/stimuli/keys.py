@@ -74,7 +74,7 @@ class Keys(ABC):
     def rows(self, part: str) -> np.ndarray:
         """Row in a part of each label's image, -1 for an image without a row; cached."""
         if part not in self._rows:
-            own = self._handle.names(part)
+            own = self._handle.each_once(part)
             same = own is self.names
             self._rows[part] = np.arange(len(own)) if same else own.get_indexer(self.names)
         return self._rows[part]

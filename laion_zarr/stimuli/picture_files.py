@@ -12,6 +12,8 @@ from laion_zarr.errors import SourceError
 from laion_zarr.stimuli.decode import MOST_PIXELS, open_picture
 from laion_zarr.stimuli.handle import StimuliHandle
 from laion_zarr.store import codec
+from laion_zarr.store.bounds.tables import check_positions, index_bytes
+from laion_zarr.store.bounds.text import OutOfBounds
 from laion_zarr.store.objects import damaged, fetch_spans
 from laion_zarr.store.schema import IMAGES_PART, PICTURE_BYTES
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 # Grey level of the stimulus window, visible behind transparent pixels (PsychoPy's default).
 _BACKGROUND = 128
 _PICTURES_AT_ONCE = 8
+_ROWS_AT_ONCE = 256
 _COLUMNS = (
     "start",
     "nbytes",
@@ -72,7 +75,7 @@ def read(handle: StimuliHandle, rows: np.ndarray | Sequence[int]) -> list[bytes]
         Rows of the images part.
     """
     path = f"{handle.part(IMAGES_PART).path}/{PICTURE_BYTES.name}"
-    start, nbytes, crcs, *_ = handle.arrays(IMAGES_PART, _COLUMNS).values()
+    start, nbytes, crcs, *_ = _columns(handle)
     pieces = [
         (n, shard, first, last)
         for n, row in enumerate(rows)
@@ -119,8 +122,26 @@ def decode(handle: StimuliHandle, row: int, data: bytes) -> Image.Image:
 
 def sizes(handle: StimuliHandle) -> tuple[np.ndarray, np.ndarray]:
     """Height and width of each picture in pixels, 0 for a picture that cannot be decoded."""
-    *_, height, width = handle.arrays(IMAGES_PART, _COLUMNS).values()
+    *_, height, width = _columns(handle)
     return height, width
+
+
+def _columns(handle: StimuliHandle) -> list[np.ndarray]:
+    """Where each picture lies among the bytes, its checksum, height and width."""
+    found = list(handle.arrays(IMAGES_PART, _COLUMNS).values())
+    start, nbytes, _, height, width = found
+    shards = handle.part(IMAGES_PART).chunks(PICTURE_BYTES.name).values()
+    held = sum(max(0, size - index_bytes(_SHARD // _CHUNK)) // _STORED_CHUNK for size in shards)
+    with handle.stored.bounded(IMAGES_PART, "start"):
+        # Each by itself first: their sum may have no 64 bits.
+        if start.size and max(int(start.max()), int(nbytes.max())) > held * _CHUNK:
+            raise OutOfBounds(f"has pictures beyond the {held * _CHUNK:,} bytes of all")
+        if start.size and int((start + nbytes).max()) > held * _CHUNK:
+            raise OutOfBounds(f"has pictures beyond the {held * _CHUNK:,} bytes of all")
+    pixels = height.astype(np.int64) * width
+    with handle.stored.bounded(IMAGES_PART, "height"):
+        check_positions(np.concatenate([height, width, pixels]), MOST_PIXELS + 1, "a picture")
+    return found
 
 
 def displayed(image: Image.Image) -> Image.Image:
@@ -129,10 +150,13 @@ def displayed(image: Image.Image) -> Image.Image:
 
     if "A" not in image.getbands() and "transparency" not in image.info:
         return image.convert("RGB")
-    rgba = np.asarray(image.convert("RGBA")).astype(np.uint16)
-    colour, alpha = rgba[..., :3], rgba[..., 3:]
-    mixed = (colour * alpha + _BACKGROUND * (255 - alpha) + 127) // 255
-    return Image.fromarray(mixed.astype(np.uint8))
+    rgba = np.asarray(image.convert("RGBA"))
+    mixed = np.empty((*rgba.shape[:2], 3), dtype=np.uint8)
+    for lo in range(0, len(rgba), _ROWS_AT_ONCE):  # the numbers between take many times the memory
+        some = rgba[lo : lo + _ROWS_AT_ONCE].astype(np.uint16)
+        colour, alpha = some[..., :3], some[..., 3:]
+        mixed[lo : lo + len(some)] = (colour * alpha + _BACKGROUND * (255 - alpha) + 127) // 255
+    return Image.fromarray(mixed)
 
 
 class LazyPictures(LazyArray):

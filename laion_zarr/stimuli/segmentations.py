@@ -14,6 +14,7 @@ from laion_zarr.arrays.select import as_list, is_one
 from laion_zarr.stimuli.handle import StimuliHandle
 from laion_zarr.stimuli.keys import ImageKeys, Keys
 from laion_zarr.stimuli.tables import ImageTable
+from laion_zarr.store.bounds.tables import check_positions
 from laion_zarr.store.objects import StoreLike
 from laion_zarr.store.schema import MASKS_2D, SEGMENTATIONS_PART
 
@@ -124,7 +125,11 @@ class ImageSegmentations(ImageTable):
                 f"{self._keys.name(key)!r}. Masks of it: "
                 f"{there or 'none (only shared images have masks)'}."
             )
-        return found.iloc[0]
+        row = found.iloc[0]
+        n_masks = self._handle.shape(SEGMENTATIONS_PART, MASKS_2D.name)[0]
+        with self._handle.stored.bounded(SEGMENTATIONS_PART, "mask_row"):
+            check_positions(np.array([row["mask_row"]]), n_masks, MASKS_2D.name)
+        return row
 
     def __getitem__(self, mask_row: Any) -> xr.DataArray:
         """Mask by its row (``mask_row``), (y, x) uint8, in memory; (mask, y, x) for a list."""

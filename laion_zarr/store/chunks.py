@@ -12,6 +12,9 @@ from typing import Any
 import numpy as np
 
 from laion_zarr.store import codec
+from laion_zarr.store.bounds.nodes import array_bytes
+from laion_zarr.store.bounds.payloads import MOST_CHUNK
+from laion_zarr.store.bounds.tables import check_table
 from laion_zarr.store.objects import Memory, damaged, fetch_spans
 from laion_zarr.store.parts import StoredParts
 from laion_zarr.store.schema import ArraySpec, Chunking, chunk_table
@@ -41,13 +44,26 @@ class ChunkedArray:
     @cached_property
     def _table(self) -> np.ndarray:
         name = chunk_table(self.spec.name).name
-        return self.stored.load(self.part, [name])[name]
+        table = self.stored.load(self.part, [name], needed=True)[name]
+        sizes = self.stored.part(self.part).chunks(self.spec.name)
+        below = "/0" * (len(self.spec.dims) - 1)
+        shards = [sizes.get(f"{number}{below}", 0) for number in range(len(sizes))]
+        with self.stored.bounded(self.part, name):
+            check_table(table, self.chunking.per_shard, shards)
+        return table
 
     @property
     def chunking(self) -> Chunking:
         """Chunk and shard sizes of the array."""
         assert self.spec.chunking is not None
         return self.spec.chunking
+
+    def check_row(self, shape: tuple[int, ...]) -> None:
+        """Raise StoreError if a chunk with rows of this shape would take too much memory."""
+        nbytes = array_bytes(self.spec.dtype, (self.chunking.rows, *shape))
+        if nbytes > MOST_CHUNK:
+            what = f"would have chunks of {nbytes:,} bytes, expected at most {MOST_CHUNK:,}"
+            raise self.stored.refused(self.part, self.spec.name, what)
 
     def gather(
         self, rows: np.ndarray, shape: tuple[int, ...]
@@ -104,6 +120,9 @@ class ChunkedArray:
 
     def _spans(self, ids: np.ndarray) -> list[_Span]:
         """Group ascending chunk ids into spans of adjacent chunks of a shard, one request each."""
+        if ids[0] < 0 or ids[-1] >= len(self._table):
+            what = f"has {len(self._table):,} chunks, and chunk {ids[-1]:,} is asked for"
+            raise self.stored.refused(self.part, chunk_table(self.spec.name).name, what)
         shards = ids // self.chunking.per_shard
         cuts = np.flatnonzero((np.diff(ids) != 1) | (np.diff(shards) != 0)) + 1
         spans = []
@@ -142,6 +161,7 @@ def gather_each(
 
     for (number, group), fetched in zip(jobs, _one_ahead(fetch, jobs), strict=True):
         array, shape = arrays[number]
+        array.check_row(shape)
         chunk = decoded.array((n_rows, *shape), np.dtype(array.spec.dtype).newbyteorder("<"))
         chunks = (
             one for key, span, data in fetched for one in array._decode(key, span, data, chunk)

@@ -8,7 +8,8 @@ that chunk.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import google_crc32c
@@ -16,6 +17,13 @@ import numpy as np
 from isal import isal_zlib
 from numcodecs import blosc, zstd
 from numcodecs.vlen import VLenUTF8
+
+from laion_zarr.store.bounds.payloads import (
+    check_frame,
+    check_packed,
+    check_strings,
+    frame_size,
+)
 
 CRC_BYTES = 4
 ZSTD_LEVEL = 3
@@ -32,13 +40,15 @@ def crc32c(data: bytes | np.ndarray) -> int:
     return google_crc32c.value(data)
 
 
-def crc32(data: bytes | np.ndarray) -> int:
+def crc32(data: bytes | np.ndarray, before: int = 0) -> int:
     """CRC-32 (as in gzip), the checksum that a manifest records for each object.
+
+    `before` is that of the bytes before these, where an object is read piece by piece.
 
     Not CRC-32C, which has another polynomial: most objects end in the CRC-32C of the preceding
     bytes, and the CRC-32C of such an object is a constant, whatever the data are.
     """
-    return isal_zlib.crc32(data)
+    return isal_zlib.crc32(data, before)
 
 
 def _strip_crc(payload: bytes) -> bytes:
@@ -48,27 +58,27 @@ def _strip_crc(payload: bytes) -> bytes:
     return data
 
 
-def decode_array(metadata: dict[str, Any], payload: bytes) -> np.ndarray:
+def decode_array(metadata: Mapping[str, Any], payload: bytes) -> np.ndarray:
     """Decode an array of one chunk from its ``zarr.json`` and the bytes of the chunk.
 
-    Strings are returned as an object array of `str`.
+    Strings are returned as an object array of `str`. The metadata must have passed `store.bounds`,
+    by which the codecs are those of the schema. Memory is taken for what the shape allows.
     """
-    data: Any = payload
+    packed = _strip_crc(payload)
     shape = tuple(metadata["shape"])
-    for codec in reversed(metadata["codecs"]):
-        match codec["name"]:
-            case "crc32c":
-                data = _strip_crc(data)
-            case "zstd":
-                data = zstd.decompress(data)
-            case "vlen-utf8":
-                data = VLenUTF8().decode(data)
-            case "bytes":
-                dtype = np.dtype(metadata["data_type"]).newbyteorder("<")
-                data = np.frombuffer(data, dtype)
-            case name:
-                raise ChecksumError(f"codec {name!r} is not of this schema")
-    return data.reshape(shape)
+    count = math.prod(shape)
+    if metadata["data_type"] == "string":
+        size = frame_size(packed)
+        check_strings(size, count)
+        data = zstd.decompress(packed, np.empty(size, np.uint8))
+        if int.from_bytes(data[:4].tobytes(), "little") != count:
+            raise ChecksumError(f"it does not hold {count:,} strings")
+        return VLenUTF8().decode(data).reshape(shape)
+    dtype = np.dtype(metadata["data_type"]).newbyteorder("<")
+    check_frame(packed, count * dtype.itemsize)
+    values = np.empty(count, dtype)
+    zstd.decompress(packed, values)
+    return values.reshape(shape)
 
 
 def encode_array(metadata: dict[str, Any], values: np.ndarray) -> bytes:
@@ -110,6 +120,7 @@ def decode_chunk(
     data = payload[:-CRC_BYTES]
     if crc32c(data) != expected_crc:
         raise ChecksumError("checksum differs")
+    check_packed(data, packing, out.nbytes)
     if packing is None:
         return data.view(out.dtype).reshape(out.shape)
     (blosc if packing == "lz4" else zstd).decompress(data, out)

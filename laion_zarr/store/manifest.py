@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from zarr.abc.store import Store
@@ -10,13 +11,20 @@ from zarr.storage import LocalStore
 
 from laion_zarr.errors import NotConvertedError, StoreError, StoreVersionError
 from laion_zarr.store import codec
+from laion_zarr.store.bounds.manifests import check_manifest
+from laion_zarr.store.bounds.text import MOST_TEXT, OutOfBounds, parse
 from laion_zarr.store.objects import damaged, fetch, location
 from laion_zarr.store.schema import DEFAULT_STORE, MANIFEST, ROOT_ATTRIBUTE, SCHEMA_VERSION
 
 
+def read_texts(store: Store, keys: Sequence[str]) -> list[bytes | None]:
+    """Read manifests, or the root's ``zarr.json``, whose sizes are listed nowhere."""
+    return fetch(store, keys, [MOST_TEXT] * len(keys))
+
+
 def subjects_in(store: Store) -> list[str]:
     """Subjects of a store, sorted, as its manifest lists them."""
-    root, manifest = fetch(store, ["zarr.json", MANIFEST])
+    root, manifest = read_texts(store, ["zarr.json", MANIFEST])
     parse_root(store, root)
     if manifest is None:
         raise damaged(store, MANIFEST, "is missing")
@@ -56,11 +64,15 @@ def parse_manifest(store: Store, key: str, data: bytes) -> dict[str, Any]:
     # Checksum first: in damaged bytes, an unknown version may be just a flipped bit.
     if not _is_whole(data):
         raise damaged(store, key, "does not match its checksum")
-    manifest = json.loads(data)
-    check_version(store, key, manifest.get("schema_version"))
-    group = manifest.get("group", "")  # the manifest of the root has no such entry
-    if group != (expected := key.rpartition("/")[0]):
-        raise damaged(store, key, f"is the manifest of {group!r}, expected {expected!r}")
+    try:
+        manifest = parse(data)
+        check_version(store, key, manifest.get("schema_version"))
+        group = manifest.get("group", "")  # the manifest of the root has no such entry
+        if group != (expected := key.rpartition("/")[0]):
+            raise damaged(store, key, f"is the manifest of {group!r}, expected {expected!r}")
+        check_manifest(manifest, group)
+    except OutOfBounds as error:
+        raise damaged(store, key, str(error)) from error
     return manifest
 
 
@@ -68,10 +80,10 @@ def check_version(store: Store, key: str, version: object) -> None:
     """Raise StoreVersionError if a store has another schema version."""
     if version != SCHEMA_VERSION:
         raise StoreVersionError(
-            f"{location(store, key)} has schema version {version!r}, and this laion_zarr reads "
-            f"version {SCHEMA_VERSION}. Update with 'pip install --upgrade laion-zarr'; if no "
-            f"other version wrote it, 'laion-zarr verify --store {location(store)}' says what is "
-            "damaged."
+            f"{location(store, key)} has schema version {str(version)[:40]}, and this laion_zarr "
+            f"reads version {SCHEMA_VERSION}. Update with 'pip install --upgrade laion-zarr'; if "
+            f"no other version wrote it, 'laion-zarr verify --store {location(store)}' says what "
+            "is damaged."
         )
 
 
@@ -89,7 +101,7 @@ def parse_root(store: Store, data: bytes | None) -> dict[str, Any]:
             "LAION_ZARR_STORE."
         )
     try:
-        root = json.loads(data)
+        root = parse(data)
         version = root["attributes"][ROOT_ATTRIBUTE]["schema_version"]
     except (ValueError, KeyError, TypeError) as error:
         raise StoreError(

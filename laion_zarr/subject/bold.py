@@ -101,7 +101,7 @@ class TimeSeries(SubjectBase):
                 f"The store has no time series of {self.subject_id} {session}, but of "
                 f"{there or 'no session'}. {mend}"
             )
-        runs = stored.load(part, ["run"])["run"]
+        runs = stored.load(part, ["run"], needed=True)["run"]
         if run is None:
             return np.arange(len(runs))
         wanted = [release.run_number(one) for one in select.as_list(run)]

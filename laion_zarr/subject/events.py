@@ -54,10 +54,12 @@ class Events(SubjectBase):
         stored = self._handle.stored
         if EVENTS_PART not in stored.parts:
             raise self._no_events("", "none")
-        (attributes,) = stored.attributes(EVENTS_PART)
+        (attributes,) = stored.attributes(EVENTS_PART, needed=["runs", "tsv_columns"])
+        if not isinstance(attributes["runs"], dict):
+            raise stored.refused(EVENTS_PART, "", "has runs without their sessions")
         wanted = self._runs(attributes["runs"], session, run)
         arrays = attributes["tsv_columns"]
-        found = stored.load(EVENTS_PART, ["session", "run", *arrays.values()])
+        found = stored.load(EVENTS_PART, ["session", "run", *arrays.values()], needed=True)
         own = zip(found["session"].tolist(), found["run"].tolist(), strict=True)
         keep = np.array([each in wanted for each in own], dtype=bool)
         columns = {"session": "session", "run": "run"}

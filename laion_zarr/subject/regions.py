@@ -95,7 +95,7 @@ class Regions(SubjectBase):
                 f"The store holds no full-resolution brain mask of {self.subject_id}. Download "
                 f"{ANATOMY} and run 'laion-zarr convert' again."
             )
-        (attributes,) = stored.attributes(ANATOMY_PART, ["brain_mask_full"])
+        (attributes,) = stored.attributes(ANATOMY_PART, ["brain_mask_full"], ["affine"])
         mask = found["brain_mask_full"]
         attrs = {"shape": mask.shape, "affine": np.ravel(attributes["affine"]).tolist()}
         return xr.DataArray(mask.ravel(), dims=GRID, attrs=attrs)

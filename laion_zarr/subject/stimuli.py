@@ -77,8 +77,8 @@ class SubjectStimuli(SubjectBase):
                 f"Download {STIMULUS_METADATA} and run 'laion-zarr convert' again."
             ) from error
         self._refuse_other_rows(part)
-        arrays = stored.attributes(METADATA_PART)[0]["csv_columns"]
-        found = stored.load(METADATA_PART, part.arrays())
+        arrays = stored.attributes(METADATA_PART, needed=["csv_columns"])[0]["csv_columns"]
+        found = stored.load(METADATA_PART, arrays.values(), needed=True)
         return pd.DataFrame({column: found[array] for column, array in arrays.items()})
 
     def _refuse_other_rows(self, part: Part) -> None:

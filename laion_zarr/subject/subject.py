@@ -350,9 +350,9 @@ class Subject(Regions, Localizers, BrainSpace, Events, TimeSeries, SubjectStimul
             return {ses: self.get_trial_info(ses) for ses in self._query.session_ids(session)}
         (ses,) = self._query.session_ids(session)
         stored = self._handle.stored
-        (attributes,) = stored.attributes(ses)
+        (attributes,) = stored.attributes(ses, needed=["tsv_columns"])
         arrays = attributes["tsv_columns"]
-        found = stored.load(ses, arrays.values())
+        found = stored.load(ses, arrays.values(), needed=True)
         return pd.DataFrame({column: found[array] for column, array in arrays.items()})
 
     def _facts(self) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import numpy as np
 from laion_zarr import _release as release
 from laion_zarr.errors import DataNotDownloadedError, NotConvertedError, SourceError
 from laion_zarr.store import schema
+from laion_zarr.store.bounds.tables import check_positions
 from laion_zarr.store.parts import StoredParts
 from laion_zarr.templates import freesurfer
 from laion_zarr.templates.freesurfer import Surface
@@ -63,8 +64,15 @@ class StoredMeshes:
         if None in affines:  # what a surface's own file does not say, orig.mgz does
             name = schema.TO_SCANNER.name
             volume = self._stored.load(schema.GEOMETRY_PART, [name]).get(name)
+            volume = None if volume is None else self._affine(name, volume)
             affines = [volume if its is None else its for its in affines]
         affines = [None if its is None else np.array(its) for its in affines]
+        for name, affine in zip(names, affines, strict=True):
+            if affine is None and name != release.RECON_SPHERE:
+                array = schema.in_hemi(hemi, name)
+                raise self._stored.refused(schema.GEOMETRY_PART, array, "says not where it lies")
+        with self._stored.bounded(schema.GEOMETRY_PART, faces):
+            check_positions(found[faces], len(found[arrays[0]]), "the surface")
         pairs = zip(arrays, affines, strict=True)
         return [Surface(found[array], found[faces], affine) for array, affine in pairs]
 
@@ -76,7 +84,12 @@ class StoredMeshes:
     def talairach(self) -> np.ndarray:
         """Affine from scanner mm to MNI305 mm."""
         name = schema.TALAIRACH.name
-        return self._load([name])[name]
+        return self._affine(name, self._load([name])[name])
+
+    def _affine(self, name: str, values: np.ndarray) -> np.ndarray:
+        if values.shape != (4, 4) or not np.isfinite(values).all() or not np.linalg.det(values):
+            raise self._stored.refused(schema.GEOMETRY_PART, name, "is no affine with an inverse")
+        return values
 
     def _load(self, names: Sequence[str]) -> dict[str, np.ndarray]:
         there = self._stored.part(schema.GEOMETRY_PART).arrays()

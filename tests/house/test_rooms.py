@@ -43,6 +43,7 @@ FLOORS = [
     ["templates"],
     ["config", "_repr"],
     ["store"],
+    ["store.bounds"],
     ["store.schema"],
     ["_release"],
     ["errors", "_lazy_names"],
@@ -51,6 +52,7 @@ FLOOR_OF = {room: -number for number, floor in enumerate(FLOORS) for room in flo
 
 # The checks share no code with what they check.
 VERIFICATION = {"conversion.options", "config", "store", "store.schema", "_release", "errors"}
+VERIFICATION.add("store.bounds")
 
 # Packages that few modules may import: what asks object storage, and what reads the release.
 FEW = {

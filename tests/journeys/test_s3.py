@@ -33,6 +33,7 @@ from laion_zarr.errors import (
     StoreError,
 )
 from laion_zarr.store import retry
+from laion_zarr.store.disk import DiskStore
 from laion_zarr.store.objects import open_store
 
 BUCKET, SUB = "s3://laion-fmri", "sub-03"
@@ -506,4 +507,4 @@ def test_writing_fails_and_goes_on(proxy, before, mirror, tmp_path):
 def test_other_stores_are_left_as_they_are(store):
     """A store object that a user passes is used unchanged: without retries and options."""
     assert type(open_store(WrapperStore(LocalStore(store)))) is WrapperStore
-    assert type(open_store(f"file://{store}")) is LocalStore
+    assert type(open_store(f"file://{store}")) is DiskStore

@@ -2,8 +2,9 @@
 
 Modules: `specs` (what an array is: dims, dtype, units, chunks), `subjects` (the arrays of a
 subject), `localizers` (those of localizer maps), `geometry` (those of cortical surfaces), `events`
-(those of the events tables), `stimuli` (those of stimuli and splits), `parts` (names of groups and
-parts), `columns` (names of the arrays that hold the columns of tables). All names are handed out
+(those of the events tables), `stimuli` (those of stimuli and splits), `known` (the array of a name
+in a part), `parts` (names of groups and parts), `columns` (names of the arrays that hold the
+columns of tables). All names are handed out
 here. ``docs/store.md`` describes the schema for readers in other programming languages.
 
 Guarantees: the converter and the reader share these tables, so names, dims and units cannot drift
@@ -41,6 +42,7 @@ from laion_zarr.store.schema.geometry import (
     surface_curvature,
     surface_mesh,
 )
+from laion_zarr.store.schema.known import spec_of
 from laion_zarr.store.schema.localizers import (
     LOCALIZER,
     LOCALIZER_COORDS,
@@ -250,6 +252,7 @@ __all__ = [
     "localizer_maps",
     "maps_node",
     "maps_part",
+    "spec_of",
     "stimulus_columns",
     "surface_curvature",
     "surface_label",
