@@ -78,7 +78,7 @@ class BoldChecks:
     ) -> None:
         assert self.check.folder is not None
         path = self.check.folder / run["source"]["file"]
-        if not path.is_file():  # noted when the source files were looked at
+        if not self.check.converted(path):  # noted when the source files were looked at
             return
         # Kept open: inflating continues at the next volume, instead of at the start of the file.
         image: Any = nib.load(path, keep_file_open=True)

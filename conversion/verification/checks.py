@@ -88,6 +88,7 @@ class Check:
 
     def __post_init__(self) -> None:
         self.groups: dict[str, dict[str, Part]] = {}
+        self._others: set[Path] = set()  # source files that are not those that were converted
         self._vetted: dict[str, Vetted] = {}  # chunk -> what it must be
 
     @cached_property
@@ -123,11 +124,12 @@ class Check:
             for group in _groups_found(self._keys()):
                 expected |= self._listed(group)
         here = set(self._keys()) if root is not None else set()
-        for key in sorted(here - set(expected)):
+        strays = here - set(expected)
+        staged = {key for key in strays if key.startswith(STAGING)}
+        for key in sorted((strays - staged) | {"/".join(key.split("/")[:2]) for key in staged}):
             where = "left by a killed run" if key.startswith(STAGING) else "listed by no manifest"
-            self.problem(
-                f"{location(self.store, key)} is {where}. The next 'laion-zarr convert' removes it."
-            )
+            stray = f"{location(self.store, key)} is {where}."
+            self.problem(f"{stray} The next 'laion-zarr convert' removes it.")
         sized = {key: value for key, value in expected.items() if value is not None}
         wrong = self._vet()
         self._check_files({key: value for key, value in sized.items() if key not in wrong})
@@ -310,13 +312,19 @@ class Check:
         try:
             there = path.is_file()
         except OSError as error:
+            self._others.add(path)
             self.problem(f"{what}: {path} cannot be read: {cause_of(error)}.")
             return
         if not there:
             self.report.notes.append(f"{what}: {path} is not there; not compared.")
             return
         if (wrong := difference(path, identity)) is not None:
+            self._others.add(path)
             self.problem(f"{what}: {path} {wrong}.")
+
+    def converted(self, path: Path) -> bool:
+        """Whether a source file is there, and no other than the one that was converted."""
+        return path not in self._others and path.is_file()
 
     # -- values
 

@@ -117,7 +117,7 @@ class EventChecks:
             self.check.problem(f"{location(self.check.store, self._path)} has runs without files.")
         for (ses, run), file in files.items():
             path = self.check.folder / file
-            if not path.is_file():
+            if not self.check.converted(path):
                 continue
             where, rows = (
                 f"{self._path} {ses} run-{run:02d}",
@@ -128,7 +128,7 @@ class EventChecks:
                 stored = np.empty(0) if array is None else arrays[array][rows]
                 self._compare(f"{where} {name}", stored, column)
             sidecar = release.sidecar(file)
-            if sidecar in part.sources and (self.check.folder / sidecar).is_file():
+            if sidecar in part.sources and self.check.converted(self.check.folder / sidecar):
                 stored = arrays["table_sidecar"][runs.index((ses, run))]
                 content = json.loads((self.check.folder / sidecar).read_bytes())
                 same = json.loads(stored or "null") == content

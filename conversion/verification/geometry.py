@@ -42,7 +42,7 @@ def compare_geometry(check: Check, path: str) -> None:
         group = f"{path}/{node}".rstrip("/")
         for name, array in check.root[group].arrays():
             file = check.folder / array.attrs["source"]["file"]
-            if file.is_file():
+            if check.converted(file):
                 _compare(check, f"{group}/{name}", array, file)
 
 

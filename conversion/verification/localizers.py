@@ -142,7 +142,7 @@ class LocalizerChecks:
         """Source file of an entry of the attributes; None if the file is missing."""
         assert self.check.folder is not None
         path = self.check.folder / entry["source"]["file"]
-        return path if path.is_file() else None
+        return path if self.check.converted(path) else None
 
     def _same_grid(self, place: str, array: Any, path: Path) -> None:
         if place in HEMIS:

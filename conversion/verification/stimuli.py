@@ -121,7 +121,7 @@ class StimulusChecks:
     def _compare_table(self, path: str, part: Part) -> None:
         assert self.check.folder is not None
         for file in part.sources:
-            if file.endswith(".csv") and (self.check.folder / file).is_file():
+            if file.endswith(".csv") and self.check.converted(self.check.folder / file):
                 table = read_text_table(self.check.folder / file, ",")
                 self.check.same_table(path, table, stimulus_columns(table.columns))
 
@@ -130,7 +130,7 @@ class StimulusChecks:
         """Open the HDF5 source file of a part; None if the file is missing."""
         assert self.check.folder is not None
         (path,) = (self.check.folder / name for name in part.sources if name.endswith(".h5"))
-        if not path.is_file():
+        if not self.check.converted(path):
             yield None
             return
         with ExitStack() as stack:

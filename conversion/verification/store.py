@@ -90,9 +90,10 @@ def run_verification(
             groups = [_checks(check, group) for group in check.groups]
             for name, group in zip(check.groups, groups, strict=True):
                 _check_contents(check, name, group)
+            sound = not report.problems
             if folder is not None:
                 check.sources()
-            if deep and not report.problems:
+            if deep and sound:
                 for group in groups:
                     group.values()
     return report

@@ -147,7 +147,7 @@ class SubjectChecks:
         assert self.check.folder is not None
         path = self.check.folder / file
         # Kept open: inflating continues at the next volume, instead of at the start of the file.
-        return nib.load(path, keep_file_open=True) if path.is_file() else None
+        return nib.load(path, keep_file_open=True) if self.check.converted(path) else None
 
     def _compare_betas(self, path: str, ijk: tuple[np.ndarray, ...]) -> None:
         array = self.check.root[f"{path}/betas"]
@@ -195,7 +195,7 @@ class SubjectChecks:
     def _compare_trials(self, path: str, part: Part) -> None:
         assert self.check.folder is not None
         for file in part.sources:
-            if file.endswith(".tsv") and (self.check.folder / file).is_file():
+            if file.endswith(".tsv") and self.check.converted(self.check.folder / file):
                 table = read_text_table(self.check.folder / file, "\t")
                 order = table["beta_index"].astype(int).argsort(kind="stable")
                 table = table.iloc[order]
@@ -209,7 +209,7 @@ class SubjectChecks:
     def _compare_surface(self, where: str, array: Any) -> None:
         assert self.check.folder is not None
         path = self.check.folder / array.attrs["source"]["file"]
-        if not path.is_file():
+        if not self.check.converted(path):
             return
         if path.name.endswith(".func.gii"):
             image = nib.gifti.GiftiImage.from_filename(path)
