@@ -249,7 +249,7 @@ def _in_whole_groups(data: da.Array, groups: np.ndarray) -> da.Array:
     if _holds_whole(groups, data.chunks[0]):
         return data
     if (source := source_of(data)) is not None:
-        read = source.as_read({})
+        read = source.as_read()
         if _holds_whole(groups, read.chunks[0]):
             return read
     return with_all_rows(data)

@@ -6,12 +6,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 import xarray as xr
-from dask.base import tokenize
 
-from laion_zarr.arrays.dask_blocks import SelectedBetas, joined
-from laion_zarr.arrays.lazy import LazyBetas, SubjectHandle, digest
+from laion_zarr.arrays.dask_blocks import SelectedBetas
+from laion_zarr.arrays.lazy import LazyBetas, SubjectHandle
 from laion_zarr.arrays.query import Query
-from laion_zarr.arrays.select import check_chunks, uniform_blocks, voxel_blocks
+from laion_zarr.arrays.select import check_chunks
 from laion_zarr.store import schema
 from laion_zarr.store.schema import BOLD, SUBJECT, TIME, VOXEL, ArraySpec
 
@@ -48,14 +47,8 @@ def select_bold(
     labels = handle.stored.load(part, [TIME, "run"], needed=True)
     (attributes,) = handle.stored.attributes(part, [BOLD.name], ["repetition_time"])
     lazy = LazyBold(handle, {part: len(labels["run"])}, query.lazy.sizes[VOXEL])
-    blocks = {TIME: (len(times),), VOXEL: voxel_blocks(voxels)} | check_chunks(
-        chunks, {TIME: len(times), VOXEL: len(voxels)}
-    )
-    selected = SelectedBetas(lazy, times, voxels)
-    token = tokenize(handle, part, digest(times), digest(voxels), str(blocks))
-    read = selected.in_blocks((blocks[TIME], blocks[VOXEL]), f"{BOLD.name}-{token}")
-    uniform = read.chunks[1] if VOXEL in (chunks or {}) else uniform_blocks(read.chunks[1])
-    data = joined(read, (read.chunks[0], uniform))
+    sizes = check_chunks(chunks, {TIME: len(times), VOXEL: len(voxels)})
+    data = SelectedBetas(lazy, times, voxels).chunked((sizes.get(TIME), sizes.get(VOXEL)))
     coords = {
         name: (TIME, values[times], schema.BOLD_ARRAYS[name].attributes)
         for name, values in labels.items()

@@ -190,5 +190,9 @@ def chunked(dataset: xr.Dataset, selected: SelectedBetas, chunks: dict[str, Any]
         Block sizes by dim, as for `SelectedBetas.chunked`.
     """
     return dataset.assign(
-        betas=xr.Variable((TRIAL, VOXEL), selected.chunked(chunks), dataset["betas"].attrs)
+        betas=xr.Variable(
+            (TRIAL, VOXEL),
+            selected.chunked((chunks.get(TRIAL), chunks.get(VOXEL))),
+            dataset["betas"].attrs,
+        )
     )

@@ -52,7 +52,9 @@ def test_deep_verify_compares_all_but_a_changed_file(bids_root, store, copy_of):
     """One other file is one problem; what came of the other files is compared all the same."""
     mirror = copy_of(bids_root)
     whole = verify(store, bids_root, deep=True, progress=False).n_values
-    (betas,) = (mirror / "derivatives/glmsingle-tedana" / "sub-01").glob("ses-01/func/*SingletrialBetas_statmap.nii.gz")
+    (betas,) = (mirror / "derivatives/glmsingle-tedana" / "sub-01").glob(
+        "ses-01/func/*SingletrialBetas_statmap.nii.gz"
+    )
     image = nib.load(betas)
     values = image.get_fdata(dtype=np.float32)
     nib.save(nib.Nifti1Image(values + 1, image.affine), betas)
@@ -65,12 +67,16 @@ def test_deep_verify_compares_all_but_a_changed_file(bids_root, store, copy_of):
 
 def test_a_refused_overwrite_leaves_nothing_behind(bids_root, store, copy_of):
     mirror, target = copy_of(bids_root), copy_of(store)
-    (mask,) = (mirror / "derivatives/anatomical" / "sub-01").rglob("*res-1pt8_desc-brain_mask.nii.gz")
+    (mask,) = (mirror / "derivatives/anatomical" / "sub-01").rglob(
+        "*res-1pt8_desc-brain_mask.nii.gz"
+    )
     image = nib.load(mask)
     values = np.asarray(image.dataobj).copy()
     values[tuple(np.argwhere(values)[0])] = 0
     nib.save(nib.Nifti1Image(values, image.affine), mask)
-    gone = next((mirror / "derivatives/localizers" / "sub-01").rglob("*res-1pt8*stat-z*_statmap.nii.gz"))
+    gone = next(
+        (mirror / "derivatives/localizers" / "sub-01").rglob("*res-1pt8*stat-z*_statmap.nii.gz")
+    )
     gone.unlink()
     with pytest.raises(LaionZarrError, match="was not overwritten"):
         convert(mirror, target, "sub-01", overwrite=True, progress=False)
