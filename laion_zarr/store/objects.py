@@ -65,12 +65,8 @@ async def _get_all(
     return await asyncio.gather(*(_get(store, key, span) for key, span in requests))
 
 
-def _get_local(
-    store: LocalStore, key: str, span: tuple[int, int], buffer: Memory
-) -> np.ndarray | None:
-    """Read a byte range of a local file; twice as fast as through an event loop and its threads."""
-    start, end = span
-    data = buffer.array((end - start,), np.dtype(np.uint8))
+def _get_local(store: LocalStore, key: str, start: int, data: np.ndarray) -> np.ndarray | None:
+    """Read bytes of a local file; twice as fast as through an event loop and its threads."""
     n_read = 0
     try:
         with (store.root / key).open("rb", buffering=0) as file:
@@ -109,13 +105,21 @@ def fetch_spans(
     requests: Sequence[tuple[str, tuple[int, int]]],
     buffer: Memory | None = None,
 ) -> list[np.ndarray | None]:
-    """Read byte ranges of objects in concurrent requests, as uint8 arrays without a copy.
+    """Read byte ranges of objects, as uint8 arrays without a copy.
 
-    A request is a key and its range (start, end); the answer is None for a missing object. An array
-    that was read into `buffer` is valid until `buffer` is used again.
+    A request is a key and its range (start, end); the answer is None for a missing object. Requests
+    are concurrent, but of a local store, with a `buffer`, one after the other: the kernel copies
+    into the buffer, and an event loop would only hand Python's lock to and fro. An array that was
+    read into `buffer` is valid until `buffer` is used again.
     """
-    if len(requests) == 1 and type(store) is LocalStore:
-        return [_get_local(store, *requests[0], buffer or Memory())]
+    if type(store) is LocalStore and (buffer is not None or len(requests) == 1):
+        sizes = [end - start for _, (start, end) in requests]
+        data = (buffer or Memory()).array((sum(sizes),), np.dtype(np.uint8))
+        parts = np.split(data, np.cumsum(sizes)[:-1])
+        return [
+            _get_local(store, key, start, part)
+            for (key, (start, _)), part in zip(requests, parts, strict=True)
+        ]
     found = sync(_get_all(store, requests))
     return [None if value is None else value.as_numpy_array() for value in found]
 
