@@ -59,8 +59,11 @@ def link_sessions(
     made_from = {name: {"crc32": 0} for name in parts}
     path = catalogue.place(schema.TRIALS_PART)
     behaviour = [schema.BEHAVIOUR.name, schema.TRIAL_TYPE.name]
-    numbers, types = map(stored.load(schema.TRIALS_PART, behaviour).get, behaviour)
-    again = np.tile(numbers, n_sessions), np.tile(types, n_sessions)
+    found = stored.load(schema.TRIALS_PART, behaviour)  # empty if the mirror has no events
+    numbers, types = (found.get(name) for name in behaviour)
+    again = None
+    if numbers is not None and types is not None:
+        again = np.tile(numbers, n_sessions), np.tile(types, n_sessions)
     trials = recipe.write_trials(opened, path, tables, None, again, made_from)
     catalogue.commit(parts | maps | {schema.TRIALS_PART: trials})
     finish_root(opened, groups_in(opened))

@@ -72,15 +72,19 @@ def measure_in_folder(
         shutil.rmtree(root)
 
 
-def side_by_side(works: dict[str, Callable[[], Any]], repeats: int = REPEATS) -> dict[str, float]:
-    """Median wall time of each function, s; run alternately, so a slow moment affects all."""
+def side_by_side(
+    works: dict[str, Callable[[], Any]],
+    repeats: int = REPEATS,
+    of: Callable[[list[float]], float] = median,
+) -> dict[str, float]:
+    """Median (or `of`) of the wall times, s; run alternately, so a slow moment affects all."""
     times: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(repeats + 1):
         for name, work in works.items():
             start = time.perf_counter()
             work()
             times[name].append(time.perf_counter() - start)
-    return {name: median(found[1:]) for name, found in times.items()}  # without the warm-up
+    return {name: of(found[1:]) for name, found in times.items()}  # without the warm-up
 
 
 def seconds(work: Callable[[], Any], repeats: int = REPEATS) -> float:

@@ -8,7 +8,9 @@ depend on `Subject`.
 Arrays are always joined by label. Betas that `Subject.get_betas` returned are read in storage
 order, all trials of a group of voxels at a time, each chunk once: memory use depends on the size of
 a group, not on the size of the subject's data. Any other array (a product of betas, betas with a
-reordered axis, an array in memory) is processed without regard to storage order.
+reordered axis, an array in memory) is processed without regard to storage order. Where numba is
+installed, loops that it compiled (`compiled`) add trials up as they are unpacked (`sums`); where it
+is not, numpy computes the same values.
 
 Begin with `repeats.average_repeats`, then `stream`, which reads betas in storage order.
 """

@@ -17,9 +17,7 @@ from laion_zarr.errors import needs
 from laion_zarr.store.schema import FEATURE, IMAGE, VOXEL
 
 ALPHAS = tuple(np.logspace(0, 7, 15).tolist())
-# Bytes of a block of betas in float64; a fit holds about six arrays of this size. Blocks are this
-# large because each block decomposes the features again, which takes as long as fitting some
-# hundred voxels.
+# Bytes of a block of betas in float64; a fit holds about four arrays of this size.
 _BLOCK_BYTES = 64 << 20
 _FITTED = ("weights", "intercept", "alpha")
 
@@ -62,12 +60,14 @@ def fit_encoding(
     -----
     Features are z-scored over the images trained on (a constant feature has no effect); the
     intercept is not penalized and absorbs the mean of the betas. The penalty is chosen for each
-    voxel separately, by the least mean squared error of leave-one-image-out cross-validation,
-    which `sklearn.linear_model.RidgeCV` computes exactly from one decomposition of the features:
+    voxel separately, by the least mean squared error of leave-one-image-out cross-validation. It is
+    exact, and follows from one decomposition of the features, as in `sklearn.linear_model.RidgeCV`:
     Rifkin & Lippert (2007), MIT-CSAIL-TR-2007-025. Cross-validation with k folds would need k
-    decompositions, and its result would depend on which images are in which fold. A block of voxels
-    is a task that takes half a gigabyte of memory and uses several cores: one thread per Dask
-    worker is enough.
+    decompositions, and its result would depend on which images are in which fold. The features are
+    decomposed once for all voxels, and weights are computed in float64; only the errors that are
+    compared to choose a penalty are float32, which matters where two penalties are equally good to
+    one part in a million. A block of voxels is a task that takes a quarter of a gigabyte of memory
+    and uses several cores: one thread per Dask worker is enough.
 
     Examples
     --------
@@ -106,7 +106,7 @@ def fit_encoding(
     if isinstance(wanted.data, da.Array):
         fitted = _fit_blocks(wanted.data, given.data, scaler, penalties)
     else:
-        fitted = _fit(wanted.values, scaler(values), penalties)
+        fitted = _fit(wanted.values, _decomposed(values, scaler), penalties)
     left_out = betas.sizes[IMAGE] - len(values)
     attrs = {"n_images": len(values), "n_images_left_out": left_out, **whose(betas)}
     return _labelled(fitted, scaler, given, wanted).assign_attrs(attrs)
@@ -164,24 +164,20 @@ def _scaler_of(values: np.ndarray) -> _Scaler:
 
 
 def _fit_blocks(betas: da.Array, features: Any, scaler: _Scaler, alphas: np.ndarray) -> da.Array:
-    """Fit block by block; features are standardized once for all blocks."""
+    """Fit block by block; features are decomposed once for all blocks."""
     n_images = max(1, betas.shape[0])
     betas = betas.rechunk((-1, min(betas.shape[1], max(1, _BLOCK_BYTES // (8 * n_images)))))
     features = da.asarray(features).rechunk(-1)
     token = tokenize(betas.name, features.name, scaler, alphas)
     # Explicit tasks: Dask would fuse blockwise layers with the layers that use them, and repeat the
     # fit for each use.
-    shared, name = f"standardized-{token}", f"encoding-{token}"
-    tasks: dict[Any, Any] = {shared: (_call, scaler, (features.name, 0, 0))}
+    shared, name = f"decomposed-{token}", f"encoding-{token}"
+    tasks: dict[Any, Any] = {shared: (_decomposed, (features.name, 0, 0), scaler)}
     for n in range(betas.numblocks[1]):
         tasks[name, n] = (_fit, (betas.name, 0, n), shared, alphas)
     beneath: Any = [betas, features]  # Dask's type hints do not list Array as a collection
     graph = HighLevelGraph.from_collections(name, tasks, dependencies=beneath)
     return da.Array(graph, name, (betas.chunks[1],), dtype=_fields(features.shape[1]))
-
-
-def _call(scaler: _Scaler, features: np.ndarray) -> np.ndarray:
-    return scaler(features)
 
 
 # -- computations on numpy arrays
@@ -195,17 +191,82 @@ def _fields(n_features: int) -> np.dtype:
     )
 
 
-def _fit(betas: np.ndarray, features: np.ndarray, alphas: np.ndarray) -> np.ndarray:
-    """Fit each voxel of a block, (voxel,); a voxel with NaN gets NaN."""
-    from sklearn.linear_model import RidgeCV
+@dataclass(frozen=True)
+class _Decomposition:
+    """Eigendecomposition of the products of standardized features, of all pairs or of all images.
 
-    found = np.empty(betas.shape[1], dtype=_fields(features.shape[1]))
+    Pairs of features where these are fewer than images, as `RidgeCV` chooses: an eigenvalue is
+    never divided by, so that small ones need not be exact.
+
+    Attributes
+    ----------
+    left : numpy.ndarray, (image, component) float64
+        Of pairs of images: the eigenvectors; those of eigenvalue 0, the mean of the images among
+        them, are left out. Of pairs of features: the features times the eigenvectors.
+    values : numpy.ndarray, (component,) float64
+        Eigenvalues.
+    right : numpy.ndarray, (component, feature) float64
+        Weights of the features in each component.
+    by_image : bool
+        Whether the pairs are of images.
+    """
+
+    left: np.ndarray
+    values: np.ndarray
+    right: np.ndarray
+    by_image: bool
+
+
+def _decomposed(features: np.ndarray, scaler: _Scaler) -> _Decomposition:
+    scaled = scaler(features)
+    by_image = scaled.shape[0] - 1 <= scaled.shape[1]
+    values, vectors = np.linalg.eigh(scaled @ scaled.T if by_image else scaled.T @ scaled)
+    if not by_image:
+        return _Decomposition(scaled @ vectors, np.maximum(values, 0), vectors.T, by_image)
+    kept = values > len(values) * np.finfo(np.float64).eps * values.max()
+    vectors = vectors[:, kept]
+    return _Decomposition(vectors, values[kept], vectors.T @ scaled, by_image)
+
+
+def _fit(betas: np.ndarray, features: _Decomposition, alphas: np.ndarray) -> np.ndarray:
+    """Fit each voxel of a block, (voxel,); a voxel with NaN gets NaN."""
+    found = np.empty(betas.shape[1], dtype=_fields(features.right.shape[1]))
     for name in _FITTED:
         found[name] = np.nan
     known = ~np.isnan(betas).any(axis=0)
     if known.any():
-        model = RidgeCV(alphas, alpha_per_target=True).fit(features, betas[:, known])
-        found["weights"][known] = model.coef_
-        found["intercept"][known] = model.intercept_
-        found["alpha"][known] = model.alpha_
+        centred = np.ascontiguousarray(betas.T[known], np.float64)
+        found["intercept"][known] = means = centred.mean(axis=1)
+        centred -= means[:, None]
+        scores = centred @ features.left
+        found["alpha"][known] = chosen = _least_error(centred, scores, features, alphas)
+        scores /= features.values + chosen[:, None]
+        found["weights"][known] = scores @ features.right
     return found
+
+
+def _least_error(
+    betas: np.ndarray, scores: np.ndarray, features: _Decomposition, alphas: np.ndarray
+) -> np.ndarray:
+    """Penalty with the least leave-one-out error, (voxel,); overwrites `betas` (voxel, image).
+
+    The error of an image that is left out is its residual ÷ (1 − its leverage). By pairs of images,
+    both are what no component spans, plus a share of what the components do: nothing cancels where
+    features outnumber images, and float32 will do.
+    """
+    leverage, beyond = features.left**2, np.full(betas.shape[1], 1 - 1 / betas.shape[1])
+    if features.by_image:
+        betas -= scores @ features.left.T
+        beyond = np.maximum(beyond - leverage.sum(axis=1), 0)
+    outside, inside = betas.astype(np.float32), scores.astype(np.float32)
+    components = np.ascontiguousarray(features.left.T, np.float32)
+    least, chosen = np.full(len(betas), np.inf, np.float32), np.full(len(betas), alphas[0])
+    for alpha in alphas:
+        share = (alpha if features.by_image else -1) / (features.values + alpha)
+        residuals = (inside * share.astype(np.float32)) @ components
+        residuals += outside
+        residuals *= (1 / (beyond + leverage @ share)).astype(np.float32)
+        error = np.vecdot(residuals, residuals)
+        better = error < least
+        least[better], chosen[better] = error[better], alpha
+    return chosen

@@ -28,6 +28,7 @@ from laion_zarr.analysis.stream import (
     standardize,
     values_of,
 )
+from laion_zarr.analysis.sums import Kept
 from laion_zarr.arrays.dask_blocks import source_of
 from laion_zarr.arrays.labels import ordered, whose
 from laion_zarr.store.objects import Memory
@@ -88,7 +89,7 @@ def noise_ceiling(
         raise ValueError(f"trials marks none of the {len(keep):,} trials.")
     _, _, codes = images_of(betas)
     scored = None if zscore is None else groups_of(betas, zscore)
-    values = _by_voxel(betas, np.where(keep, codes, -1), scored, _ceiling)
+    values = _by_voxel(betas, np.where(keep, codes, -1), scored, _CEILING)
     attrs = {"units": PERCENT, "description": "noise ceiling"}
     return _per_voxel(betas, values, attrs, "noise_ceiling")
 
@@ -142,7 +143,7 @@ def split_half_reliability(betas: xr.DataArray, zscore: str | None = "session") 
     _, _, codes = images_of(betas)
     repeated = np.bincount(codes)[codes] > 1
     scored = None if zscore is None else groups_of(betas, zscore)
-    values = _by_voxel(betas, np.where(repeated, codes, -1), scored, _correlated_halves)
+    values = _by_voxel(betas, np.where(repeated, codes, -1), scored, _HALVES)
     return _per_voxel(betas, values, {"description": "split-half reliability"}, "reliability")
 
 
@@ -185,7 +186,7 @@ class _FromMemory:
         rows = np.array(values.T, dtype, order="C")
         if self.groups.scored is not None:
             standardize(rows, self.groups.scored)
-        return self.finish(rows, self.groups.repeats)
+        return self.finish.of_rows(rows, self.groups.repeats)
 
 
 def _call(values: np.ndarray, work: _FromMemory) -> np.ndarray:
@@ -195,7 +196,7 @@ def _call(values: np.ndarray, work: _FromMemory) -> np.ndarray:
 # -- computations on numpy arrays
 
 
-def _ceiling(rows: np.ndarray, repeats: Repeats) -> np.ndarray:
+def _ceiling_of_rows(rows: np.ndarray, repeats: Repeats) -> np.ndarray:
     """Noise ceiling, percent, (voxel,)."""
     noise, n_images = np.zeros((2, len(rows)))
     memory = Memory()
@@ -213,15 +214,31 @@ def _ceiling(rows: np.ndarray, repeats: Repeats) -> np.ndarray:
                 total[lost], known[lost] = _variances_of_known(squares[lost])
             noise[here] += total
             n_images[here] += known
-    repeated = [trials.shape for trials in repeats.trials]
-    n_repeated = sum(many for n, many in repeated if n > 1)
+    sizes = [trials.shape for trials in repeats.trials]
+    n_trials = np.concatenate([np.empty(0), *(np.full(many, n) for n, many in sizes)])
     with np.errstate(invalid="ignore", divide="ignore"):
-        noise /= n_images
-        per_repeat = sum(many / n for n, many in repeated if n > 1) / np.float64(n_repeated)
+        return _percent(noise / n_images, n_trials)
+
+
+def _ceiling_of_means(kept: Kept, n_trials: np.ndarray) -> np.ndarray:
+    """Noise ceiling, percent, (voxel,)."""
+    repeated = np.float64(np.count_nonzero(n_trials > 1))
+    with np.errstate(invalid="ignore"):  # 0 / 0 where no image was repeated
+        return _percent(np.maximum(kept.variances, 0) / repeated, n_trials)
+
+
+def _percent(noise: np.ndarray, n_trials: np.ndarray) -> np.ndarray:
+    """Noise ceiling, percent, from the noise variance and the number of trials of each image."""
+    repeated = n_trials[n_trials > 1].astype(np.float64)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        per_repeat = (1 / repeated).sum() / np.float64(len(repeated))
         signal = np.maximum(0, 1 - noise)
         # ncsnr² / (ncsnr² + mean(1/n)), numerator and denominator times the noise, which may be 0.
         ceiling = 100 * signal / (signal + noise * per_repeat)
     return ceiling.astype(np.float32)
+
+
+_CEILING = Finish(_ceiling_of_rows, _ceiling_of_means)
 
 
 def _variances_of_known(squares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -231,7 +248,7 @@ def _variances_of_known(squares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.where(n > 1, variances, 0).sum(axis=1), (n > 1).sum(axis=1)
 
 
-def _correlated_halves(rows: np.ndarray, repeats: Repeats) -> np.ndarray:
+def _halves_of_rows(rows: np.ndarray, repeats: Repeats) -> np.ndarray:
     """Correlation over images between the means of two halves of the repeats, (voxel,)."""
     found = np.empty(len(rows), dtype=np.float32)
     memory = [Memory(), Memory()]
@@ -245,6 +262,13 @@ def _correlated_halves(rows: np.ndarray, repeats: Repeats) -> np.ndarray:
             first += len(images)
         found[here] = _correlation_of_rows(*halves)
     return found
+
+
+def _halves_of_means(kept: Kept, n_trials: np.ndarray) -> np.ndarray:
+    return kept.correlation.astype(np.float32)
+
+
+_HALVES = Finish(_halves_of_rows, _halves_of_means, halves=True)
 
 
 def _correlation_of_rows(first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -11,10 +11,20 @@ import pandas as pd
 import xarray as xr
 from dask.delayed import delayed
 
-from laion_zarr.analysis.stream import Stream, TrialGroups, columns_of, means, standardize
+from laion_zarr.analysis.stream import (
+    Finish,
+    Repeats,
+    Stream,
+    TrialGroups,
+    columns_of,
+    mean_of_known,
+    standardize,
+)
+from laion_zarr.analysis.sums import Kept
 from laion_zarr.arrays.dask_blocks import SelectedBetas, joined, source_of
 from laion_zarr.arrays.labels import with_labels
 from laion_zarr.arrays.lazy import digest, transposed
+from laion_zarr.store.objects import Memory
 from laion_zarr.store.schema import IMAGE, IMAGE_NAME, SLAB_VOXELS, TRIAL
 
 COUNT = "n_trials"
@@ -151,7 +161,7 @@ def image_betas(betas: xr.DataArray, by: str | None, keep: np.ndarray) -> xr.Dat
     _, images, codes = images_of(kept)
     of_trials = np.full(len(betas), -1)
     of_trials[keep] = codes
-    stream = Stream(source.betas, of_subject(source, of_trials, scored), means)
+    stream = Stream(source.betas, of_subject(source, of_trials, scored), _MEANS)
     width = _even_width(_BLOCK_BYTES // max(1, 4 * len(images)))
     values = columns_of(stream, source.voxels, len(images), width)
     averaged = _by_image(kept, images, codes, values)
@@ -293,6 +303,24 @@ def _scored(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
     dtype = np.result_type(values, np.float32)
     rows = standardize(np.array(values.T, dtype, order="C"), groups[:, 0])
     return transposed(rows).astype(values.dtype, copy=False)
+
+
+def _means_of_rows(rows: np.ndarray, repeats: Repeats) -> np.ndarray:
+    """Average over the repeats of each image, (voxel, image)."""
+    found = np.empty((len(rows), repeats.n_images), dtype=rows.dtype)
+    spare = Memory()
+    for here, parts in repeats.few_at_a_time(rows):
+        for images, part in parts:
+            mean = spare.array((len(part), len(images)), rows.dtype)
+            found[here, images] = mean_of_known(part, mean)
+    return found
+
+
+def _means_kept(kept: Kept, n_trials: np.ndarray) -> np.ndarray:
+    return kept.means[:, : len(n_trials)]
+
+
+_MEANS = Finish(_means_of_rows, _means_kept)
 
 
 def _mean_by_code(values: np.ndarray, codes: np.ndarray) -> np.ndarray:

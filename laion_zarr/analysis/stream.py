@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
+from types import ModuleType
 from typing import Any
 
 import dask.array as da
@@ -12,7 +13,8 @@ import numpy as np
 from dask.base import normalize_token, tokenize
 from dask.highlevelgraph import HighLevelGraph
 
-from laion_zarr.arrays.lazy import LazyBetas, as_run, digest, transposed
+from laion_zarr.analysis.sums import Adder, Kept, Plan, plan_sums
+from laion_zarr.arrays.lazy import LazyBetas, PackedBetas, as_run, digest, transposed
 from laion_zarr.store.objects import Memory
 from laion_zarr.store.schema import CHUNK_VOXELS
 
@@ -149,8 +151,35 @@ class Repeats:
             yield slice(lo, lo + len(some)), parts
 
 
-# Takes betas (voxel, trial) and their trials by image; returns an array with voxels along axis 0.
-Finish = Callable[[np.ndarray, Repeats], np.ndarray]
+@dataclass(frozen=True)
+class Finish:
+    """A statistic of all trials of a voxel, computed in two ways that give the same values.
+
+    Attributes
+    ----------
+    of_rows : callable
+        Computes it from the betas (voxel, trial) and their trials by image (`Repeats`), whatever
+        these betas are. Returns an array with voxels along axis 0.
+    of_means : callable
+        Computes it from means of the betas by image and what else is kept of them (`Kept`), and the
+        number of trials of each image.
+    halves : bool
+        Whether there are two means of each image, of its even trials and of its odd ones.
+    """
+
+    of_rows: Callable[[np.ndarray, Repeats], np.ndarray]
+    of_means: Callable[[Kept, np.ndarray], np.ndarray]
+    halves: bool = False
+
+
+@cache
+def compiled_loops() -> ModuleType | None:
+    """Compiled loops (`analysis.compiled`); None where numba is missing or does not fit numpy."""
+    try:
+        from laion_zarr.analysis import compiled
+    except ImportError:
+        return None
+    return compiled
 
 
 @dataclass(frozen=True)
@@ -163,8 +192,8 @@ class Stream:
         All betas of a subject.
     groups : TrialGroups
         Image and z-scoring group of each trial of the subject.
-    finish : callable
-        Computes the result from the betas (voxel, trial) and their trials by image (`Repeats`).
+    finish : Finish
+        The statistic.
     """
 
     betas: LazyBetas
@@ -173,14 +202,64 @@ class Stream:
 
     def __call__(self, voxels: np.ndarray) -> np.ndarray:
         """Compute the result for voxels, given as positions in the stored union of voxels."""
-        rows = np.empty((len(voxels), self.betas.shape[0]), self.betas.dtype)
-        for trials, read, where in self.betas.by_session(voxels, self.groups.images >= 0):
+        try:
+            memory, adder = self._spare.pop()
+        except IndexError:
+            memory, adder = Memory(), self._adder()
+        packed = self.betas.packed(voxels, self.groups.images >= 0, memory)
+        found = None
+        for chunk, (rows, where) in enumerate(packed.rows):
+            if adder is None:
+                values = self._of_rows(packed, chunk, rows)
+            else:
+                values = self._of_means(packed, chunk, rows, adder)
+            if found is None:
+                found = np.empty((len(voxels), *values.shape[1:]), np.float32)
+            found[where] = values
+        assert found is not None  # a group has one voxel or more
+        self._spare.append((memory, adder))
+        return found
+
+    @cached_property
+    def _spare(self) -> list[tuple[Memory, Adder | None]]:
+        """Memory of finished tasks, for the next ones: new memory costs a tenth of the time."""
+        return []
+
+    def _adder(self) -> Adder | None:
+        loops = compiled_loops()
+        return None if loops is None else Adder(*self._plan, loops.add_sessions)
+
+    @cached_property
+    def _plan(self) -> tuple[Plan, np.ndarray]:
+        sessions = [trials for _, trials in self.betas.sessions_with(self.groups.images >= 0)]
+        return plan_sums(self.groups.images, self.groups.scored, sessions, self.finish.halves)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: self.__dict__[name] for name in ("betas", "groups", "finish")}
+
+    def _of_rows(self, packed: PackedBetas, chunk: int, rows: np.ndarray) -> np.ndarray:
+        """Compute the result from all trials of some rows of a chunk."""
+        betas = np.empty((len(rows), self.betas.shape[0]), self.betas.dtype)
+        memory = Memory()
+        for session, trials in enumerate(packed.trials):
+            buffer = memory.array((CHUNK_VOXELS * (trials.stop - trials.start),), betas.dtype)
+            read = packed.unpack(session, chunk, buffer)[as_run(rows)]
             if self.groups.scored is not None:
                 standardize(read, self.groups.scored[trials])
-            rows[as_run(where), trials] = read
+            betas[:, trials] = read
         # Sessions whose trials are all left out were not read: their columns are uninitialized, and
         # `repeats` does not use them.
-        return self.finish(rows, self.groups.repeats)
+        return self.finish.of_rows(betas, self.groups.repeats)
+
+    def _of_means(
+        self, packed: PackedBetas, chunk: int, rows: np.ndarray, adder: Adder
+    ) -> np.ndarray:
+        """Compute the result while trials are added up; from the trials, for lost voxels."""
+        kept = adder(packed, chunk, rows)
+        values = self.finish.of_means(kept, adder.n_trials)
+        if kept.lost.any():
+            values[kept.lost] = self._of_rows(packed, chunk, rows[kept.lost])
+        return values
 
     def tasks(self, voxels: np.ndarray, name: str) -> tuple[dict[Any, Any], list[np.ndarray]]:
         """Tasks ``(f"part-{name}", n)``, one per group of voxels; sorted positions in `voxels`."""
@@ -255,20 +334,12 @@ def _filled(
     pieces: list[np.ndarray], columns: list[np.ndarray], shape: tuple[int, int]
 ) -> np.ndarray:
     """Block (row, voxel) whose columns are the rows of the pieces (voxel, row)."""
-    found = np.empty(shape, dtype=np.float32)
+    found, loops = np.empty(shape, dtype=np.float32), compiled_loops()
     for rows, where in zip(pieces, columns, strict=True):
-        found[:, as_run(where)] = transposed(rows)
-    return found
-
-
-def means(rows: np.ndarray, repeats: Repeats) -> np.ndarray:
-    """Average over the repeats of each image, (voxel, image)."""
-    found = np.empty((len(rows), repeats.n_images), dtype=rows.dtype)
-    spare = Memory()
-    for here, parts in repeats.few_at_a_time(rows):
-        for images, part in parts:
-            mean = spare.array((len(part), len(images)), rows.dtype)
-            found[here, images] = mean_of_known(part, mean)
+        if loops is None:
+            found[:, as_run(where)] = transposed(rows)
+        else:
+            loops.place_columns(rows, where.astype(np.int64), found)
     return found
 
 

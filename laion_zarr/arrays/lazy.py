@@ -12,8 +12,9 @@ import numpy as np
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
-from laion_zarr.store.chunks import ChunkedArray, gather_each
+from laion_zarr.store.chunks import ChunkedArray, PackedChunks
 from laion_zarr.store.handle import Handle
+from laion_zarr.store.objects import Memory
 from laion_zarr.store.schema import BETAS, CHUNK_VOXELS, VOXEL, VOXELS_PART, ArraySpec, maps_part
 
 # Size of the tiles of a transposition: 1024 cache lines are read, 1024 floats written at a time.
@@ -144,10 +145,15 @@ class LazyBetas(LazyArray):
             else:
                 found[np.ix_(targets[where], pick.out)] = chunk[np.ix_(inside, pick.trials)]
 
-    def by_session(
-        self, voxels: np.ndarray, counted: np.ndarray
-    ) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
-        """Read all trials of the given voxels, session by session and chunk by chunk.
+    def sessions_with(self, counted: np.ndarray) -> list[tuple[str, slice]]:
+        """Sessions that have any of the trials `counted`, (trial,) bool, and where these lie."""
+        ends = np.cumsum(list(self.n_trials.values())).tolist()
+        spans = [slice(end - n, end) for end, n in zip(ends, self.n_trials.values(), strict=True)]
+        every = zip(self.n_trials, spans, strict=True)
+        return [(session, trials) for session, trials in every if counted[trials].any()]
+
+    def packed(self, voxels: np.ndarray, counted: np.ndarray, memory: Memory) -> PackedBetas:
+        """Fetch all trials of the given voxels, chunks as they are stored.
 
         Parameters
         ----------
@@ -155,26 +161,20 @@ class LazyBetas(LazyArray):
             Positions along the voxel axis, in any order.
         counted : numpy.ndarray, (trial,) bool
             Trials that are needed; a session without any of them is not read.
-
-        Yields
-        ------
-        trials : slice
-            Trials of the session, on the trial axis of the subject.
-        rows : numpy.ndarray, (voxel, trial)
-            Betas of one chunk; the caller may modify them, until the next chunk is yielded.
-        where : numpy.ndarray of int
-            Positions of the rows in `voxels`.
+        memory : Memory
+            Where a local store's bytes go: what was fetched into it before becomes invalid.
         """
-        arrays, spans, first = [], [], 0
-        for session, n_trials in self.n_trials.items():
-            trials = slice(first, first + n_trials)
-            if counted[trials].any():
-                arrays.append((self.handle.array(session, self.spec), (n_trials,)))
-                spans.append(trials)
-            first += n_trials
+        sessions = self.sessions_with(counted)
+        arrays = [
+            (self.handle.array(name, self.spec), (self.n_trials[name],)) for name, _ in sessions
+        ]
         stored = self.handle.storage_order()[voxels]
-        for number, chunk, inside, where in gather_each(arrays, stored):
-            yield spans[number], chunk[as_run(inside)], where
+        order = np.argsort(stored, kind="stable")
+        ids, starts = np.unique(stored[order] // CHUNK_VOXELS, return_index=True)
+        wheres = np.split(order, starts[1:])
+        rows = [(stored[where] % CHUNK_VOXELS, where) for where in wheres]
+        chunks = PackedChunks(arrays, ids, memory)
+        return PackedBetas(chunks, [trials for _, trials in sessions], rows)
 
     def by_storage(self, voxels: np.ndarray, most: int) -> Iterator[np.ndarray]:
         """Yield positions in `voxels` in storage order, at most `most` at a time.
@@ -191,6 +191,30 @@ class LazyBetas(LazyArray):
                 hi = start
             yield order[lo:hi]
             lo = hi
+
+
+@dataclass(frozen=True)
+class PackedBetas:
+    """Chunks of some voxels, of several sessions, as they are stored.
+
+    Attributes
+    ----------
+    chunks : PackedChunks
+        The chunks, one array per session.
+    trials : list of slice
+        Trials of each session, on the trial axis of the subject.
+    rows : list of (numpy.ndarray, numpy.ndarray)
+        For each chunk: rows of the voxels in it, and positions of the voxels among those asked for.
+    """
+
+    chunks: PackedChunks
+    trials: list[slice]
+    rows: list[tuple[np.ndarray, np.ndarray]]
+
+    def unpack(self, session: int, chunk: int, buffer: np.ndarray) -> np.ndarray:
+        """Verify and decode a chunk into a buffer of one dim, as (voxel, trial)."""
+        n_trials = self.trials[session].stop - self.trials[session].start
+        return self.chunks.unpack(session, chunk, buffer.reshape(CHUNK_VOXELS, n_trials))
 
 
 @dataclass(frozen=True)

@@ -65,12 +65,19 @@ class ChunkedArray:
             what = f"would have chunks of {nbytes:,} bytes, expected at most {MOST_CHUNK:,}"
             raise self.stored.refused(self.part, self.spec.name, what)
 
+    def check_ids(self, ids: np.ndarray) -> None:
+        """Raise StoreError if the array has fewer chunks than ascending chunk ids say."""
+        if len(ids) and (ids[0] < 0 or ids[-1] >= len(self._table)):
+            what = f"has {len(self._table):,} chunks, and chunk {ids[-1]:,} is asked for"
+            raise self.stored.refused(self.part, chunk_table(self.spec.name).name, what)
+
     def gather(
         self, rows: np.ndarray, shape: tuple[int, ...]
     ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Read every chunk that holds requested rows, once, and verify its checksum.
 
-        Adjacent chunks of a shard are read in one request.
+        Adjacent chunks of a shard are read in one request. While chunks are decoded, a thread
+        fetches the next chunks.
 
         Parameters
         ----------
@@ -88,86 +95,126 @@ class ChunkedArray:
         where : numpy.ndarray of int
             Positions in `rows` of these requested rows.
         """
-        for _, *found in gather_each([(self, shape)], rows):
-            yield found[0], found[1], found[2]
+        if not len(rows):
+            return
+        order = np.argsort(rows, kind="stable")
+        ids, starts = np.unique(rows[order] // self.chunking.rows, return_index=True)
+        wheres = np.split(order, starts[1:])
+        groups = [slice(lo, lo + _CHUNKS_AT_ONCE) for lo in range(0, len(ids), _CHUNKS_AT_ONCE)]
+        # Two buffers: the chunks in one are decoded while the next are fetched into the other.
+        buffers = itertools.cycle([Memory(), Memory()])
+        dtype = np.dtype(self.spec.dtype).newbyteorder("<")
+        self.check_row(shape)
+        chunk = np.empty((self.chunking.rows, *shape), dtype)
+
+        def fetch(group: slice) -> list[tuple[str, _Span, np.ndarray | None]]:
+            return self._fetch(len(shape), ids[group], next(buffers))
+
+        for group, fetched in zip(groups, _one_ahead(fetch, groups), strict=True):
+            chunks = (
+                one for key, span, data in fetched for one in self._decode(key, span, data, chunk)
+            )
+            for one, where in zip(chunks, wheres[group], strict=True):
+                yield one, rows[where] % self.chunking.rows, where
 
     def _fetch(
         self, n_below: int, ids: np.ndarray, buffer: Memory
     ) -> list[tuple[str, _Span, np.ndarray | None]]:
         """Fetch chunks in concurrent requests, one for each span of adjacent chunks."""
-        path = f"{self.stored.part(self.part).path}/{self.spec.name}"
         spans = self._spans(ids)
-        requests = [
-            (f"{path}/c/{span.shard}{'/0' * n_below}", (span.start, span.end)) for span in spans
-        ]
+        requests = self._requests(n_below, spans)
         answers = fetch_spans(self.stored.store, requests, buffer)
         keys = [key for key, _ in requests]
         return list(zip(keys, spans, answers, strict=True))
 
+    def _requests(self, n_below: int, spans: list[_Span]) -> list[tuple[str, tuple[int, int]]]:
+        """Key and byte range of each span; `n_below` axes lie below that of the chunks."""
+        path = f"{self.stored.part(self.part).path}/{self.spec.name}"
+        return [
+            (f"{path}/c/{span.shard}{'/0' * n_below}", (span.start, span.end)) for span in spans
+        ]
+
     def _decode(
         self, key: str, span: _Span, data: np.ndarray | None, buffer: np.ndarray
     ) -> Iterator[np.ndarray]:
+        for number in span.chunks:
+            yield self._unpack(key, span, data, number, buffer)
+
+    def _unpack(
+        self, key: str, span: _Span, data: np.ndarray | None, number: int, out: np.ndarray
+    ) -> np.ndarray:
+        """Verify and decode one chunk of a span that was fetched."""
         if data is None or len(data) != span.end - span.start:
             raise damaged(self.stored.store, key, "is missing" if data is None else "is cut short")
-        for offset, size, crc in self._table[span.chunks].tolist():
-            start = offset - span.start
-            try:
-                payload = data[start : start + size]
-                chunk = codec.decode_chunk(payload, self.chunking.packing, crc, buffer)
-            except (ValueError, RuntimeError) as error:
-                raise damaged(self.stored.store, key, f"cannot be decoded: {error}") from error
-            yield chunk
+        offset, size, crc = self._table[number].tolist()
+        start = offset - span.start
+        try:
+            payload = data[start : start + size]
+            return codec.decode_chunk(payload, self.chunking.packing, crc, out)
+        except (ValueError, RuntimeError) as error:
+            raise damaged(self.stored.store, key, f"cannot be decoded: {error}") from error
 
     def _spans(self, ids: np.ndarray) -> list[_Span]:
         """Group ascending chunk ids into spans of adjacent chunks of a shard, one request each."""
-        if ids[0] < 0 or ids[-1] >= len(self._table):
-            what = f"has {len(self._table):,} chunks, and chunk {ids[-1]:,} is asked for"
-            raise self.stored.refused(self.part, chunk_table(self.spec.name).name, what)
-        shards = ids // self.chunking.per_shard
-        cuts = np.flatnonzero((np.diff(ids) != 1) | (np.diff(shards) != 0)) + 1
-        spans = []
-        for run in np.split(ids, cuts):
-            lo, hi = int(run[0]), int(run[-1])
-            start = int(self._table[lo, 0])
-            end = int(self._table[hi, 0] + self._table[hi, 1])
-            spans.append(_Span(lo // self.chunking.per_shard, slice(lo, hi + 1), start, end))
-        return spans
+        self.check_ids(ids)
+        return list(map(self._span, _runs(ids, self.chunking.per_shard)))
+
+    def _span(self, run: range) -> _Span:
+        """Bytes of a run of adjacent chunks."""
+        start, (last, nbytes, _) = int(self._table[run[0], 0]), self._table[run[-1]].tolist()
+        return _Span(run[0] // self.chunking.per_shard, run, start, last + nbytes)
 
 
-def gather_each(
-    arrays: Sequence[tuple[ChunkedArray, tuple[int, ...]]], rows: np.ndarray
-) -> Iterator[tuple[int, np.ndarray, np.ndarray, np.ndarray]]:
-    """Read the same rows of several arrays of equal chunk size, one array after the other.
+def _runs(ids: np.ndarray, per_shard: int) -> list[range]:
+    """Group ascending chunk ids into runs of adjacent chunks of a shard."""
+    cuts = np.flatnonzero((np.diff(ids) != 1) | (np.diff(ids // per_shard) != 0)) + 1
+    return [range(int(run[0]), int(run[-1]) + 1) for run in np.split(ids, cuts)]
 
-    `arrays` pairs each array with the shape of one of its rows. While chunks are decoded, a thread
-    fetches the next chunks, including those of the next array. Yields the position of the array in
-    `arrays`, then the three values that `ChunkedArray.gather` yields.
+
+class PackedChunks:
+    """The same chunks of several arrays in memory, as they are stored; proven when unpacked.
+
+    Parameters
+    ----------
+    arrays : sequence of (ChunkedArray, shape)
+        Arrays of one group that have equal chunk sizes, each with the shape of one of its rows.
+    ids : numpy.ndarray, (chunk,) int
+        Numbers of the chunks, ascending.
+    memory : Memory
+        Where bytes of a local store go; the chunks are valid until it is used again.
     """
-    if not len(rows) or not arrays:
-        return
-    n_rows = arrays[0][0].chunking.rows
-    order = np.argsort(rows, kind="stable")
-    ids, starts = np.unique(rows[order] // n_rows, return_index=True)
-    wheres = np.split(order, starts[1:])
-    groups = [slice(lo, lo + _CHUNKS_AT_ONCE) for lo in range(0, len(ids), _CHUNKS_AT_ONCE)]
-    jobs = [(number, group) for number in range(len(arrays)) for group in groups]
 
-    # Two buffers: the chunks in one are decoded while the next chunks are fetched into the other.
-    buffers, decoded = itertools.cycle([Memory(), Memory()]), Memory()
+    def __init__(
+        self,
+        arrays: Sequence[tuple[ChunkedArray, tuple[int, ...]]],
+        ids: np.ndarray,
+        memory: Memory,
+    ) -> None:
+        self.arrays = [array for array, _ in arrays]
+        if not arrays:
+            return
+        for array, shape in arrays:
+            array.check_ids(ids)
+            array.check_row(shape)
+        # Equal chunk sizes: the chunks of a span are the same for all arrays.
+        runs = _runs(ids, self.arrays[0].chunking.per_shard)
+        spans = [list(map(array._span, runs)) for array in self.arrays]
+        requests = [
+            array._requests(len(shape), own)
+            for (array, shape), own in zip(arrays, spans, strict=True)
+        ]
+        store = self.arrays[0].stored.store
+        answers = iter(fetch_spans(store, [one for own in requests for one in own], memory))
+        self._spans = [
+            [(key, span, next(answers)) for (key, _), span in zip(own, parts, strict=True)]
+            for own, parts in zip(requests, spans, strict=True)
+        ]
+        self._places = [(n, number) for n, run in enumerate(runs) for number in run]
 
-    def fetch(job: tuple[int, slice]) -> list[tuple[str, _Span, np.ndarray | None]]:
-        array, shape = arrays[job[0]]
-        return array._fetch(len(shape), ids[job[1]], next(buffers))
-
-    for (number, group), fetched in zip(jobs, _one_ahead(fetch, jobs), strict=True):
-        array, shape = arrays[number]
-        array.check_row(shape)
-        chunk = decoded.array((n_rows, *shape), np.dtype(array.spec.dtype).newbyteorder("<"))
-        chunks = (
-            one for key, span, data in fetched for one in array._decode(key, span, data, chunk)
-        )
-        for one, where in zip(chunks, wheres[group], strict=True):
-            yield number, one, rows[where] % n_rows, where
+    def unpack(self, array: int, chunk: int, out: np.ndarray) -> np.ndarray:
+        """Verify and decode a chunk, by its position in `ids`, of an array, by its position."""
+        span, number = self._places[chunk]
+        return self.arrays[array]._unpack(*self._spans[array][span], number, out)
 
 
 def _one_ahead(work: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any]:
@@ -188,6 +235,6 @@ class _Span:
     """Byte range of adjacent chunks of one shard."""
 
     shard: int
-    chunks: slice
+    chunks: range
     start: int
     end: int

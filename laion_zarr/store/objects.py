@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -72,16 +71,11 @@ async def _get_all(
     return await asyncio.gather(*(_get(store, key, span) for key, span in requests))
 
 
-def _get_local(
-    store: DiskStore, key: str, span: tuple[int, int], buffer: Memory
-) -> np.ndarray | None:
-    """Read a byte range of a local file; twice as fast as through an event loop and its threads."""
-    start, end = span
+def _get_local(store: DiskStore, key: str, start: int, data: np.ndarray) -> np.ndarray | None:
+    """Read bytes of a local file; twice as fast as through an event loop and its threads."""
     n_read = 0
     try:
         with store.opened(key) as file:
-            there = os.fstat(file.fileno()).st_size - start
-            data = buffer.array((max(0, min(end - start, there)),), np.dtype(np.uint8))
             file.seek(start)
             while n_read < len(data) and (n := file.readinto(data[n_read:].data)):
                 n_read += n
@@ -90,6 +84,15 @@ def _get_local(
     except OSError as error:
         raise unreadable(store, key, error) from error
     return data[:n_read]
+
+
+def _bytes_there(store: DiskStore, key: str, span: tuple[int, int]) -> int:
+    """Length of a range of a file, at most what the file has of it: no more memory is taken."""
+    try:
+        size = (store.root / key).stat().st_size
+    except OSError:  # said when the file is opened
+        return 0
+    return max(0, min(span[1], size) - span[0])
 
 
 def fetch(
@@ -125,13 +128,21 @@ def fetch_spans(
     requests: Sequence[tuple[str, tuple[int, int]]],
     buffer: Memory | None = None,
 ) -> list[np.ndarray | None]:
-    """Read byte ranges of objects in concurrent requests, as uint8 arrays without a copy.
+    """Read byte ranges of objects, as uint8 arrays without a copy.
 
-    A request is a key and its range (start, end); the answer is None for a missing object. An array
-    that was read into `buffer` is valid until `buffer` is used again.
+    A request is a key and its range (start, end); the answer is None for a missing object. Requests
+    are concurrent, but of a local store, with a `buffer`, one after the other: the kernel copies
+    into the buffer, and an event loop would only hand Python's lock to and fro. An array that was
+    read into `buffer` is valid until `buffer` is used again.
     """
-    if len(requests) == 1 and type(store) is DiskStore:
-        return [_get_local(store, *requests[0], buffer or Memory())]
+    if type(store) is DiskStore and (buffer is not None or len(requests) == 1):
+        sizes = [_bytes_there(store, key, span) for key, span in requests]
+        data = (buffer or Memory()).array((sum(sizes),), np.dtype(np.uint8))
+        parts = np.split(data, np.cumsum(sizes)[:-1])
+        return [
+            _get_local(store, key, start, part)
+            for (key, (start, _)), part in zip(requests, parts, strict=True)
+        ]
     found = sync(_get_all(store, requests))
     return [None if value is None else value.as_numpy_array() for value in found]
 

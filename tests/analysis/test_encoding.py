@@ -298,6 +298,43 @@ def with_counted_fits(monkeypatch):
     return fitted
 
 
+@pytest.mark.parametrize("shape", [(60, 20), (40, 200), (30, 30), (31, 30), (32, 30), (300, 290)])
+def test_penalties_are_those_of_exact_leave_one_out_errors(shape):
+    """Against scikit-learn, in float64: features fewer than images, more, and as many."""
+    linear_model = pytest.importorskip("sklearn.linear_model")
+    rng = np.random.default_rng(3)
+    features = rng.standard_normal(shape) * np.logspace(0, -3, shape[1])
+    features[:, 1] = features[:, 0] + 1e-6 * features[:, 1]  # nearly the same twice
+    signal = features @ rng.standard_normal((shape[1], 50))
+    betas = (signal + rng.standard_normal((shape[0], 50)) * np.logspace(-3, 2, 50)).astype("f4")
+    alphas = np.logspace(-3, 6, 19)
+    scaled = (features - features.mean(0)) / features.std(0)
+    exact = linear_model.RidgeCV(alphas, alpha_per_target=True).fit(scaled, betas)
+    images = {"image": np.arange(shape[0])}
+    model = fit_encoding(
+        xr.DataArray(features, images, ("image", "feature")),
+        xr.DataArray(betas, images, ("image", "voxel")).chunk({"voxel": 20}),
+        alphas,
+    ).compute()
+    np.testing.assert_array_equal(model["alpha"], exact.alpha_)
+    assert len(set(exact.alpha_)) > 4
+    largest = np.abs(exact.coef_).max()
+    np.testing.assert_allclose(model["weights"].T, exact.coef_, rtol=2e-7, atol=1e-6 * largest)
+
+
+def test_features_are_decomposed_once(monkeypatch, with_counted_fits):
+    decomposed, decompose = [], encoding._decomposed
+    monkeypatch.setattr(
+        encoding, "_decomposed", lambda *given: decomposed.append(1) or decompose(*given)
+    )
+    features, betas = made_up()
+    model = fit_encoding(features, betas.chunk({"voxel": 2}), ALPHAS)
+    assert not decomposed
+    model.compute()
+    assert decomposed == [1]
+    assert len(with_counted_fits) > 1
+
+
 def test_wrong_arguments():
     features, betas = made_up()
     with pytest.raises(ValueError, match=r"features must be \('image', 'feature'\), got"):

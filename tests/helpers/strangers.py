@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import google_crc32c
+import crc32c
 import numpy as np
 from isal import isal_zlib
 from numcodecs import blosc, zstd
@@ -65,12 +65,12 @@ def seal_manifest(manifest: Mapping[str, Any]) -> bytes:
 
 
 def seal_text(text: bytes) -> bytes:
-    crc = google_crc32c.value(text)
+    crc = crc32c.crc32c(text)
     return text.removesuffix(b"\n}") + b',\n "crc32c": ' + b"%d\n}\n" % crc
 
 
 def seal_chunk(payload: bytes) -> bytes:
-    return payload + struct.pack("<I", google_crc32c.value(payload))
+    return payload + struct.pack("<I", crc32c.crc32c(payload))
 
 
 def zeros_frame(size: int, said: int | None = None) -> bytes:
@@ -257,7 +257,7 @@ def flip_sealed(whole: Mapping[str, bytes], rng: np.random.Generator) -> dict[st
             rng.integers(8)
         )
     if rng.random() < 0.7 and "/c/" in key:
-        data[-4:] = struct.pack("<I", google_crc32c.value(bytes(data[:-4])))
+        data[-4:] = struct.pack("<I", crc32c.crc32c(bytes(data[:-4])))
     return {key: bytes(data)}
 
 

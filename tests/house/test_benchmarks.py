@@ -65,3 +65,13 @@ def test_small_benchmark_prints_writes_and_draws_its_figures(tmp_path):
         "growth.png",
         "ways.png",
     ]
+
+
+@pytest.mark.parametrize(("name", "n_budgets"), [("threads", 3), ("encoding", 1)])
+def test_small_benchmarks_of_statistics(tmp_path, name, n_budgets):
+    out = tmp_path / "figures.json"
+    command = [sys.executable, str(BENCHMARKS / f"{name}.py"), "--size", "tiny", "--json", str(out)]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    figures = json.loads(out.read_text())
+    assert sum(figure["budget"] is not None for figure in figures) >= n_budgets
+    assert all(figure["what"] in run.stdout for figure in figures)

@@ -85,6 +85,7 @@ LOCAL_IMPORTS = {
     "templates.templates": {"scipy"},
     "arrays.dataset": {"dask"},
     "analysis.encoding": {"sklearn"},
+    "analysis.stream": {"laion_zarr.analysis.compiled"},  # which imports numba
     "stimuli.decode": {"PIL"},
     "stimuli.picture_files": {"PIL"},
     "subject.stimuli": {"laion_zarr.torch_data"},  # which imports PyTorch

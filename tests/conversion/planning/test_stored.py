@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
-import google_crc32c
 import pandas as pd
 import pytest
+from crc32c import crc32c
 from small_mirror import (
     BARE,
     GLM,
@@ -28,7 +28,7 @@ def seal(manifest):
     """A manifest as its writer would have written it, with the checksum at its end."""
     body = {key: value for key, value in manifest.items() if key != "crc32c"}
     text = json.dumps(body, indent=1, sort_keys=True, ensure_ascii=False)
-    return f'{text[:-2]},\n "crc32c": {google_crc32c.value(text.encode())}\n}}\n'
+    return f'{text[:-2]},\n "crc32c": {crc32c(text.encode())}\n}}\n'
 
 
 def of_the_future(path):
