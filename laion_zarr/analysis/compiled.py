@@ -18,7 +18,10 @@ _flags = types.b1[::1]
 _PLAN = types.NamedTuple((_i8, _u4, _f4, _f4, _f4, _i8, _flags, _i8, _i8, types.b1, types.b1), Plan)
 _KEPT = types.NamedTuple((types.f4[:, ::1], _f4, _f8, _f8, _flags, _flags), Kept)
 # Sums may be reordered, which vector instructions need; NaN and infinity mean what they mean.
-_MATHS = {"fastmath": {"reassoc", "contract", "nsz", "arcp"}, "error_model": "numpy"}
+_MATHS: dict[str, Any] = {
+    "fastmath": {"reassoc", "contract", "nsz", "arcp"},
+    "error_model": "numpy",
+}
 _EPS = float(np.finfo(np.float32).eps)
 
 
