@@ -139,6 +139,11 @@ export class Slices {
     this.#nv.setSliceType(volume ? SLICE_TYPE.RENDER : SLICE_TYPE.MULTIPLANAR);
   }
 
+  turn(azimuth: number, elevation: number): void {
+    const { renderAzimuth, renderElevation } = this.#nv.scene;
+    this.#nv.setRenderAzimuthElevation(renderAzimuth + azimuth, renderElevation + elevation);
+  }
+
   /** Fit the canvas, which may have been hidden. */
   resize(): void {
     this.#nv.resizeListener();

@@ -192,6 +192,11 @@ export class Surfaces {
     return best;
   }
 
+  turn(azimuth: number, elevation: number): void {
+    const { renderAzimuth, renderElevation } = this.#nv.scene;
+    this.#nv.setRenderAzimuthElevation(renderAzimuth + azimuth, renderElevation + elevation);
+  }
+
   resize(): void {
     this.#nv.resizeListener();
   }

@@ -35,6 +35,9 @@ export class BrainPanel {
   readonly #voxel = h("input", { type: "text", inputmode: "numeric", size: 18, placeholder: "voxel, or x, y, z in mm" });
   #overlays: Overlay[] = [NONE];
   #values: Float32Array | undefined;
+  /** Of what the values are. */
+  #shown = "";
+  #cursor: Point = [0, 0, 0];
   #settling = 0;
 
   constructor(readonly context: Context) {
@@ -50,11 +53,21 @@ export class BrainPanel {
     const { state } = context;
     this.#overlay.onchange = () => state.set({ overlay: this.#overlay.value, low: "", high: "" });
     this.#view.onchange = () => state.set({ view: this.#view.value });
-    this.#low.onchange = () => state.set({ low: this.#low.value }, { replace: true });
-    this.#high.onchange = () => state.set({ high: this.#high.value }, { replace: true });
+    this.#low.oninput = () => state.set({ low: this.#low.value }, { replace: true });
+    this.#high.oninput = () => state.set({ high: this.#high.value }, { replace: true });
     this.#colours.onchange = () => state.set({ colours: this.#colours.value }, { replace: true });
     this.#style.onchange = () => state.set({ style: this.#style.value }, { replace: true });
-    this.#slices.onPlace = (mm) => this.#placed(this.context.subject.at(mm));
+    this.#slices.onPlace = (mm) => {
+      this.#cursor = mm;
+      this.#placed(this.context.subject.at(mm));
+    };
+    this.#slicesCanvas.addEventListener("keydown", (event) => this.#key(event));
+    this.#surfaceCanvas.addEventListener("keydown", (event) => {
+      const turn = TURNS[event.key];
+      if (!turn) return;
+      event.preventDefault();
+      this.#surfaces?.turn(...turn);
+    });
   }
 
   async attach(): Promise<void> {
@@ -84,19 +97,23 @@ export class BrainPanel {
     return this.#overlays.find(({ id }) => id === wanted) ?? NONE;
   }
 
+  /** Read the values of the overlay, if they are not there yet, and draw all anew. */
   async refresh(): Promise<void> {
-    await this.#job.run("Reading the overlay …", async (signal) => {
-      const overlay = this.overlay;
-      const values = await this.#read(overlay, signal);
-      if (signal.aborted) return;
-      this.#values = values;
+    const { id } = this.overlay;
+    const { picture, region } = this.context.state.view;
+    const wanted = [this.context.subject.name, id, ...(id === PICTURE.id ? [picture, region] : [])].join(" ");
+    const read = wanted !== this.#shown || id === OWN.id;
+    await this.#job.run(read ? "Reading the overlay …" : "", async (signal) => {
+      if (read) {
+        this.#shown = "";
+        this.context.shown = undefined;
+        const values = await this.#read(this.overlay, signal);
+        if (signal.aborted) return;
+        this.#values = this.context.shown = values;
+        this.#shown = wanted;
+      }
       await this.#draw();
     });
-  }
-
-  /** Show changes of the state other than the values of the overlay. */
-  async redraw(): Promise<void> {
-    await this.#job.run("", () => this.#draw());
   }
 
   async #read(overlay: Overlay, signal: AbortSignal): Promise<Float32Array | undefined> {
@@ -156,8 +173,9 @@ export class BrainPanel {
     const view = [...this.#view.options].some(({ value }) => value === state.view.view) ? state.view.view : "slices";
     this.#overlay.value = overlay.id;
     this.#view.value = view;
-    this.#low.value = String(scale.low);
-    this.#high.value = String(scale.high);
+    for (const [input, value] of [[this.#low, scale.low], [this.#high, scale.high]] as const) {
+      if (!input.matches(":focus")) input.value = String(value); // what is being typed stays
+    }
     this.#colours.value = scale.scheme;
     this.#style.value = state.view.style;
     const region = subject.regionNamed(state.view.region);
@@ -213,9 +231,10 @@ export class BrainPanel {
     const label = state.view.voxel === "" ? undefined : Number(state.view.voxel);
     const row = label === undefined ? undefined : subject.row(label);
     if (label !== undefined && row !== undefined) {
-      this.#slices.moveTo(subject.mm(label));
+      this.#cursor = subject.mm(label);
+      this.#slices.moveTo(this.#cursor);
       if (!this.#surfacePlace.hidden) this.#surfaces?.moveTo(subject.mm(label));
-    } else if (label === undefined) this.#slices.moveTo(centre(subject));
+    } else if (label === undefined) this.#slices.moveTo((this.#cursor = centre(subject)));
     this.#describe(label, row);
   }
 
@@ -253,6 +272,20 @@ export class BrainPanel {
     this.#settling = window.setTimeout(() => state.set({ voxel: String(label), of: "voxel" }), SETTLED);
   }
 
+  /** Arrow keys move the crosshair by a voxel; in the volume view they turn it. */
+  #key(event: KeyboardEvent): void {
+    const { state, subject } = this.context;
+    const [step, turn] = [STEPS[event.key], TURNS[event.key]];
+    if (!step) return;
+    event.preventDefault();
+    event.stopImmediatePropagation(); // NiiVue has other uses for these keys
+    if (state.view.view === "volume" && turn) return this.#slices.turn(...turn);
+    const size = (axis: number) => Math.hypot(...subject.affine.slice(0, 3).map((row) => row[axis]!));
+    this.#cursor = this.#cursor.map((value, axis) => value + step[axis]! * size(axis)) as Point;
+    this.#slices.moveTo(this.#cursor);
+    this.#placed(subject.at(this.#cursor));
+  }
+
   #goTo(event: Event): void {
     event.preventDefault();
     const numbers = (this.#voxel.value.replaceAll("−", "-").match(/-?\d+(\.\d+)?/g) ?? []).map(Number);
@@ -268,7 +301,16 @@ export class BrainPanel {
 }
 
 const CANVAS_LABEL = "Slices of the brain. Click to choose a voxel; arrow keys, Page Up and Page Down move the crosshair.";
-const SURFACE_LABEL = "Surface of the cortex. Drag to turn it, click to choose a voxel.";
+const SURFACE_LABEL = "Surface of the cortex. Drag or arrow keys turn it, a click chooses a voxel.";
+type Point = [number, number, number];
+/** Steps of the crosshair along left-right, back-front, down-up. */
+const STEPS: { [key: string]: Point } = {
+  ArrowLeft: [-1, 0, 0], ArrowRight: [1, 0, 0], ArrowDown: [0, 0, -1], ArrowUp: [0, 0, 1], PageDown: [0, -1, 0], PageUp: [0, 1, 0],
+};
+/** Degrees by which a key turns a view in 3-D: azimuth, elevation. */
+const TURNS: { [key: string]: [number, number] } = {
+  ArrowLeft: [-15, 0], ArrowRight: [15, 0], ArrowDown: [0, -15], ArrowUp: [0, 15],
+};
 const UNITS: { [units: string]: string } = { percent: "%" };
 
 function number(text: string, otherwise: number): number {

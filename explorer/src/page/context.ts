@@ -13,6 +13,8 @@ export class Context {
   subject!: Subject;
   /** Responses that are shown: of a voxel or a region. */
   responses: Responses | undefined;
+  /** Values that lie over the brain, in storage order. */
+  shown: Float32Array | undefined;
   own: OwnValues | undefined;
   readonly #pictures = new Map<string, Promise<string | undefined>>();
 

@@ -68,6 +68,7 @@ async function build(root: HTMLElement, status: HTMLElement, source: Source, sta
   responses.onShown = () => picture.showResponse();
   await Promise.all([brain.attach(), subjectNamed(chosen())]); // what the first view needs, meanwhile
   await open();
+  state.set({ subject: context.subject.name }, { replace: true });
   listen(state, open, { brain, responses, picture, status });
   root.dataset.ready = "yes";
   const setOwn = async (own: OwnValues | undefined) => {
@@ -91,9 +92,8 @@ function listen(state: State, open: () => Promise<void>, { brain, responses, pic
       });
       return;
     }
-    const shownPicture = state.view.overlay === "picture" && any("picture", "region");
-    if (any("overlay") || shownPicture) void brain.refresh();
-    else if (any("view", "low", "high", "colours", "region", "style")) void brain.redraw();
+    const ofPicture = state.view.overlay === "picture" && any("picture");
+    if (ofPicture || any("overlay", "view", "low", "high", "colours", "region", "style")) void brain.refresh();
     else if (any("voxel")) brain.cross();
     if (any("voxel", "region", "of")) void responses.refresh();
     if (any("picture")) {

@@ -15,10 +15,14 @@ export class Job {
     this.say(doing);
     try {
       await work(own.signal);
-      if (this.#current === own && !this.status.classList.contains("problem")) this.say("");
+      if (this.#current === own && !this.failed) this.say("");
     } catch (error) {
       if (this.#current === own) this.complain(error);
     }
+  }
+
+  get failed(): boolean {
+    return this.status.classList.contains("problem");
   }
 
   cancel(): void {

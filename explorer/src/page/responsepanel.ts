@@ -92,6 +92,7 @@ export class ResponsePanel {
     }
     await this.#job.run("Reading responses …", (signal) => this.#read(signal, confirmed));
     if (this.context.responses === undefined) this.#body.hidden = true;
+    if (this.#job.failed) this.#shown = ""; // to be tried again
     this.onShown();
   }
 

@@ -7,7 +7,7 @@ const FEWEST = 3;
 const STOP = new Set(
   ("a an and are as at be by for from has have her his in into is it its of on or other some than that the " +
     "their them there these they this to up was which while with you your two one it's image photo picture " +
-    "shows showing front can being").split(" "),
+    "shows showing front can being behind background").split(" "),
 );
 
 /** Words of a caption, each once. */
