@@ -42,8 +42,9 @@ export const PAGE_ADDRESS: Address = {
   },
 };
 
-export function nowhere(): Address {
-  return { read: () => "", write: () => {}, onChange: () => {} };
+/** No address: what is shown first, and nothing kept. */
+export function nowhere(first: Partial<View>): Address {
+  return { read: () => new URLSearchParams(first).toString(), write: () => {}, onChange: () => {} };
 }
 
 export class State {

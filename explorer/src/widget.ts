@@ -44,7 +44,7 @@ function bytesOf(view: DataView): Uint8Array {
 }
 
 export async function render({ model, el }: { model: Model; el: HTMLElement }): Promise<void> {
-  const explorer = await mount(el, new KernelSource(model), nowhere());
+  const explorer = await mount(el, new KernelSource(model), nowhere({ subject: String(model.get("subject")) }));
   const { state } = explorer;
   const pull = () => {
     const voxel = model.get("voxel") as number | null;

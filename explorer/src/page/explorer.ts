@@ -74,7 +74,8 @@ async function build(root: HTMLElement, status: HTMLElement, source: Source, sta
   const setOwn = async (own: OwnValues | undefined) => {
     context.own = own;
     await brain.load();
-    if (own) state.set({ overlay: "own", low: "", high: "" });
+    const shown = own ? "own" : state.view.overlay === "own" ? "" : state.view.overlay;
+    state.set({ overlay: shown, low: "", high: "" });
     await brain.refresh();
   };
   return { context, state, setOwn };
