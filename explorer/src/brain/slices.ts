@@ -11,6 +11,7 @@ type Point = [number, number, number];
 const UINT8 = 2;
 const FLOAT32 = 16;
 const COLOURS = "overlay";
+const SAMPLED = 17; // every so manieth voxel tells the range of the anatomy
 // As NiiVue's own, but with the region above the overlay, and a rim of equal width on all screens.
 const SHADER = `#version 300 es
 precision highp int;
@@ -38,6 +39,9 @@ export class Slices {
   #subject: Subject | undefined;
   #overlay: NVImage | undefined;
   #isVolume = false;
+  /** What is drawn: drawing it again would take a second without a graphics card. */
+  #drawn: { values: Float32Array | undefined; scale: string } | undefined;
+  #marked = "";
   #silent = false;
   onPlace: (mm: Point) => void = () => {};
 
@@ -68,6 +72,7 @@ export class Slices {
 
   async attach(): Promise<void> {
     await this.#nv.attachToCanvas(this.canvas);
+    if (isSlow(this.#nv.gl)) this.#nv.opts.multiplanarShowRender = SHOW_RENDER.NEVER;
     this.#nv.setCustomSliceShader(SHADER);
     const [R, G, B] = REGION_COLOUR.map((value) => [0, value]) as [number[], number[], number[]];
     this.#nv.setDrawColormap({ R, G, B, A: [0, 255], I: [0, 1], labels: ["", ""] } as unknown as string);
@@ -80,11 +85,13 @@ export class Slices {
     const there = subject.group.has(anatomy, t1w);
     const values = there ? ((await subject.group.values(anatomy, t1w)) as Float32Array) : maskOf(subject);
     this.#subject = subject;
+    this.#drawn = undefined;
+    this.#marked = "";
     this.#nv.closeDrawing();
     for (const volume of [...this.#nv.volumes]) this.#nv.removeVolume(volume);
-    const head = await image(subject, fortran(values, subject.shape), FLOAT32, "T1w");
+    const head = await image(subject, values.map((value) => (Number.isFinite(value) ? value : 0)), FLOAT32, "T1w");
     head.colormap = "gray";
-    const seen = Float32Array.from(values).sort();
+    const seen = values.filter((_, n) => n % SAMPLED === 0).sort();
     head.cal_min = 0;
     head.cal_max = seen[Math.floor(0.998 * (seen.length - 1))]! || 1;
     this.#overlay = await image(subject, new Uint8Array(values.length), UINT8, "overlay");
@@ -98,9 +105,11 @@ export class Slices {
   }
 
   /** Lay values of the stored voxels over the anatomy. */
-  async show(values: Float32Array | undefined, scale: Scale): Promise<void> {
+  show(values: Float32Array | undefined, scale: Scale): void {
     const subject = this.#subject;
-    if (!subject) return;
+    const wanted = { values, scale: JSON.stringify(scale) };
+    if (!subject || (this.#drawn?.values === values && this.#drawn?.scale === wanted.scale)) return;
+    this.#drawn = wanted;
     const table = colourTable(scale);
     const column = (n: 0 | 1 | 2) => table.map((colour) => colour[n]);
     const alpha = table.map((_, index) => (index === 0 ? 0 : 255));
@@ -113,7 +122,9 @@ export class Slices {
   /** Outline or fill the voxels of a region. */
   async mark(rows: Int32Array | undefined, style: RegionStyle): Promise<void> {
     const subject = this.#subject;
-    if (!subject) return;
+    const wanted = `${style} ${this.#isVolume} ${rows?.join(" ")}`;
+    if (!subject || wanted === this.#marked) return;
+    this.#marked = wanted;
     if (!rows || style === "off") {
       this.#nv.closeDrawing();
       this.#nv.drawScene();
@@ -150,38 +161,30 @@ export class Slices {
   }
 }
 
-/** A volume on the functional grid. */
+/**
+ * A volume on the functional grid, in C order as it is stored. NIfTI has the first axis fastest: to
+ * it, this is a volume whose axes are in reverse.
+ */
 async function image(subject: Subject, values: Uint8Array | Float32Array, type: number, name: string): Promise<NVImage> {
-  const affine = subject.affine.flat();
-  const length = (axis: number) => Math.hypot(affine[axis]!, affine[4 + axis]!, affine[8 + axis]!);
-  const file = NVImage.createNiftiArray(subject.shape, [length(0), length(1), length(2)], affine, type as never, values);
+  const rows = subject.affine.map(([x, y, z, shift]) => [z!, y!, x!, shift!]);
+  const length = (axis: number) => Math.hypot(...rows.slice(0, 3).map((row) => row[axis]!));
+  const shape = [...subject.shape].reverse();
+  const file = NVImage.createNiftiArray(shape, [length(0), length(1), length(2)], rows.flat(), type as never, values);
   return NVImage.loadFromUrl({ url: file, name: `${name}.nii` });
 }
 
-/** Values per stored voxel on the grid, first axis fastest, as NIfTI has them. */
+/** Whether there is no graphics card: a volume beside the slices would take long. */
+function isSlow(gl: WebGL2RenderingContext): boolean {
+  const names = gl.getExtension("WEBGL_debug_renderer_info");
+  return names !== null && /swiftshader|llvmpipe|software/i.test(String(gl.getParameter(names.UNMASKED_RENDERER_WEBGL)));
+}
+
+/** Values per stored voxel on the grid. */
 function onGrid(subject: Subject, value: (row: number) => number): Uint8Array {
   const [x, y, z] = subject.shape;
   const grid = new Uint8Array(x * y * z);
-  subject.voxel.forEach((label, row) => {
-    const [i, j, k] = subject.indices(label);
-    grid[(k * y + j) * x + i] = value(row);
-  });
+  subject.voxel.forEach((label, row) => (grid[label] = value(row)));
   return grid;
-}
-
-/** C order to Fortran order. */
-function fortran(values: ArrayLike<number>, [x, y, z]: [number, number, number]): Float32Array {
-  const found = new Float32Array(values.length);
-  let at = 0;
-  for (let i = 0; i < x; i++) {
-    for (let j = 0; j < y; j++) {
-      for (let k = 0; k < z; k++) {
-        const value = values[at++]!;
-        found[(k * y + j) * x + i] = Number.isFinite(value) ? value : 0;
-      }
-    }
-  }
-  return found;
 }
 
 function maskOf(subject: Subject): Float32Array {

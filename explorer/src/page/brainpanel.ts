@@ -191,7 +191,7 @@ export class BrainPanel {
     } else {
       this.#slices.resize();
       this.#slices.setView(view === "volume");
-      await this.#slices.show(this.#values, scale);
+      this.#slices.show(this.#values, scale);
       await this.#slices.mark(rows, style);
     }
     this.#drawLegend(overlay, scale);

@@ -68,14 +68,20 @@ export async function readResponses(
 
 /** Z-scores of one voxel in one session: NaN is left out; constant betas are NaN. */
 export function zscored(values: Numbers): Float64Array {
-  let n = 0;
-  let sum = 0;
-  for (const value of values) if (value === value) (n += 1), (sum += value);
+  let [n, sum, squares] = [0, 0, 0];
+  for (let at = 0; at < values.length; at++) {
+    const value = values[at]!;
+    if (value === value) (n += 1), (sum += value);
+  }
   const mean = sum / n;
-  let squares = 0;
-  for (const value of values) if (value === value) squares += (value - mean) ** 2;
+  for (let at = 0; at < values.length; at++) {
+    const value = values[at]!;
+    if (value === value) squares += (value - mean) ** 2;
+  }
   const sd = Math.sqrt(squares / n);
-  return Float64Array.from(values, (value) => (sd > 0 ? (value - mean) / sd : NaN));
+  const scores = new Float64Array(values.length);
+  for (let at = 0; at < values.length; at++) scores[at] = sd > 0 ? (values[at]! - mean) / sd : NaN;
+  return scores;
 }
 
 /** Sums over voxels: of their averages per image, and of their z-scores per trial. */
@@ -105,14 +111,16 @@ class Sums {
     const sums = new Float64Array(images.length);
     const counts = new Int32Array(images.length);
     for (const { first, values } of sessions) {
-      zscored(values).forEach((z, trial) => {
-        if (z !== z) return;
-        const code = codes[first + trial]!;
+      const scores = zscored(values);
+      for (let at = 0; at < scores.length; at++) {
+        const z = scores[at]!;
+        if (z !== z) continue;
+        const code = codes[first + at]!;
         sums[code]! += z;
         counts[code]! += 1;
-        this.#ofTrials[first + trial]! += z;
-        this.#nOfTrials[first + trial]! += 1;
-      });
+        this.#ofTrials[first + at]! += z;
+        this.#nOfTrials[first + at]! += 1;
+      }
     }
     for (let code = 0; code < images.length; code++) {
       if (counts[code] === 0) continue;
