@@ -70,8 +70,8 @@ class Page:
         """Responses that are shown."""
         self.until(lambda: self.ask("window.explorer?.context.responses"), "responses are shown")
         return self.ask(
-            "(({images, mean, error, counts, nVoxels, order}) => ({images, nVoxels, mean: [...mean],"
-            "error: [...error], counts: [...counts], order: [...order]}))"
+            "(({images, mean, error, counts, nVoxels, order}) => ({images, nVoxels,"
+            "mean: [...mean], error: [...error], counts: [...counts], order: [...order]}))"
             "(explorer.context.responses)"
         )
 
