@@ -1,4 +1,4 @@
-.PHONY: fmt lint types test notebooks docs
+.PHONY: fmt lint types test notebooks docs explorer
 
 fmt:
 	ruff check --fix .
@@ -23,3 +23,8 @@ notebooks:
 # Strict: what Sphinx warns of, such as a link that leads nowhere, is an error.
 docs:
 	sphinx-build -W --keep-going -q -b html -c docs . build/site
+
+# The explorer's page, into the package; needs Node. The same sources give the same files.
+explorer:
+	python explorer/names.py > explorer/src/names.ts
+	cd explorer && npm ci --silent && npm run --silent build

@@ -41,6 +41,7 @@ CONTENTS = {
         "docs/benchmarks.md",
     ],
     "Guides": [
+        "docs/explorer.md",
         "docs/xarray.md",
         "docs/behaviour.md",
         "docs/cluster.md",

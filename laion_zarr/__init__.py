@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         download_stimuli,
     )
     from laion_zarr.embeddings import load_embeddings
+    from laion_zarr.explorer import explore
     from laion_zarr.group import load_subjects
     from laion_zarr.segmentations import Segmentations
     from laion_zarr.stimuli import Stimuli, load_stimuli
@@ -35,6 +36,7 @@ _HOMES = {
     "download_embeddings": "laion_zarr.download",
     "download_segmentations": "laion_zarr.download",
     "download_stimuli": "laion_zarr.download",
+    "explore": "laion_zarr.explorer",
     "get_data_dir": "laion_zarr.config",
     "load_embeddings": "laion_zarr.embeddings",
     "load_stimuli": "laion_zarr.stimuli",
@@ -54,6 +56,7 @@ __all__ = [
     "download_embeddings",
     "download_segmentations",
     "download_stimuli",
+    "explore",
     "get_data_dir",
     "load_embeddings",
     "load_stimuli",

@@ -52,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for add in (
         *(_add_config, _add_info, _add_convert, _add_outdated, _add_verify),
-        *(_add_splits, _add_demo),
+        *(_add_splits, _add_demo, _add_explore),
     ):
         add(commands)
     download.add(commands, _command)
@@ -282,4 +282,32 @@ def _demo(arguments: argparse.Namespace) -> int:
     from laion_zarr.conversion.cli.demo import run_demo
 
     run_demo(arguments.dir, progress=not arguments.quiet)
+    return 0
+
+
+def _add_explore(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _command(commands, "explore", "Look at a store in the browser, until Ctrl-C.")
+    _add_store(parser)
+    parser.add_argument("--port", type=int, help="port of 127.0.0.1 (default: one that is free)")
+    parser.add_argument("--no-browser", action="store_true", help="only print the address")
+    parser.add_argument(
+        "--export", metavar="DIR", help="write the page instead, for a web server or a bucket"
+    )
+    parser.set_defaults(run=_explore)
+
+
+def _explore(arguments: argparse.Namespace) -> int:
+    if arguments.export:
+        from laion_zarr.explorer.page import export_page
+
+        print(export_page(arguments.export))
+        return 0
+    from laion_zarr.explorer.server import serve
+
+    serve(
+        arguments.store or config.get_store(),
+        _storage_options(arguments),
+        arguments.port,
+        not arguments.no_browser,
+    )
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import textwrap
 import time
 from collections.abc import Callable, Sequence
@@ -92,6 +93,7 @@ def run_demo(
     picture = draw(sub, store, faces, trial, store.with_name("demo.png"))
     say(f"Picture  {picture} ({took()})")
     say(f"Go on    load_subject('{SUBJECT[4:]}', store='{store}')")
+    say(f"Look     laion-zarr explore --store {shlex.quote(str(store))}")
     return picture
 
 

@@ -14,11 +14,14 @@ from laion_zarr import plots, templates
 from laion_zarr._release import HEMIS
 from laion_zarr.arrays.labels import of_one_subject
 from laion_zarr.errors import DataNotDownloadedError, needs
+from laion_zarr.explorer import explore
 from laion_zarr.store.schema import ANATOMY_PART, DEFAULT_MASK, GRID_DIMS, HEMI, VOXEL
 from laion_zarr.subject.template_space import TemplateSpace
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from laion_zarr.explorer.widget import ExplorerWidget
 
 
 # Share (by weight) of the voxels along a vertex's normal, or of the vertices around it, that must
@@ -240,6 +243,29 @@ class BrainSpace(TemplateSpace):
             return self._mostly(values)
         except (DataNotDownloadedError, ImportError) as error:
             return str(error)
+
+    def explore(self) -> ExplorerWidget:
+        """Look at this subject in a notebook: brain, voxels and regions, pictures.
+
+        Returns
+        -------
+        laion_zarr.explorer.widget.ExplorerWidget
+            As `laion_zarr.explorer.explore` returns it: ``voxel``, ``picture`` and ``overlay`` are
+            in step with what is shown.
+
+        Raises
+        ------
+        ImportError
+            If anywidget is not installed: ``pip install "laion-zarr[explore]"``.
+
+        Examples
+        --------
+        >>> from laion_zarr import load_subject
+        >>> sub = load_subject("01")
+        >>> widget = sub.explore()  # doctest: +SKIP
+        >>> widget.overlay = sub.get_noise_ceiling(session="ses-01")  # doctest: +SKIP
+        """
+        return explore(self._handle.stored.store, self.subject_id)
 
     def _mostly(self, values: Any) -> xr.DataArray:
         """Values on fsaverage, NaN where few voxels or vertices nearby have values."""

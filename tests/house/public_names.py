@@ -19,7 +19,7 @@ from pathlib import Path
 NAMES = """
 .             Captions Segmentations Stimuli convert dataset_initialize describe
 .             download_captions download_embeddings download_segmentations download_stimuli
-.             get_data_dir load_embeddings load_stimuli load_subject load_subjects verify
+.             explore get_data_dir load_embeddings load_stimuli load_subject load_subjects verify
 analysis      average_repeats fit_encoding noise_ceiling permutation_pvalue predict rdm score
 analysis      split_half_reliability zscore
 captions      Captions ImageCaptions
@@ -39,6 +39,7 @@ errors        AccessServiceError DataDirNotSetError DataNotDownloadedError Downl
 errors        LaionZarrError LicenseNotAcceptedError NotConvertedError SourceError
 errors        StimuliNotDownloadedError StoreError StoreVersionError SubjectNotFoundError
 errors        TermsOutdatedError
+explorer      explore
 group         Group load_subjects
 images        Images SubjectImages
 plots         axial_slices brain colours mosaic surface_views tile upright

@@ -41,6 +41,7 @@ embeddings     load_embeddings Embeddings.get SubjectEmbeddings.all
 errors         LaionZarrError DataDirNotSetError DataNotDownloadedError NotConvertedError
 errors         StimuliNotDownloadedError SubjectNotFoundError LicenseNotAcceptedError
 errors         AccessServiceError TermsOutdatedError SourceError StoreError
+explorer       explore
 group          load_subjects Group.get_shared_betas Group.get_shared_images
 group          Group.get_shared_stimulus_metadata
 images         Images.get Images.names Images.array SubjectImages.all SubjectImages.array
@@ -66,7 +67,7 @@ subject        Subject.images Subject.embeddings Subject.segmentations Subject.c
 subject        Subject.get_events Subject.get_bold Subject.get_raw_bold Subject.get_sbref
 subject        Subject.has_raw
 subject        Subject.to_torch_dataset Subject.to_template Subject.unmask Subject.plot_voxels
-subject        Subject.has_geometry Subject.get_surface Subject.surface_to_template
+subject        Subject.explore Subject.has_geometry Subject.get_surface Subject.surface_to_template
 subject        Subject.volume_to_surface Subject.volume_to_template Subject.sources
 torch_data     LaionFMRIDataset
 """

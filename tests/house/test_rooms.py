@@ -38,7 +38,7 @@ FLOORS = [
     ["stimuli"],
     ["splits"],
     ["download"],
-    ["plots", "engine"],
+    ["plots", "engine", "explorer"],
     ["arrays"],
     ["templates"],
     ["config", "_repr"],
@@ -58,7 +58,7 @@ VERIFICATION.add("store.bounds")
 FEW = {
     "s3fs": {"download.bucket"},
     "botocore": set(),
-    "aiohttp": set(),
+    "aiohttp": {"explorer.server"},
     "fsspec": {
         *("download.bucket", "conversion.source.files", "conversion.source.remote"),
         "conversion.source.splits",
@@ -74,10 +74,12 @@ FEW = {
 LOCAL_IMPORTS = {
     "engine": {"laion_zarr", "numpy"},  # xarray imports the engines of every user
     "conversion.run.cluster": {"distributed"},
-    "conversion.cli.commands": {"laion_zarr.conversion"},  # --help answers at once
+    # --help answers at once
+    "conversion.cli.commands": {"laion_zarr.conversion", "laion_zarr.explorer"},
     "conversion.cli.download": {"laion_zarr"},
     "conversion.cli.demo": {"matplotlib", "laion_zarr.plots"},
     "conversion.write.root": {"fcntl"},
+    "explorer.notebook": {"laion_zarr.explorer.widget"},  # which imports anywidget
     "plots": {"matplotlib", "nibabel", "nilearn"},
     "templates.files": {"nibabel"},
     "templates.recon": {"nilearn"},

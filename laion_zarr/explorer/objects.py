@@ -1,0 +1,58 @@
+"""Which objects of a store may be read, for the page: those below its root, and no others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from zarr.abc.store import ByteRequest, Store
+from zarr.core.buffer.cpu import buffer_prototype as BUFFERS
+from zarr.core.sync import sync
+from zarr.storage import LocalStore
+
+from laion_zarr.errors import StoreError
+from laion_zarr.store.causes import cause_of
+from laion_zarr.store.objects import location
+
+
+def is_key(key: str) -> bool:
+    """Whether a text can be the key of an object: a relative path that leads down only."""
+    parts = key.split("/")
+    return not ({"", ".", ".."} & set(parts) or "\\" in key or "\0" in key)
+
+
+def local_path(store: LocalStore, key: str) -> Path | None:
+    """Path of the file of an object, with links followed; None if there is none.
+
+    Raises
+    ------
+    StoreError
+        If a link leads outside of the store.
+    """
+    if not is_key(key):
+        return None
+    path = (store.root / key).resolve()
+    if not path.is_relative_to(store.root.resolve()):
+        raise StoreError(
+            f"{location(store, key)} is a link that leads outside of the store, to {path}. It is "
+            "not followed; copy the file to where the link is."
+        )
+    return path if path.is_file() else None
+
+
+def read_object(store: Store, key: str, span: ByteRequest | None = None) -> bytes | None:
+    """Read an object, or a range of it; None if there is none.
+
+    Raises
+    ------
+    StoreError
+        If a link leads outside of the store, or the object cannot be read.
+    """
+    if not is_key(key) or (isinstance(store, LocalStore) and local_path(store, key) is None):
+        return None
+    try:
+        found = sync(store.get(key, BUFFERS, span))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StoreError(f"{location(store, key)} cannot be read: {cause_of(error)}.") from error
+    return None if found is None else found.to_bytes()

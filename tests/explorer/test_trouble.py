@@ -1,0 +1,262 @@
+"""The explorer's page where parts are missing, bytes are wrong, and servers are slow or gone."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+from explorer_server import exploring
+from web_server import serving
+
+from laion_zarr import convert, load_subject
+from laion_zarr.explorer.page import export_page
+from laion_zarr.store import codec
+from laion_zarr.store.manifest import dump_manifest
+
+ROI = "FFA1"
+AT = f"#region={ROI}&of=region"
+
+
+@pytest.fixture(scope="module")
+def bare(bids_root, tmp_path_factory):
+    """One session of one subject, with nothing but its betas and voxels."""
+    path = tmp_path_factory.mktemp("bare") / "laion-fmri.zarr"
+    convert(bids_root, path, "sub-01", "ses-01", parts="betas", progress=False)
+    return path
+
+
+def flip(file: Path, position: int) -> None:
+    """Flip one bit."""
+    data = bytearray(file.read_bytes())
+    data[position] ^= 4
+    file.write_bytes(data)
+
+
+def test_a_store_of_betas_alone(page, bare):
+    with exploring(bare) as address:
+        page.open(address + AT)
+        found = page.responses()
+        assert found["nVoxels"] == load_subject("sub-01", bare).get_betas(roi=ROI).sizes["voxel"]
+        page.says("responses", "This store holds no pictures (part images)")
+        row = page.page.get_by_role("group", name="Strongest")
+        names = row.locator(".thumbnail .name").all_inner_texts()
+        assert names == [found["images"][code] for code in found["order"][:8]]
+        views = page.panel("brain").get_by_label("View").locator("option").all_inner_texts()
+        assert views == ["slices", "volume"]
+        assert "1 session" in page.page.locator("header").inner_text()
+        for summary in ("Words of its pictures", "Localizer contrasts"):
+            page.page.get_by_text(summary).click()
+        page.says("responses", "no segmentations: laion-zarr download-segmentations")
+        page.says("responses", "no captions: laion-zarr download-captions")
+        page.says("responses", "no localizer maps of sub-01")
+        row.locator(".thumbnail").first.click()
+        page.says("picture", "laion-zarr request-access")
+        page.says("picture", "This store has no embeddings")
+        page.says("picture", "This store has no captions")
+        page.page.get_by_text("Train and test splits").click()
+        page.says("picture", "laion-zarr splits add")
+        assert page.problems() == []
+
+
+@pytest.mark.parametrize("place", ["middle", "index"])
+def test_a_flipped_byte_of_betas_is_named(page, copy_of, store, place):
+    own = copy_of(store)
+    for shard in own.glob("sub-01/ses-02/betas/c/*/*"):
+        size = shard.stat().st_size
+        positions = range(50, size - 500, 400) if place == "middle" else [size - 10]
+        for position in positions:
+            flip(shard, position)
+    with exploring(own) as address:
+        page.open(address + AT)
+        page.until(page.problems, "a problem")
+        (problem,) = page.problems()
+        assert problem.startswith("sub-01/ses-02/betas, at 0, 0, does not match its checksum")
+        assert "laion-zarr verify" in problem
+        assert page.ask("explorer.context.responses") is None
+        assert page.page.get_by_role("slider").count() == 0  # no curve
+
+
+def test_a_flipped_byte_of_labels_is_named(page, copy_of, store):
+    own = copy_of(store)
+    flip(own / "sub-01/voxels/noise_ceiling/c/0/0", 30)
+    with exploring(own) as address:
+        page.open(address)
+    assert page.problems()[0].startswith("sub-01/voxels/noise_ceiling/c/0/0 does not match")
+    page.errors.clear()  # the page says it in words; it also rejects
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "zarr.json", "sub-01/manifest.json"])
+def test_flipped_metadata_are_named(page, copy_of, store, name):
+    own = copy_of(store)
+    flip(own / name, 60)
+    with exploring(own) as address:
+        page.open(address)
+    assert page.problems()[0].startswith(f"{name} does not match its checksum")
+    page.errors.clear()
+
+
+def test_a_flipped_byte_of_a_picture_is_no_picture(page, copy_of, with_splits):
+    own = copy_of(with_splits)
+    (shard,) = own.glob("stimuli/images/data/c/*")
+    flip(shard, 2000)
+    with exploring(own) as address:
+        page.open(address + AT)
+        page.until(page.problems, "a problem")
+        assert "stimuli/images/data" in page.problems()[0]
+        assert page.page.locator(".thumbnail img").count() == 0
+
+
+def test_objects_that_are_missing(page, address):
+    pattern = "**/ses-02/betas/**"
+    page.page.route(pattern, lambda route: route.fulfill(status=404))
+    page.open(address + AT)
+    page.until(page.problems, "a problem")
+    assert "ses-02/betas/c/0/0 is missing." in page.problems()[0]
+    page.page.unroute(pattern)
+    page.panel("responses").get_by_role("combobox").fill("PPA")
+    page.page.keyboard.press("Enter")
+    page.says("responses", "PPA (")
+    page.responses()
+    assert page.problems() == []
+
+
+def test_a_server_that_fails_for_a_while(page, address):
+    failures = [500, 503]
+
+    def fail(route):
+        if failures:
+            route.fulfill(status=failures.pop())
+        else:
+            route.continue_()
+
+    page.page.route("**/ses-01/betas/**", fail)
+    page.open(address + AT)
+    page.responses()
+    assert failures == []
+    assert page.problems() == []
+
+
+def test_a_server_that_is_gone(page, store):
+    with exploring(store) as address:
+        page.open(address)
+    page.panel("responses").get_by_role("combobox").fill(ROI)
+    page.page.keyboard.press("Enter")
+    page.until(page.problems, "a problem")
+    assert "Is the server still running?" in page.problems()[0]
+    page.errors = [error for error in page.errors if "ERR_CONNECTION_REFUSED" not in error]
+
+
+def test_a_slow_server_says_what_it_does_and_the_last_click_counts(page, address, sub):
+    held, is_slow = [], True
+
+    def hold(route):
+        if is_slow:
+            held.append(route)
+        else:
+            route.continue_()
+
+    page.open(address)
+    page.page.route("**/betas/**", hold)
+    voxels = sub.get_betas(roi="laiongeneral")["voxel"].values[[0, -1]]
+    for voxel in voxels:
+        page.ask(f"explorer.state.set({{voxel: '{voxel}', of: 'voxel'}})")
+        page.says("responses", f"Voxel {voxel}")
+        page.says("responses", "Reading responses")
+    page.until(lambda: held, "requests wait")
+    is_slow = False
+    for route in held:
+        route.continue_()
+    page.responses()
+    assert page.panel("responses").locator("h2").inner_text() == f"Voxel {voxels[-1]}"
+    assert page.problems() == []
+
+
+@pytest.mark.parametrize(
+    ("hash_", "panel", "words"),
+    [
+        ("#subject=sub-77", "", "sub-77 is not in this store; shown is sub-01."),
+        ("#region=NONE&of=region", "responses", "NONE is not a region of sub-01."),
+        ("#voxel=3&of=voxel", "responses", "Voxel 3 of sub-01 is not stored."),
+        ("#picture=none.jpg", "picture", "none.jpg is no image of this store."),
+        ("#overlay=map/ses-99/r2", "brain", "map/ses-99/r2 is not in the store."),
+        ("#overlay=picture", "brain", "Choose a picture"),
+    ],
+)
+def test_addresses_that_lead_nowhere(page, address, hash_, panel, words):
+    page.open(address + hash_)
+    place = page.panel(panel) if panel else page.page.locator("#explorer")
+    page.until(lambda: words in place.inner_text(), words)
+
+
+def test_hosted_beside_the_store(page, store, tmp_path):
+    export_page(tmp_path / "site")
+    shutil.copytree(store, tmp_path / "site" / "laion-fmri.zarr")
+    with serving(tmp_path / "site") as url:
+        page.open(f"{url}/index.html{AT}")
+        page.responses()
+        assert page.problems() == []
+
+
+def test_hosted_with_another_store(page, store, tmp_path):
+    export_page(tmp_path / "site")
+    shutil.copytree(store, tmp_path / "data" / "own name.zarr")
+    with serving(tmp_path) as url:
+        page.open(f"{url}/site/index.html?store=../data/own%20name.zarr{AT}")
+        page.responses()
+        assert page.problems() == []
+
+
+def test_a_web_server_without_ranges_is_named(page, store, tmp_path):
+    export_page(tmp_path)
+    shutil.copytree(store, tmp_path / "laion-fmri.zarr")
+    with serving(tmp_path, ranges=False) as url:
+        page.open(f"{url}/index.html{AT}")
+        page.until(page.problems, "a problem")
+        assert "this web server does not answer range requests" in page.problems()[0]
+
+
+def test_no_store_there(page, tmp_path):
+    export_page(tmp_path)
+    with serving(tmp_path) as url:
+        page.open(f"{url}/index.html")
+    assert "laion-fmri.zarr/manifest.json is missing." in page.problems()[0]
+    page.errors.clear()
+
+
+def test_averages_where_the_store_has_them(page, copy_of, with_splits):
+    """A part `averages` (image, voxel), written here by hand."""
+    own = copy_of(with_splits)
+    sub = load_subject("sub-01", own)
+    stored = np.asarray(zarr.open_array(own / "sub-01/voxels/voxel")[:])
+    rng = np.random.default_rng(0)
+    images = sorted(set(sub.metadata["image_name"]))
+    values = rng.normal(size=(len(images), len(stored))).astype("float32")
+    group = zarr.open_group(own / "sub-01" / "averages", mode="w", zarr_format=3)
+    options = {"dimension_names": ["image", "voxel"], "chunks": (3, len(stored))}
+    group.create_array("mean", data=values, compressors=None, **options)
+    names = np.array(images, np.dtypes.StringDType())
+    group.create_array("image_name", data=names, chunks=(len(images),), dimension_names=["image"])
+    add_part(own, "sub-01", "averages")
+    with exploring(own) as address:
+        page.open(f"{address}#overlay=picture&picture={images[4]}")
+        code = "explorer.context.shown && [...explorer.context.shown]"
+        shown = page.until(lambda: page.ask(code), "the overlay is shown")
+    np.testing.assert_array_equal(np.array(shown, "float32"), values[4])
+
+
+def add_part(store: Path, group: str, name: str) -> None:
+    """List a part in the manifest of its group."""
+    path = store / group / "manifest.json"
+    manifest = json.loads(path.read_text())
+    root = store / group / name
+    files = {
+        file.relative_to(root).as_posix(): [file.stat().st_size, codec.crc32(file.read_bytes())]
+        for file in root.rglob("*")
+        if file.is_file()
+    }
+    manifest["parts"][name] = {"path": f"{group}/{name}", "files": files, "sources": {}}
+    path.write_bytes(dump_manifest(manifest))
