@@ -233,7 +233,7 @@ class Check:
         try:
             if key in self._vetted:
                 vet_payload(self._vetted[key], whole)
-        except OutOfBounds as error:
+        except (ValueError, RuntimeError) as error:
             raise damaged(self.store, key, f"cannot be decoded: {error}") from error
 
     def _check_in_pieces(self, key: str, expected: tuple[int, int]) -> None:
