@@ -36,7 +36,7 @@ from laion_zarr.store.disk import DiskStore
 from laion_zarr.store.manifest import parse_manifest, read_texts
 from laion_zarr.store.objects import Memory, check, damaged, fetch, fetch_spans, location
 from laion_zarr.store.parts import Part
-from laion_zarr.store.schema import MANIFEST, STAGING, ArraySpec, chunk_table
+from laion_zarr.store.schema import MANIFEST, PARTIAL, STAGING, ArraySpec, chunk_table
 
 # Limits of a batch of objects that are fetched together: many small objects, or a large one.
 _FILES_AT_ONCE = 16
@@ -125,9 +125,10 @@ class Check:
         here = set(self._keys()) if root is not None else set()
         for key in sorted(here - set(expected)):
             where = "left by a killed run" if key.startswith(STAGING) else "listed by no manifest"
-            self.problem(
-                f"{location(self.store, key)} is {where}. The next 'laion-zarr convert' removes it."
-            )
+            mend = "The next 'laion-zarr convert' removes it"
+            if "/" not in key and not PARTIAL.fullmatch(key):
+                mend = "Move it away: 'laion-zarr convert' did not make it, and leaves it alone"
+            self.problem(f"{location(self.store, key)} is {where}. {mend}.")
         sized = {key: value for key, value in expected.items() if value is not None}
         wrong = self._vet()
         self._check_files({key: value for key, value in sized.items() if key not in wrong})
