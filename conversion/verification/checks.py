@@ -5,7 +5,6 @@ Arrays of the store are read with zarr-python, not with the array readers of lai
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -36,7 +35,7 @@ from laion_zarr.store.disk import DiskStore
 from laion_zarr.store.manifest import parse_manifest, read_texts
 from laion_zarr.store.objects import Memory, check, damaged, fetch, fetch_spans, location
 from laion_zarr.store.parts import Part
-from laion_zarr.store.schema import MANIFEST, STAGING, ArraySpec, chunk_table
+from laion_zarr.store.schema import MANIFEST, PARTIAL, STAGING, ArraySpec, chunk_table
 
 # Limits of a batch of objects that are fetched together: many small objects, or a large one.
 _FILES_AT_ONCE = 16
@@ -128,8 +127,10 @@ class Check:
         staged = {key for key in strays if key.startswith(STAGING)}
         for key in sorted((strays - staged) | {"/".join(key.split("/")[:2]) for key in staged}):
             where = "left by a killed run" if key.startswith(STAGING) else "listed by no manifest"
-            stray = f"{location(self.store, key)} is {where}."
-            self.problem(f"{stray} The next 'laion-zarr convert' removes it.")
+            mend = "The next 'laion-zarr convert' removes it"
+            if "/" not in key and not PARTIAL.fullmatch(key):
+                mend = "Move it away: 'laion-zarr convert' did not make it, and leaves it alone"
+            self.problem(f"{location(self.store, key)} is {where}. {mend}.")
         sized = {key: value for key, value in expected.items() if value is not None}
         wrong = self._vet()
         self._check_files({key: value for key, value in sized.items() if key not in wrong})
@@ -235,7 +236,7 @@ class Check:
         try:
             if key in self._vetted:
                 vet_payload(self._vetted[key], whole)
-        except OutOfBounds as error:
+        except (ValueError, RuntimeError) as error:
             raise damaged(self.store, key, f"cannot be decoded: {error}") from error
 
     def _check_in_pieces(self, key: str, expected: tuple[int, int]) -> None:
@@ -360,12 +361,6 @@ class Check:
             self.same(where, stored, pd.to_numeric(column, errors="coerce").to_numpy())
         else:
             self.same(where, stored.astype(object), column.to_numpy(object))
-
-
-def read_text_table(path: Path, separator: str) -> pd.DataFrame:
-    """Read a table of the source with every value as text."""
-    text = path.read_bytes()
-    return pd.read_csv(io.BytesIO(text), sep=separator, dtype=str, keep_default_na=False)
 
 
 def _groups_found(keys: list[str]) -> list[str]:

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from laion_zarr import _release as release
-from laion_zarr.conversion.verification.checks import Check, read_text_table
+from laion_zarr.conversion.verification.checks import Check
+from laion_zarr.conversion.verification.sources import read_text_table
 from laion_zarr.store.objects import location
 from laion_zarr.store.parts import Part
 from laion_zarr.store.schema import (

@@ -6,9 +6,12 @@ The rule is that of docs/store.md, written a second time: nothing is imported th
 from __future__ import annotations
 
 import hashlib
+import io
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
+
+import pandas as pd
 
 from laion_zarr.store.causes import cause_of
 
@@ -36,6 +39,12 @@ def difference(path: Path, recorded: Mapping[str, int]) -> str | None:
             "store knows it, is that of an empty part. Run 'laion-zarr convert' to take it anew"
         )
     return None
+
+
+def read_text_table(path: Path, separator: str) -> pd.DataFrame:
+    """Read a table of the source with every value as text."""
+    text = path.read_bytes()
+    return pd.read_csv(io.BytesIO(text), sep=separator, dtype=str, keep_default_na=False)
 
 
 def _sampled(path: Path, size: int, packed: bool) -> list[tuple[int, int]]:

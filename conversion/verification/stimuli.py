@@ -14,7 +14,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from laion_zarr.conversion.verification.checks import Check, read_text_table
+from laion_zarr.conversion.verification.checks import Check
+from laion_zarr.conversion.verification.sources import read_text_table
 from laion_zarr.store.causes import cause_of
 from laion_zarr.store.objects import location
 from laion_zarr.store.parts import Part

@@ -13,10 +13,11 @@ import nibabel as nib
 import numpy as np
 
 from laion_zarr.conversion.verification.bold import BoldChecks
-from laion_zarr.conversion.verification.checks import Check, as_stored, read_text_table
+from laion_zarr.conversion.verification.checks import Check, as_stored
 from laion_zarr.conversion.verification.events import EventChecks
 from laion_zarr.conversion.verification.geometry import check_meshes, compare_geometry
 from laion_zarr.conversion.verification.localizers import LocalizerChecks
+from laion_zarr.conversion.verification.sources import read_text_table
 from laion_zarr.store.objects import location
 from laion_zarr.store.parts import Part
 from laion_zarr.store.schema import (

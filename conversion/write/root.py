@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -25,6 +24,7 @@ from laion_zarr.store.manifest import dump_manifest, parse_manifest, parse_root,
 from laion_zarr.store.objects import check, fetch, location
 from laion_zarr.store.schema import (
     MANIFEST,
+    PARTIAL,
     ROOT_ATTRIBUTE,
     SCHEMA_VERSION,
     SPLITS_GROUP,
@@ -33,9 +33,6 @@ from laion_zarr.store.schema import (
 )
 
 log = logging.getLogger("laion_zarr")
-
-# What zarr writes at the root before it renames it; a killed run leaves one behind.
-_PARTIAL = re.compile(rf"(zarr|{Path(MANIFEST).stem})\.[0-9a-f]{{32}}\.partial")
 
 
 def prepare_root(store: Store, overwrite: bool = False) -> None:
@@ -62,7 +59,7 @@ def prepare_root(store: Store, overwrite: bool = False) -> None:
         parse_root(store, root)
         whole = True
     except NotConvertedError:
-        if not ours and (others := [n for n in _names_in(store) if not _PARTIAL.fullmatch(n)]):
+        if not ours and (others := [n for n in _names_in(store) if not PARTIAL.fullmatch(n)]):
             raise StoreError(
                 f"{location(store)} holds {', '.join(others[:3])} and is no laion_zarr store. Name "
                 "a new folder with --store."
@@ -164,7 +161,7 @@ def remove_strays(store: Store) -> None:
     """Remove objects of groups whose first conversion was killed before it wrote a manifest."""
     known = {*groups_in(store), *lost_manifests(store)}
     for name in _names_in(store):
-        if _PARTIAL.fullmatch(name):
+        if PARTIAL.fullmatch(name):
             delete(store, name)
         elif name not in known and (
             name.startswith("sub-") or name in (STIMULI_GROUP, SPLITS_GROUP)

@@ -16,11 +16,12 @@ from typing import Any
 
 import pytest
 import stranger_readers
-from strangers import CHANGES
+from strangers import CHANGES, Forge, decoded, encoded
 from trees import tree
 
-from laion_zarr import convert
+from laion_zarr import convert, load_subject
 from laion_zarr.conversion import add_splits
+from laion_zarr.conversion.cli import main
 
 SECONDS, MEGABYTES = 2, 300
 KEPT = ("FFA1", "EBA")  # each further ROI is ten files, and all are alike
@@ -75,6 +76,24 @@ def test_stores_of_strangers(theirs, rounds, tally):
     assert refused > len(cases) / 2
     tally("stores of strangers: refused by name", refused)
     tally("stores of strangers: harmless", len(cases) - refused)
+
+
+def test_names_of_a_stranger_are_shown_as_text(theirs, tmp_path, capsys):
+    store = Path(shutil.copytree(theirs, tmp_path / "s.zarr"))
+    forge = Forge(store, tmp_path)
+    names = decoded(forge.whole, "sub-01/voxels/category")
+    names[0], names[1] = "<script>alert(1)</script>", "\x1b[2J\u202e"
+    node = json.loads(forge.whole["sub-01/voxels/zarr.json"])
+    node["attributes"]["masks"] = ["\x1b]0;title\x07"]
+    changed = json.dumps(node, indent=2).encode()
+    forge.apply({"sub-01/voxels/category/c/0": encoded(names), "sub-01/voxels/zarr.json": changed})
+    sub = load_subject("01", store)
+    assert "<script>" not in sub._repr_html_()
+    assert main(["info", "--store", str(store)]) == 0
+    shown = repr(sub) + "".join(capsys.readouterr())
+    assert "\\x1b" in shown
+    assert "\x1b" not in shown
+    assert "\u202e" not in shown
 
 
 def test_the_watch_sees_what_leads_outside(theirs):

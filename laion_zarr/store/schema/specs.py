@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 SCHEMA_VERSION = 1
@@ -9,6 +10,8 @@ ROOT_ATTRIBUTE = "laion_zarr"  # {"schema_version": 1} in the root group's attri
 MANIFEST = "manifest.json"
 STAGING = ".staging"  # group for the new version of a listed part, until it replaces that part
 DEFAULT_STORE = "laion-fmri.zarr"
+# What zarr writes at the root before it renames it; a killed run leaves one behind.
+PARTIAL = re.compile(r"(zarr|manifest)\.[0-9a-f]{32}\.partial")
 
 TRIAL = "trial"
 TIME = "time"

@@ -33,7 +33,7 @@ def test_what_a_killed_first_run_left_is_removed(bids_root, store, copy_of):
     stray = target / "sub-05" / "ses-01" / "betas" / "c" / "0" / "0"
     stray.parent.mkdir(parents=True)
     stray.write_bytes(b"half")
-    (target / "zarr.0123.partial").write_bytes(b"half")
+    (target / "zarr.0123456789abcdef0123456789abcdef.partial").write_bytes(b"half")
     alone(bids_root, target)
     assert not (target / "sub-05").exists()
     assert not verify(target, progress=False).problems
