@@ -179,7 +179,9 @@ def list_files(source: Source, options: Options, store: Store) -> Mirror:
     # Subjects that were named must be there, also if only parts of the stimuli are wanted.
     named = [] if options.subjects is None else [release.GLM]
     # Without --parts, what the store has is kept up to date, time series among it.
-    kept = [BOLD_PART] if not options.asked_parts and _has_bold(store) else []
+    kept = []
+    if not options.asked_parts and (options.overwrite or _has_bold(store)):
+        kept = [BOLD_PART]
     folders = [*named, *folders_of([*options.parts, *kept])]
     listing = source.listing(options.subjects, folders)
     there, others = subjects_in(listing.names)

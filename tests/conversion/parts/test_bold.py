@@ -352,3 +352,14 @@ def test_verification_sees_other_runs(mirror, store):
     with pytest.raises(StoreError, match="runs or times that its volumes do not have"):
         verify(store, progress=False)
     assert json.loads((store / BOLD / "bold/zarr.json").read_text())["attributes"]["runs"]
+
+
+def test_stored_time_series_are_kept_up_to_date(mirror, store):
+    """Without --parts, a run that has changed is taken anew; --parts of others leaves it."""
+    write_run(mirror, 2, random_run(np.random.default_rng(8), 7))
+    before = tree_bytes(store)
+    alone(mirror, store, parts="betas")
+    assert tree_bytes(store) == before
+    alone(mirror, store)
+    verify(store, mirror, deep=True, progress=False)
+    assert tree_bytes(store) != before

@@ -293,8 +293,8 @@ def test_files_of_other_names(with_splits, own_splits, tmp_path, name):
 
 
 def test_a_folder_without_splits(with_splits, tmp_path):
-    for folder in (tmp_path, tmp_path / "nowhere"):
-        with pytest.raises(DataNotDownloadedError, match="holds no split files"):
+    for folder, what in ((tmp_path, "holds no split files"), (tmp_path / "no", "is not there")):
+        with pytest.raises(DataNotDownloadedError, match=what):
             add_splits(folder, with_splits)
 
 
