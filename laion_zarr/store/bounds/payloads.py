@@ -8,6 +8,7 @@ from laion_zarr.store.bounds.text import OutOfBounds
 
 MOST_LOADED = 128 << 20  # of small arrays that are loaded together, in memory
 MOST_CHUNK = 64 << 20  # of one chunk of a large array, in memory
+_MOST_FEW = 32 << 20  # bytes of a few strings: one field of a table may be very long
 _STRING = 57  # bytes of memory of a string, besides its text
 _MOST_TEXT = 4096  # bytes of a text, on average over an array
 
@@ -71,7 +72,7 @@ def check_packed(data: Any, packing: str | None, nbytes: int) -> None:
 
 def check_strings(size: int, count: int) -> None:
     """Raise OutOfBounds unless `count` strings fit into `size` bytes, and into memory."""
-    if not 4 * (count + 1) <= size <= max(1 << 20, _MOST_TEXT * count):
+    if not 4 * (count + 1) <= size <= max(_MOST_FEW, _MOST_TEXT * count):
         raise OutOfBounds(f"it has {size:,} bytes for {count:,} strings")
     check_memory(memory_of_strings(size, count))
 
