@@ -11,6 +11,7 @@ import errno
 import os
 import stat
 from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import suppress
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -144,7 +145,8 @@ class DiskStore(LocalStore):
     ) -> Buffer | None:
         """Read an object, or a range of its bytes; None if there is no such object."""
         if not self._is_open:
-            await self._open()
+            with suppress(ValueError):  # another request has opened it meanwhile
+                await self._open()
         try:
             data = await asyncio.to_thread(self._read, key, byte_range)
         except _ABSENT:
