@@ -98,9 +98,10 @@ class BoldPlanner:
         asked = self.options.sessions
         stored = {name for name in catalogue.parts if schema.is_bold_part(name)}
         if schema.BOLD_PART not in self.options.parts:
-            kept = set() if self.options.asked_parts else stored
-            if kept is stored and self.options.overwrite:  # also what a lost manifest listed
-                kept = _on_disk(catalogue)
+            if self.options.asked_parts:
+                return []
+            # --overwrite: also what a lost manifest listed.
+            kept = _on_disk(catalogue) if self.options.overwrite else stored
             return [s for s in there if schema.bold_part(s) in kept and s in (asked or there)]
         if not there and not stored and asked is None:
             folder = self.source.full(str(release.TEDANA / subject))

@@ -240,7 +240,7 @@ class Planner:
             for name, error in self.report.failed.items()
             if name.startswith(start) and not isinstance(error, DataNotDownloadedError)
         ]
-        self._has("betas", BETAS, job, [*job.tasks, *unread])
+        self._note_none("betas", BETAS, job, [*job.tasks, *unread])
 
     def _plan_bold(self, job: Job) -> None:
         planner = BoldPlanner(
@@ -333,15 +333,14 @@ class Planner:
             for part in MAPS.find(job.files):
                 if part.name in names:
                     self._plan_part(job, part)
-        for option, kind in KINDS.items():
-            found = kind.find(self._of_sessions(job.files))
+        for option in [option for option in KINDS if option in self.options.parts]:
+            found = KINDS[option].find(self._of_sessions(job.files))
             if option == EVENTS_PART and self.options.sessions and self.options.asked_parts:
                 self._note_events(job)
-            elif not self._has(option, kind, job, found):
-                continue
-            if option in self.options.parts:
-                for part in found:
-                    self._plan_part(job, part)
+            else:
+                self._note_none(option, KINDS[option], job, found)
+            for part in found:
+                self._plan_part(job, part)
 
     def _of_sessions(self, files: SubjectFiles) -> SubjectFiles:
         """Files of a subject without the events of sessions that were not asked for."""
@@ -350,13 +349,13 @@ class Planner:
         return replace(files, events={r: p for r, p in runs if wanted is None or r[0] in wanted})
 
     def _note_events(self, job: Job) -> None:
-        """Report sessions that were asked for and have no events, if events were asked for."""
+        """Report sessions that were asked for and have no events."""
         stored = job.catalogue.parts.get(EVENTS_PART)
         converted = () if stored is None else stored.sources
         runs = {*job.files.events, *release.subject_files(job.subject, converted).events}
         there = {session for session, _ in runs}
         for session in self.options.sessions or ():
-            if EVENTS_PART in self.options.parts and session not in there:
+            if session not in there:
                 name = f"{job.subject} {EVENTS_PART} {session}"
                 folder = release.events(job.subject, session, 1).parent
                 self.report.failed[name] = DataNotDownloadedError(
@@ -364,17 +363,14 @@ class Planner:
                     f"download-raw --subject {job.subject} --ses {session} --suffix events."
                 )
 
-    def _has(self, option: str, kind: Kind, job: Job, found: Collection[object]) -> bool:
-        """Whether a wanted part has files; a part the user named, found nowhere, is reported."""
-        if option not in self.options.parts:
-            return False
+    def _note_none(self, option: str, kind: Kind, job: Job, found: Collection[object]) -> None:
+        """Report a part that the user named, and that neither the mirror nor the store has."""
         stored = any(name.startswith(kind.stored_as) for name in job.catalogue.parts)
         if not found and not stored and self.options.asked_parts:
             self.report.failed[f"{job.subject} {option}"] = DataNotDownloadedError(
                 f"{self.source.full(str(kind.folder(job.subject)))} has nothing for --parts "
                 f"{option}. Download it: laion-zarr {kind.command.format(job.subject)}."
             )
-        return bool(found)
 
     def _plan_part(self, job: Job, part: SmallPart) -> None:
         ids = self._identities_of(job.subject, part.files)

@@ -112,19 +112,22 @@ def _mend(reason: str) -> str:
     return "Rename it as the release does, or move it away."
 
 
-def note_lacking(report: Report, source: Source, job: Job) -> None:
-    """Report which files of a subject the mirror lacks, and what cannot be used of those it has."""
-    files, subject = job.files, job.subject
+def note_lacking(report: Report, source: Source, options: Options, job: Job) -> None:
+    """Report which files of a subject the mirror lacks, and what cannot be used of those it has.
+
+    Of parts that are not wanted, files may not have been listed.
+    """
+    files, subject, parts = job.files, job.subject, options.parts
     lacking = {
         "sessions": not files.sessions,
         "anatomical brain mask": ("brain_mask", release.FUNCTIONAL_RES) not in files.anatomy,
         "R2mean map (rsquare brain mask)": files.r2mean is None,
         "ROIs": not files.rois and not files.contested,
-        "localizer maps": not files.localizers,
+        "localizer maps": schema.LOCALIZERS_PART in parts and not files.localizers,
         "cross-session noise ceilings": not files.noise_ceilings,
         "T1w image": ("t1w", release.FUNCTIONAL_RES) not in files.anatomy,
-        "FreeSurfer recon": not files.recon,
-        "events": not files.events,
+        "FreeSurfer recon": schema.GEOMETRY_PART in parts and not files.recon,
+        "events": schema.EVENTS_PART in parts and not files.events,
     }
     report.missing += [
         f"{subject}: no {what} in {source.root}." for what, lacks in lacking.items() if lacks

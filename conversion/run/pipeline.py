@@ -187,7 +187,7 @@ def run_conversion(
 def _planned(planner: Planner, subjects: Sequence[str]) -> list[Job]:
     jobs = planner.plan(subjects)
     for job in jobs:
-        note_lacking(planner.report, planner.source, job)
+        note_lacking(planner.report, planner.source, planner.options, job)
     return jobs
 
 

@@ -483,3 +483,11 @@ def test_dry_run_says_the_size_of_small_parts(mirror, new, capsys):
     assert command(mirror, new, "--subject", "01", "--dry-run") == 0
     lines = capsys.readouterr().out.splitlines()
     assert {"sub-01 anatomy: 0.0 MB of files", "sub-01 surfaces: 0.0 MB of files"} <= set(lines)
+
+
+@pytest.mark.parametrize("part", ["betas", "localizers", "geometry", "events", "anatomy"])
+def test_what_was_not_asked_for_is_not_said_to_be_missing(bids_root, tmp_path, part):
+    """All of it is in the mirror: that one part is asked for makes nothing else absent."""
+    report = report_of(bids_root, tmp_path / "s.zarr", subjects="01", parts=part)
+    assert not report.failed
+    assert not [line for line in report.missing if ": no " in line and " in /" in line]
