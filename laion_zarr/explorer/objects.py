@@ -7,10 +7,10 @@ from pathlib import Path
 from zarr.abc.store import ByteRequest, Store
 from zarr.core.buffer.cpu import buffer_prototype as BUFFERS
 from zarr.core.sync import sync
-from zarr.storage import LocalStore
 
 from laion_zarr.errors import StoreError
 from laion_zarr.store.causes import cause_of
+from laion_zarr.store.disk import DiskStore
 from laion_zarr.store.objects import location
 
 
@@ -20,23 +20,21 @@ def is_key(key: str) -> bool:
     return not ({"", ".", ".."} & set(parts) or "\\" in key or "\0" in key)
 
 
-def local_path(store: LocalStore, key: str) -> Path | None:
-    """Path of the file of an object, with links followed; None if there is none.
+def local_path(store: DiskStore, key: str) -> Path | None:
+    """Path of the file of an object; None if there is none.
 
     Raises
     ------
     StoreError
         If a link leads outside of the store.
     """
-    if not is_key(key):
-        return None
-    path = (store.root / key).resolve()
-    if not path.is_relative_to(store.root.resolve()):
-        raise StoreError(
-            f"{location(store, key)} is a link that leads outside of the store, to {path}. It is "
-            "not followed; copy the file to where the link is."
-        )
-    return path if path.is_file() else None
+    try:
+        if is_key(key):
+            store.opened(key).close()
+            return store.root / key
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        pass
+    return None
 
 
 def read_object(store: Store, key: str, span: ByteRequest | None = None) -> bytes | None:
@@ -47,7 +45,7 @@ def read_object(store: Store, key: str, span: ByteRequest | None = None) -> byte
     StoreError
         If a link leads outside of the store, or the object cannot be read.
     """
-    if not is_key(key) or (isinstance(store, LocalStore) and local_path(store, key) is None):
+    if not is_key(key):
         return None
     try:
         found = sync(store.get(key, BUFFERS, span))

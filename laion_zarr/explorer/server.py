@@ -17,11 +17,11 @@ from zarr.abc.store import (
     SuffixByteRequest,
 )
 from zarr.core.sync import sync
-from zarr.storage import LocalStore
 
 from laion_zarr.errors import LaionZarrError, StoreError
 from laion_zarr.explorer.objects import is_key, local_path, read_object
 from laion_zarr.explorer.page import FILES, FOLDER, INDEX
+from laion_zarr.store.disk import DiskStore
 from laion_zarr.store.manifest import subjects_in
 from laion_zarr.store.objects import StoreLike, open_store
 from laion_zarr.store.schema import DEFAULT_STORE
@@ -138,7 +138,7 @@ async def _page_file(name: str, request: web.Request) -> web.StreamResponse:
 async def _object(store: Store, request: web.Request) -> web.StreamResponse:
     key = request.match_info["key"]
     try:
-        if isinstance(store, LocalStore):
+        if isinstance(store, DiskStore):
             path = local_path(store, key)
             if path is None:
                 raise web.HTTPNotFound

@@ -12,7 +12,6 @@ import xarray as xr
 
 from laion_zarr import plots, templates
 from laion_zarr._release import HEMIS
-from laion_zarr.arrays.labels import of_one_subject
 from laion_zarr.errors import DataNotDownloadedError, needs
 from laion_zarr.explorer import explore
 from laion_zarr.store.schema import ANATOMY_PART, DEFAULT_MASK, GRID_DIMS, HEMI, VOXEL
@@ -93,9 +92,7 @@ class BrainSpace(TemplateSpace):
             another subject, or are a volume without an affine.
         """
         if templates.is_volume(values):
-            of_one_subject(values.attrs, self._query.lazy.attrs)
-            if roi is not None or mask is not None:
-                raise ValueError("roi and mask are for values along voxel; these are volumes.")
+            self._check_volume(values, roi, mask)
             return templates.write_volumes(values, path)
         placed, voxels, grid = self._placed(values, roi, mask, mask_source)
         return templates.write_nifti(placed, voxels, *grid, path)

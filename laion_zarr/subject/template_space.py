@@ -286,8 +286,7 @@ class TemplateSpace(Anatomy):
         """
         values, grid = as_labelled(values), self._grid
         if templates.is_volume(values):
-            if roi is not None or mask is not None:
-                raise ValueError("roi and mask are for values along voxel; these are volumes.")
+            self._check_volume(values, roi, mask)
             values, grid = templates.along_voxels(values)
         labelled = isinstance(values, xr.DataArray) and VOXEL in values.coords
         if labelled:
@@ -301,6 +300,12 @@ class TemplateSpace(Anatomy):
         for name in [name for name in MASKS if f"in_{name}" in self._query.lazy.coords]:
             which += f"; {name} has {int(self._query.lazy[f'in_{name}'].sum()):,}"
         return *templates.place(values, axis, int(np.prod(grid[0])), which), grid
+
+    def _check_volume(self, values: xr.DataArray, roi: Any, mask: Any) -> None:
+        """Raise ValueError if volumes are another subject's, or a selection of voxels is asked."""
+        of_one_subject(values.attrs, self._query.lazy.attrs)
+        if roi is not None or mask is not None:
+            raise ValueError("roi and mask are for values along voxel; these are volumes.")
 
     @cached_property
     def _made_weights(self) -> dict[tuple[Any, ...], Any]:

@@ -100,17 +100,12 @@ def along_voxels(volumes: xr.DataArray) -> tuple[xr.DataArray, Grid]:
     affine = np.reshape(volumes.attrs["affine"], (4, 4)).astype(float)
     ordered = volumes.transpose(..., *GRID_DIMS)
     shape = ordered.shape[-3:]
-    others = [dim for dim in ordered.dims if dim not in GRID_DIMS]
-    return xr.DataArray(
-        ordered.data.reshape(*ordered.shape[:-3], int(np.prod(shape))),
-        {
-            VOXEL: np.arange(np.prod(shape)),
-            **{d: ordered[d] for d in others if d in ordered.coords},
-        },
-        (*others, VOXEL),
-        volumes.name,
-        volumes.attrs,
-    ), (shape, affine)
+    others = ordered.dims[:-3]
+    coords: dict[Any, Any] = {dim: ordered[dim] for dim in others if dim in ordered.indexes}
+    coords[VOXEL] = np.arange(np.prod(shape))
+    data = ordered.data.reshape(*ordered.shape[:-3], int(np.prod(shape)))
+    array = xr.DataArray(data, coords, (*others, VOXEL), volumes.name, volumes.attrs)
+    return array, (shape, affine)
 
 
 def _by_position(array: xr.DataArray, last: str = VOXEL) -> xr.DataArray:

@@ -48,7 +48,8 @@ def test_kernel_says_what_is_missing_or_refused(copy_of, store):
     assert [set(content) for content in sent] == [{"id", "error"}] * 3
     assert "is missing" in sent[0]["error"]
     assert "is missing" in sent[1]["error"]
-    assert "leads outside of the store" in sent[2]["error"]
+    assert "leaves is a link to" in sent[2]["error"]
+    assert "nothing outside of a store is read" in sent[2]["error"]
 
 
 def test_overlay_is_sent_by_label(store):
