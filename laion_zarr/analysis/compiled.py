@@ -49,9 +49,10 @@ def _mean(betas: np.ndarray) -> float:
 def _scale(betas: np.ndarray, mean: float) -> float:
     """1 ÷ standard deviation; NaN where that is no larger than the rounding error."""
     shift, squared = np.float32(mean), np.float32(0)
+    rest = np.float32(mean - shift)
     for k in range(len(betas)):
         squared += (betas[k] - shift) * (betas[k] - shift)
-    variance = squared / np.float32(len(betas))
+    variance = squared / np.float32(len(betas)) - rest * rest
     rounding = np.float32(8 * _EPS * abs(mean))
     return 1 / np.sqrt(variance) if variance > rounding * rounding else np.nan
 
@@ -66,12 +67,14 @@ def _add(
     sums: np.ndarray,
 ) -> Any:
     """Add (betas − shift) · scale to their bins; returns the weighted sum of their squares."""
+    # What rounding leaves of the shift counts where betas differ by little more than that.
+    rest = np.float32(-(shift - np.float32(shift)) * scale)
     shift, scale, squares = np.float32(shift), np.float32(scale), np.float32(0)
     for k in range(len(betas)):
-        z = (betas[k] - shift) * scale
+        z = (betas[k] - shift) * scale + rest
         squares += weights[k] * z * z
     for k in range(len(betas)):
-        sums[bins[k]] += (betas[k] - shift) * scale
+        sums[bins[k]] += (betas[k] - shift) * scale + rest
     return squares
 
 

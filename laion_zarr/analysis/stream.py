@@ -42,10 +42,13 @@ def standardize(rows: np.ndarray, groups: np.ndarray) -> np.ndarray:
         total = part.sum(axis=1, dtype=np.float64)
         lost = ~np.isfinite(total)
         scored = _scored_with_nan(part[lost])
-        # The mean is rounded to the dtype of the betas: it needs no more precision than they have.
-        part -= (total / len(here)).astype(part.dtype)[:, None]
+        mean = total / len(here)
+        shift = mean.astype(part.dtype)
+        part -= shift[:, None]
+        # What rounding left of the mean: it counts where betas differ by little more than that.
+        part -= (mean - shift).astype(part.dtype)[:, None]
         variance = np.einsum("vt,vt->v", part, part) / len(here)
-        part *= _inverse(variance, total / len(here))[:, None]
+        part *= _inverse(variance, mean)[:, None]
         part[lost] = scored
         if not run:
             rows[:, here] = part

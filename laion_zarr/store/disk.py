@@ -161,7 +161,6 @@ class DiskStore(LocalStore):
         byte_range: ByteRequest | None = None,
     ) -> Buffer | None:
         """Read an object as `get` does, in this thread."""
-        self._ensure_open_sync()
         try:
             return (prototype or BUFFERS).buffer.from_bytes(self._read(key, byte_range))
         except _ABSENT:
