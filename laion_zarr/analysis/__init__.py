@@ -2,8 +2,8 @@
 
 The modules cover repeats of images (`repeats`), noise ceilings and reliability (`reliability`), the
 dissimilarity of responses (`dissimilarity`), encoding models and their scores (`encoding`,
-`scoring`), and permutation tests (`permutation`). The functions take labelled arrays and do not
-depend on `Subject`.
+`scoring`; on a GPU: `device`), and permutation tests (`permutation`). The functions take labelled
+arrays and do not depend on `Subject`.
 
 Arrays are always joined by label. Betas that `Subject.get_betas` returned are read in storage
 order, all trials of a group of voxels at a time, each chunk once: memory use depends on the size of

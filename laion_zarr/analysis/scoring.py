@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from laion_zarr.analysis.device import check_device, product_on
 from laion_zarr.analysis.reliability import correlation
 from laion_zarr.arrays.labels import along, of_one_subject, ordered, shared
 from laion_zarr.store.schema import FEATURE, IMAGE, VOXEL
 
 
-def predict(model: xr.Dataset, features: xr.DataArray) -> xr.DataArray:
+def predict(model: xr.Dataset, features: xr.DataArray, device: str | None = None) -> xr.DataArray:
     """Betas that a model predicts from features.
 
     Parameters
@@ -22,6 +23,8 @@ def predict(model: xr.Dataset, features: xr.DataArray) -> xr.DataArray:
     features : xarray.DataArray, (image, feature)
         Features of any images. Joined with the features of `model` by label if both have labels,
         otherwise by position.
+    device : str, optional
+        Device to compute on, as PyTorch names it (``"cuda"``). If not provided, the CPU, by numpy.
 
     Returns
     -------
@@ -31,6 +34,8 @@ def predict(model: xr.Dataset, features: xr.DataArray) -> xr.DataArray:
 
     Raises
     ------
+    ImportError, RuntimeError
+        If `device` cannot be used, see `fit_encoding`.
     ValueError
         If `features` does not have the features that the model was trained on.
 
@@ -43,7 +48,7 @@ def predict(model: xr.Dataset, features: xr.DataArray) -> xr.DataArray:
     >>> predict(model, features).dims
     ('image', 'voxel')
     """
-    predicted = _weighted(model, ordered(features, "features", IMAGE, FEATURE))
+    predicted = _weighted(model, ordered(features, "features", IMAGE, FEATURE), device)
     attrs = model["intercept"].attrs | {"description": "predicted betas"}
     return (predicted + model["intercept"]).rename("predicted").assign_attrs(attrs)
 
@@ -53,6 +58,7 @@ def score(
     features: xr.DataArray,
     betas: xr.DataArray,
     noise_ceiling: xr.DataArray | None = None,
+    device: str | None = None,
 ) -> xr.Dataset:
     """How well a model predicts the betas of images.
 
@@ -67,6 +73,8 @@ def score(
         Joined with `features` by image and with `model` by voxel.
     noise_ceiling : xarray.DataArray, (voxel,), percent, optional
         Noise ceiling of betas averaged over as many repeats as the test images have.
+    device : str, optional
+        Device to predict on, as PyTorch names it (``"cuda"``). If not provided, the CPU, by numpy.
 
     Returns
     -------
@@ -78,6 +86,8 @@ def score(
 
     Raises
     ------
+    ImportError, RuntimeError
+        If `device` cannot be used, see `fit_encoding`.
     ValueError
         If the arguments have no image or no voxel in common, an image occurs twice, the ceiling
         lacks voxels, or the arguments belong to different subjects.
@@ -109,7 +119,8 @@ def score(
     of_one_subject(model.attrs, measured.attrs)
     given, measured = shared(given, measured, IMAGE)
     model, measured = shared(model, measured, VOXEL)
-    predicted = _weighted(model, given)  # adding the intercept would only lose float32 precision
+    # Adding the intercept would only lose float32 precision.
+    predicted = _weighted(model, given, device)
     ceiling: Any = np.nan
     if noise_ceiling is not None:
         ceiling = ordered(noise_ceiling, "noise_ceiling", VOXEL)
@@ -151,11 +162,24 @@ def _features_of(model: xr.Dataset, features: xr.DataArray) -> xr.DataArray:
     )
 
 
-def _weighted(model: xr.Dataset, features: xr.DataArray) -> xr.DataArray:
+def _weighted(model: xr.Dataset, features: xr.DataArray, device: str | None) -> xr.DataArray:
     """Weighted sum of the features, (image, voxel): predictions without the intercept."""
     given = _features_of(model, features)
     scaled = ((given - model["feature_mean"]) / model["feature_scale"]).astype(np.float32)
-    return xr.dot(scaled, model["weights"], dim=FEATURE).transpose(IMAGE, VOXEL)
+    if device is None:
+        return xr.dot(scaled, model["weights"], dim=FEATURE).transpose(IMAGE, VOXEL)
+    check_device(device)
+    return xr.apply_ufunc(
+        product_on,
+        scaled,
+        model["weights"],
+        input_core_dims=[[IMAGE, FEATURE], [FEATURE]],
+        output_core_dims=[[IMAGE]],
+        kwargs={"device": device},
+        dask="parallelized",
+        dask_gufunc_kwargs={"allow_rechunk": True},
+        output_dtypes=[np.float32],
+    ).transpose(IMAGE, VOXEL)
 
 
 def _whole_images(values: xr.DataArray) -> xr.DataArray:

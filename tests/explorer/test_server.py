@@ -181,9 +181,13 @@ def test_missing_objects(store):
 
 def start(*arguments: str, **more) -> subprocess.Popen:
     command = [sys.executable, "-m", "laion_zarr.conversion.cli", "explore", *arguments]
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more
-    )
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, preexec_fn=take_interrupts, **pipes, **more)
+
+
+def take_interrupts() -> None:
+    """Undo that a shell makes what it runs in the background ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def test_command_serves_until_interrupted(store):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
@@ -43,6 +44,24 @@ def test_small_benchmark_of_data_loading(tmp_path):
     run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     figures = json.loads(out.read_text())
     assert sum(figure["budget"] is not None for figure in figures) == 8
+    assert all(figure["what"] in run.stdout for figure in figures)
+
+
+def test_small_benchmark_of_a_gpu(tmp_path):
+    pytest.importorskip("torch")
+    out = tmp_path / "figures.json"
+    script = str(BENCHMARKS / "gpu.py")
+    command = [sys.executable, script, "--size", "tiny", "--json", str(out)]
+    run = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env=os.environ | {"SCIPY_ARRAY_API": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    figures = json.loads(out.read_text())
+    assert sum(figure["budget"] is not None for figure in figures) == 2
     assert all(figure["what"] in run.stdout for figure in figures)
 
 

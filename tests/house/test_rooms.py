@@ -87,6 +87,7 @@ LOCAL_IMPORTS = {
     "templates.templates": {"scipy"},
     "arrays.dataset": {"dask"},
     "analysis.encoding": {"sklearn"},
+    "analysis.device": {"scipy", "sklearn", "torch"},
     "analysis.stream": {"laion_zarr.analysis.compiled"},  # which imports numba
     "stimuli.decode": {"PIL"},
     "stimuli.picture_files": {"PIL"},
