@@ -1,4 +1,4 @@
-"""Overview of a subject or of the stimuli, as plain text and as HTML for notebooks."""
+"""Overviews of subjects, stimuli, splits and reports, as plain text and as HTML for notebooks."""
 
 from __future__ import annotations
 
@@ -14,6 +14,24 @@ from laion_zarr.store.schema import MASKS, NC, ROI, SESSION, TRIAL, VOXEL
 _WIDTH = 100  # characters of a line of text
 
 
+class Shown:
+    """What shows itself as an overview; a class of this kind says its facts."""
+
+    def _facts(self) -> dict[str, Any]:
+        """What it is, how much, what is missing, the next call: label -> value."""
+        raise NotImplementedError
+
+    def _title(self) -> str:
+        """First line of the text."""
+        return type(self).__name__
+
+    def __repr__(self) -> str:
+        return as_text(self._title(), self._facts())
+
+    def _repr_html_(self) -> str:
+        return as_html({"laion_zarr": self._title(), **self._facts()})
+
+
 def _rois_by_category(dataset: xr.Dataset) -> dict[str, list[str]]:
     if "roi_mask" not in dataset:
         return {}
@@ -24,7 +42,7 @@ def _rois_by_category(dataset: xr.Dataset) -> dict[str, list[str]]:
     return found
 
 
-def facts(subject: str, where: str, dataset: xr.Dataset) -> dict[str, Any]:
+def facts(where: str, dataset: xr.Dataset) -> dict[str, Any]:
     """Overview of a subject, label -> value, such as "Trials" -> number of trials."""
     sessions = dataset[SESSION].values.tolist()
     masks = {
@@ -35,7 +53,6 @@ def facts(subject: str, where: str, dataset: xr.Dataset) -> dict[str, Any]:
     gigabytes = dataset.sizes[TRIAL] * dataset.sizes[VOXEL] * 4 / 1e9
     ends = list(dict.fromkeys([*sessions[:1], *sessions[-1:]]))
     return {
-        "Subject": subject,
         "Store": where,
         "Sessions": f"{len(sessions)} ({' … '.join(ends)})" if sessions else "none yet",
         "Trials": f"{dataset.sizes[TRIAL]:,}",
@@ -45,6 +62,7 @@ def facts(subject: str, where: str, dataset: xr.Dataset) -> dict[str, Any]:
         "Betas": f"{gigabytes:.3g} GB, lazy",
         "Noise ceilings": ", ".join(ceilings) or "none",
         "ROIs": {category: ", ".join(names) for category, names in rois.items()} or "none",
+        "Next": ".get_betas(roi=…), .get_image_betas(roi=…), .metadata, .dataset, .explore()",
     }
 
 
@@ -70,7 +88,8 @@ def as_html(found: dict[str, Any]) -> str:
                 f"<div><b>{escape(category)}</b> {escape(rois)}</div>"
                 for category, rois in value.items()
             )
-            cell = f"<details><summary>{len(value)} categories</summary>{inner}</details>"
+            names = escape(textwrap.shorten(", ".join(value), _WIDTH, placeholder=" …"))
+            cell = f"<details><summary>{names}</summary>{inner}</details>"
         else:
             cell = escape(str(value))
         rows.append(

@@ -73,7 +73,7 @@ def load_subjects(
     return Group([load_subject(one, place, storage_options) for one in ids])
 
 
-class Group:
+class Group(_repr.Shown):
     """Several subjects of one store, sorted by id; made by `load_subjects`."""
 
     def __init__(self, subjects: Sequence[Subject]) -> None:
@@ -205,11 +205,7 @@ class Group:
             one: f"{len(subject.get_sessions())} sessions, {len(subject.metadata):,} trials"
             for one, subject in self
         }
-        return {"Group": f"{len(self)} subjects", "Subjects": counts}
+        return {"Subjects": counts, "Next": ".get_shared_betas(…), [subject]"}
 
-    def __repr__(self) -> str:
-        facts = self._facts()
-        return _repr.as_text(f"Group of {facts.pop('Group')}", facts)
-
-    def _repr_html_(self) -> str:
-        return _repr.as_html(self._facts())
+    def _title(self) -> str:
+        return f"Group of {len(self)} subject{'s' * (len(self) != 1)}"

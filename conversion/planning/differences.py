@@ -51,7 +51,7 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class OutdatedReport:
+class OutdatedReport(_repr.Shown):
     """Result of `outdated`; it is true if something is new or changed, which `convert` would take.
 
     Attributes
@@ -117,23 +117,17 @@ class OutdatedReport:
             found.append(f"{len(self.not_compared):,} files: same size; content not compared.")
         return found
 
-    def _facts(self) -> tuple[dict[str, Any], dict[str, str], dict[str, Any]]:
-        """What was compared, what differs, and remarks, as label -> value."""
+    def _facts(self) -> dict[str, Any]:
         differences = {
             " ".join(filter(None, (subject, part, state))): f"{what}; {files} files, {size}"
             for subject, part, state, what, files, size in _rows(self.differences)
         }
-        remarks = {"Summary": " ".join([*self._remarks(), *self.problems])}
-        return {"Source": self.source, "Store": self.store}, differences, remarks
-
-    def __repr__(self) -> str:
-        compared, differences, remarks = self._facts()
-        found = compared | {"Differences": differences or "none"} | remarks
-        return _repr.as_text("OutdatedReport", found)
-
-    def _repr_html_(self) -> str:
-        compared, differences, remarks = self._facts()
-        return _repr.as_html(compared | differences | remarks)
+        return {
+            "Source": self.source,
+            "Store": self.store,
+            **(differences or {"Differences": "none"}),
+            "Summary": " ".join([*self._remarks(), *self.problems]),
+        }
 
 
 def _rows(differences: Iterable[Difference]) -> list[tuple[str, ...]]:

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from laion_zarr._release import OOD_TYPES, SUBJECTS, is_ood, is_shared, subject_id
+from laion_zarr._repr import Shown
 from laion_zarr.errors import SubjectNotFoundError
 
 SHARED = "shared"
@@ -35,8 +36,8 @@ _DRAWN, FOLDED = ("min_nn_stochastic", "uniform_random"), ("random_kfold", "shuf
 MOVED = 66  # images that revision 2 moved, over five subjects
 
 
-@dataclass
-class SplitVariant:
+@dataclass(repr=False)
+class SplitVariant(Shown):
     """One division of a pool's images.
 
     Attributes
@@ -51,13 +52,23 @@ class SplitVariant:
     train_ids: list[str]
     test_ids: list[str]
 
+    def _title(self) -> str:
+        return f"SplitVariant {self.variant_id}"
+
+    def _facts(self) -> dict[str, Any]:
+        return {
+            "Train": f"{len(self.train_ids):,} images",
+            "Test": f"{len(self.test_ids):,} images",
+            "Next": ".train_ids, .test_ids, .all_ids()",
+        }
+
     def all_ids(self) -> list[str]:
         """Image names of the training set, then of the test set."""
         return self.train_ids + self.test_ids
 
 
-@dataclass
-class Split:
+@dataclass(repr=False)
+class Split(Shown):
     """One named split of one pool.
 
     Attributes
@@ -83,6 +94,17 @@ class Split:
     n_train: int
     n_test: int
     variants: list[SplitVariant]
+
+    def _title(self) -> str:
+        return f"Split {self.name} of {self.pool}"
+
+    def _facts(self) -> dict[str, Any]:
+        return {
+            "Train": f"{self.n_train:,} images",
+            "Test": f"{self.n_test:,} images",
+            "Made by": f"{self.splitter} {self.params or ''}".strip(),
+            "Next": f"get_split_masks(betas, {self.name!r}, pool={self.pool!r})",
+        }
 
     @property
     def split_family(self) -> str:

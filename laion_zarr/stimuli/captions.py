@@ -23,6 +23,9 @@ class ImageCaptions(ImageTable):
     def __init__(self, handle: StimuliHandle, keys: Keys) -> None:
         super().__init__(handle, keys, CAPTIONS_PART)
 
+    def _facts(self) -> dict[str, Any]:
+        return self._shown("captions", ".human({0}), .ai({0}), .metadata")
+
     def get(self, key: Any) -> pd.DataFrame:
         """Table of an image's captions, sorted by ``caption_idx``; the AI caption (0) is first.
 

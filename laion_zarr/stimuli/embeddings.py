@@ -13,6 +13,7 @@ from dask.highlevelgraph import HighLevelGraph
 from xarray.core import indexing
 
 from laion_zarr._release import Ids
+from laion_zarr._repr import Shown
 from laion_zarr.arrays.lazy import LazyArray, digest
 from laion_zarr.arrays.query import Query
 from laion_zarr.arrays.select import as_list, is_one
@@ -73,7 +74,7 @@ class LazyEmbeddings(LazyArray):
         return (*super().__dask_tokenize__(), self.model, digest(self.rows))
 
 
-class Embeddings:
+class Embeddings(Shown):
     """Embeddings of the stimuli, by model, then by image name or row.
 
     Available as ``Stimuli.embeddings``, or opened by `load_embeddings`.
@@ -101,6 +102,13 @@ class Embeddings:
 
     def __contains__(self, model: object) -> bool:
         return model in self.models
+
+    def _facts(self) -> dict[str, Any]:
+        said = {}
+        for model in self.models:
+            n_features = self._handle.shape(embeddings_part(model), EMBEDDING.name)[1]
+            said[model] = f"{self._keys.said(embeddings_part(model))}, {n_features:,} features"
+        return {"Models": said, "Next": f"[model], .get(model, {self._keys.dim})"}
 
     def __getitem__(self, model: Any) -> Any:
         """Embeddings of all images by one model.

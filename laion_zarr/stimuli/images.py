@@ -11,6 +11,7 @@ from dask.base import tokenize
 from xarray.core import indexing
 
 from laion_zarr._release import Ids
+from laion_zarr._repr import Shown
 from laion_zarr.arrays.query import Query
 from laion_zarr.arrays.select import as_list, is_one
 from laion_zarr.stimuli import picture_files
@@ -29,7 +30,7 @@ _MOST_IN_BLOCK = 64
 _READ_AT_ONCE = 32
 
 
-class Images:
+class Images(Shown):
     """Stimulus pictures, by image name or row; available as ``Stimuli.images``."""
 
     _keys: Keys
@@ -38,6 +39,13 @@ class Images:
         handle.part(IMAGES_PART)
         self._handle = handle
         self._keys = keys
+
+    def _facts(self) -> dict[str, Any]:
+        return {
+            "Pictures of": self._keys.said(IMAGES_PART),
+            "Terms": "under the data use agreement",
+            "Next": f".get({self._keys.dim}), .array([{self._keys.dim}, …])",
+        }
 
     def names(self) -> list[str]:
         """Image names, one per picture (for a subject: per trial), in order."""

@@ -59,6 +59,11 @@ class Keys(ABC):
         """Add the labels at `positions`, which belong to the first axis of `values`."""
         return self._labels(positions).assign({name: values})[name]
 
+    def said(self, part: str) -> str:
+        """How many labels there are, and how many of them have no image in a part."""
+        missing = int((self.rows(part) < 0).sum())
+        return f"{len(self.names):,} {self.dim}s" + (f", {missing:,} without" if missing else "")
+
     def name(self, key: Any) -> str:
         """Image name of a key."""
         return self.names[self.position(key)]

@@ -45,6 +45,9 @@ class ImageSegmentations(ImageTable):
     def __init__(self, handle: StimuliHandle, keys: Keys) -> None:
         super().__init__(handle, keys, SEGMENTATIONS_PART)
 
+    def _facts(self) -> dict[str, Any]:
+        return self._shown("masks", ".nouns({0}), .get({0}, noun), .metadata")
+
     def nouns(self, key: Any, localized_only: bool = True) -> list[Any]:
         """Nouns of the objects found in a picture.
 

@@ -64,7 +64,7 @@ def load_stimuli(
     return Stimuli(store, storage_options)
 
 
-class Stimuli:
+class Stimuli(_repr.Shown):
     """The stimuli of a store, by image name or row of the metadata.
 
     Parameters
@@ -182,10 +182,5 @@ class Stimuli:
         }
         masks = shape(SEGMENTATIONS_PART, "masks")[0] if SEGMENTATIONS_PART in parts else 0
         captions = shape(CAPTIONS_PART, "caption")[0] if CAPTIONS_PART in parts else 0
-        return facts | {"Masks": f"{masks:,}", "Captions": f"{captions:,}"}
-
-    def __repr__(self) -> str:
-        return _repr.as_text("Stimuli", self._facts())
-
-    def _repr_html_(self) -> str:
-        return _repr.as_html(self._facts())
+        more = ".images, .embeddings, .segmentations, .captions, .metadata, .dataset"
+        return facts | {"Masks": f"{masks:,}", "Captions": f"{captions:,}", "Next": more}

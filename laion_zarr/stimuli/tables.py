@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from laion_zarr._repr import Shown
 from laion_zarr.arrays.select import is_one
 from laion_zarr.stimuli.handle import StimuliHandle
 from laion_zarr.stimuli.keys import Keys
 from laion_zarr.store.schema import TRIAL
 
 
-class ImageTable:
+class ImageTable(Shown):
     """Rows of a table, by image.
 
     Parameters
@@ -31,6 +32,16 @@ class ImageTable:
         self._handle = handle
         self._keys = keys
         self._part = part
+
+    def _shown(self, rows: str, next_call: str) -> dict[str, Any]:
+        """Facts: how many rows, of how many of the images (or of a subject's trials)."""
+        there = int(self._keys.names.isin(list(self._rows_by_image)).sum())
+        every = len(self._keys.names)
+        return {
+            "Table": f"{len(self):,} {rows} of {len(self._rows_by_image):,} images",
+            "Here": f"{there:,} of {every:,} {self._keys.dim}s have some",
+            "Next": next_call.format(self._keys.dim),
+        }
 
     @property
     def metadata(self) -> pd.DataFrame:

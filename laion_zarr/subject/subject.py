@@ -66,7 +66,7 @@ def load_subject(
     return Subject(SubjectHandle(get_store() if store is None else store, storage_options, found))
 
 
-class Subject(Regions, Localizers, BrainSpace, Events, TimeSeries, SubjectStimuli):
+class Subject(Regions, Localizers, BrainSpace, Events, TimeSeries, SubjectStimuli, _repr.Shown):
     """One subject of the store; made by `load_subject`.
 
     Arrays are returned as lazy, labelled `xarray` objects. In every array, voxels are in ascending
@@ -357,11 +357,7 @@ class Subject(Regions, Localizers, BrainSpace, Events, TimeSeries, SubjectStimul
 
     def _facts(self) -> dict[str, Any]:
         where = location(self._handle.stored.store)
-        return _repr.facts(self.subject_id, where, self._query.lazy)
+        return _repr.facts(where, self._query.lazy)
 
-    def __repr__(self) -> str:
-        facts = self._facts()
-        return _repr.as_text(f"Subject {facts.pop('Subject')}", facts)
-
-    def _repr_html_(self) -> str:
-        return _repr.as_html(self._facts())
+    def _title(self) -> str:
+        return f"Subject {self.subject_id}"

@@ -79,6 +79,17 @@ def with_may(every_image, tmp_path_factory):
 
 
 @needs_published
+def test_a_split_says_how_many_images(with_may):
+    """And not their thousands of names."""
+    split = splits.load_split("tau", "sub-01", with_may[0])
+    for text in (repr(split), split._repr_html_(), repr(split.variants[0])):
+        assert f"{split.n_train:,} images" in text
+        assert f"{split.n_test:,} images" in text
+        assert len(text) < 2000
+    assert repr(split).startswith("<laion_zarr.Split tau of sub-01>")
+
+
+@needs_published
 def test_published_files_come_back_id_for_id(with_may):
     path, report = with_may
     assert len(report.added) == len(report.stored) == 72

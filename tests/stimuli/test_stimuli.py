@@ -460,6 +460,23 @@ def test_repr(stim, store, release):
             assert word in text
 
 
+def test_reprs_of_what_the_stimuli_hold(stim, release):
+    """Each says how much there is, without an address of Python's, and in HTML the same."""
+    said = {
+        stim.images: [f"{len(release.names)} images", "data use agreement"],
+        stim.embeddings: [*MODELS, f"{len(release.names)} images"],
+        stim.segmentations: [f"{len(release.segments)} masks"],
+        stim.captions: [f"{len(release.captions)} captions"],
+    }
+    for part, words in said.items():
+        for text in (repr(part), part._repr_html_()):
+            assert type(part).__name__ in text
+            assert " at 0x" not in text
+            assert [word for word in words if word not in text] == []
+    for line in repr(stim.images).splitlines():
+        assert len(line) <= 100
+
+
 def test_the_default_store(store, monkeypatch, release):
     monkeypatch.setenv("LAION_ZARR_STORE", str(store))
     assert load_stimuli().images.names() == release.names
