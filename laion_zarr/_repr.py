@@ -21,15 +21,15 @@ class Shown:
         """What it is, how much, what is missing, the next call: label -> value."""
         raise NotImplementedError
 
-    def _title(self) -> str:
+    def _heading(self) -> str:
         """First line of the text."""
         return type(self).__name__
 
     def __repr__(self) -> str:
-        return as_text(self._title(), self._facts())
+        return as_text(self._heading(), self._facts())
 
     def _repr_html_(self) -> str:
-        return as_html({"laion_zarr": self._title(), **self._facts()})
+        return as_html({"laion_zarr": self._heading(), **self._facts()})
 
 
 def _rois_by_category(dataset: xr.Dataset) -> dict[str, list[str]]:

@@ -207,5 +207,5 @@ class Group(_repr.Shown):
         }
         return {"Subjects": counts, "Next": ".get_shared_betas(…), [subject]"}
 
-    def _title(self) -> str:
+    def _heading(self) -> str:
         return f"Group of {len(self)} subject{'s' * (len(self) != 1)}"

@@ -52,7 +52,7 @@ class SplitVariant(Shown):
     train_ids: list[str]
     test_ids: list[str]
 
-    def _title(self) -> str:
+    def _heading(self) -> str:
         return f"SplitVariant {self.variant_id}"
 
     def _facts(self) -> dict[str, Any]:
@@ -95,7 +95,7 @@ class Split(Shown):
     n_test: int
     variants: list[SplitVariant]
 
-    def _title(self) -> str:
+    def _heading(self) -> str:
         return f"Split {self.name} of {self.pool}"
 
     def _facts(self) -> dict[str, Any]:

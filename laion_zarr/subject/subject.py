@@ -359,5 +359,5 @@ class Subject(Regions, Localizers, BrainSpace, Events, TimeSeries, SubjectStimul
         where = location(self._handle.stored.store)
         return _repr.facts(where, self._query.lazy)
 
-    def _title(self) -> str:
+    def _heading(self) -> str:
         return f"Subject {self.subject_id}"
