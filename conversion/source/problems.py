@@ -91,11 +91,10 @@ class _NamedFile(io.RawIOBase):
     What else fails while a file is open, such as writing elsewhere, is not blamed on the file.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, file: io.RawIOBase) -> None:
         super().__init__()
         self._path = path
-        with opening(path):
-            self._file = Path(path).open("rb", buffering=0)  # noqa: SIM115
+        self._file = file
 
     def readable(self) -> bool:
         return True
@@ -126,7 +125,9 @@ class _NamedFile(io.RawIOBase):
 
 def open_named(path: str) -> io.RawIOBase:
     """Open a local file for reading; errors of the operating system will be `SourceError`s."""
-    return _NamedFile(path)
+    with opening(path):
+        file = io.FileIO(path)
+    return _NamedFile(path, file)
 
 
 def describe(head: bytes) -> str:

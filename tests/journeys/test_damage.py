@@ -29,6 +29,8 @@ from laion_zarr.errors import StoreError
 from laion_zarr.store.manifest import dump_manifest, parse_manifest
 from laion_zarr.store.objects import location, open_store
 
+pytestmark = pytest.mark.minutes
+
 Damage = dict[str, bytes | None]  # key -> what is there instead; None: nothing
 DIRECTORY = b"<a directory>"  # is compared by identity
 

@@ -12,6 +12,8 @@ from converting import alone
 from laion_zarr import load_subject, verify
 from laion_zarr.errors import LaionZarrError, StoreError
 
+pytestmark = pytest.mark.minutes
+
 
 def break_manifest(store: Path) -> None:
     path = store / "sub-01" / "manifest.json"

@@ -48,6 +48,8 @@ from trees import tree_bytes
 from laion_zarr import verify as verify_store
 from laion_zarr.errors import SourceError
 
+pytestmark = pytest.mark.minutes
+
 
 def cut(share):
     return lambda root, path: put(root, path, (root / path).read_bytes()[: int(share * 1000)])

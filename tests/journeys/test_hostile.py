@@ -39,6 +39,8 @@ from laion_zarr.errors import (
     StoreError,
 )
 
+pytestmark = pytest.mark.minutes
+
 COMMAND = (sys.executable, "-P", "-m", "laion_zarr.conversion.cli")
 
 

@@ -29,6 +29,8 @@ from laion_zarr.errors import NotConvertedError, StimuliNotDownloadedError
 from laion_zarr.store.objects import open_store
 from laion_zarr.store.parts import StoredParts
 
+pytestmark = pytest.mark.minutes
+
 
 @pytest.fixture(scope="module")
 def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driver]:

@@ -23,6 +23,8 @@ from laion_zarr import convert, load_subject
 from laion_zarr.conversion import add_splits
 from laion_zarr.conversion.cli import main
 
+pytestmark = pytest.mark.minutes
+
 SECONDS, MEGABYTES = 2, 300
 KEPT = ("FFA1", "EBA")  # each further ROI is ten files, and all are alike
 
