@@ -564,9 +564,12 @@ def test_code_blocks_run(store, tmp_path, monkeypatch):
     (tmp_path / "laion-zarr-demo" / "laion-fmri.zarr").symlink_to(store)
     text = (ROOT / "docs" / "pytorch.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    *blocks, read_out = blocks
     assert len(blocks) == 3
     names = {}
     for block in blocks:
         exec(compile(block, "docs/pytorch.md", "exec"), names)
     assert names["batch"]["betas"].shape[1] == names["sub"].get_betas(roi="face").sizes["voxel"]
     assert names["batch"]["image"].shape[2:] == (224, 224)
+    exec(compile(read_out, "docs/pytorch.md", "exec"), names)
+    assert 0.1 < names["correlation"] < 1
