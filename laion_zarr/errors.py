@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+import traceback
 from importlib.util import find_spec
 
 
 class LaionZarrError(Exception):
-    """Base class of every error that laion_zarr raises on purpose."""
+    """Base class of every error that laion_zarr raises on purpose.
+
+    A notebook shows of it where the user's own code was, and the message: not the frames of this
+    package and of Dask between them.
+    """
+
+    def _render_traceback_(self) -> list[str]:
+        """Lines that IPython shows in place of a traceback."""
+        import sysconfig
+
+        packages = tuple(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib"))
+        shown = []
+        for frame, line in traceback.walk_tb(self.__traceback__):
+            code, room = frame.f_code, str(frame.f_globals.get("__name__")).partition(".")[0]
+            if room != "laion_zarr" and not code.co_filename.startswith((*packages, "<frozen")):
+                shown.append(traceback.FrameSummary(code.co_filename, line, code.co_name))
+        return [*traceback.format_list(shown), *traceback.format_exception_only(self)]
 
 
 class DataDirNotSetError(LaionZarrError, RuntimeError):

@@ -20,10 +20,8 @@ def cells_of(page):
 def test_a_recipe_is_short_and_checks_itself(page):
     code = "\n".join(cells_of(page))
     compile(code, page.name, "exec")
-    lines = [
-        line for line in code.splitlines() if line.strip() and not line.lstrip().startswith("#")
-    ]
-    assert sum(not line.startswith(("from ", "import ")) for line in lines) <= 40
+    lines = [line for line in code.splitlines() if not line.startswith(("from ", "import ", "#"))]
+    assert sum(bool(line.strip()) for line in lines) <= 40
     assert re.search(r"^ *assert ", code, re.MULTILINE)
     assert code.count("use_demo()") == 1
 

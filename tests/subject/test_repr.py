@@ -106,3 +106,25 @@ def test_a_store_without_sessions_shows_what_it_has(bids_root, store, tmp_path):
     np.testing.assert_array_equal(sub.get_roi_mask("laionEVC"), full.get_roi_mask("laionEVC"))
     with pytest.raises(LaionZarrError, match="no session in the store yet"):
         sub.get_betas()
+
+
+def test_a_notebook_shows_the_users_lines_and_what_mends(copy_of, store, tmp_path):
+    """Also where the error comes from inside a Dask task."""
+    own = copy_of(store)
+    for shard in own.glob(f"{SUB}/ses-01/betas/c/*/*"):
+        shard.unlink()
+    script = tmp_path / "cell.py"
+    script.write_text(
+        "def ask():\n    return load_subject(1, own).get_betas(roi='FFA1').compute()\n\n\nask()\n"
+    )
+    code = compile(script.read_text(), script, "exec")
+    with pytest.raises(LaionZarrError) as caught:
+        exec(code, {"load_subject": load_subject, "own": own, "__name__": "__main__"})
+    lines = "".join(caught.value._render_traceback_()).splitlines()
+    assert len(lines) < 12
+    assert [line.strip() for line in lines if "cell.py" in line] == [
+        f'File "{script}", line 5, in <module>',
+        f'File "{script}", line 2, in ask',
+    ]
+    assert "site-packages" not in "".join(lines[:-1])
+    assert "laion-zarr" in lines[-1]
