@@ -12,6 +12,7 @@ import xarray as xr
 from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
 
+from laion_zarr._progress import Bar
 from laion_zarr.analysis.device import BLOCK_BYTES, check_device, fit_on
 from laion_zarr.arrays.labels import ordered, shared, whose
 from laion_zarr.errors import needs
@@ -192,9 +193,10 @@ def _fit_blocks(
     # Explicit tasks: Dask would fuse blockwise layers with the layers that use them, and repeat the
     # fit for each use.
     shared, name = f"decomposed-{token}", f"encoding-{token}"
+    bar = Bar("fit", betas.numblocks[1])
     tasks: dict[Any, Any] = {shared: (_prepared, (features.name, 0, 0), scaler, device)}
     for n in range(betas.numblocks[1]):
-        tasks[name, n] = (_fit, (betas.name, 0, n), shared, alphas)
+        tasks[name, n] = (_fit, (betas.name, 0, n), shared, alphas, bar)
     beneath: Any = [betas, features]  # Dask's type hints do not list Array as a collection
     graph = HighLevelGraph.from_collections(name, tasks, dependencies=beneath)
     return da.Array(graph, name, (betas.chunks[1],), dtype=_fields(features.shape[1]))
@@ -285,7 +287,12 @@ def _prepared(
     return _OnDevice(scaler(features).astype(np.float32), device)
 
 
-def _fit(betas: np.ndarray, features: _Decomposition | _OnDevice, alphas: np.ndarray) -> np.ndarray:
+def _fit(
+    betas: np.ndarray,
+    features: _Decomposition | _OnDevice,
+    alphas: np.ndarray,
+    bar: Bar | None = None,
+) -> np.ndarray:
     """Fit each voxel of a block, (voxel,); a voxel with NaN gets NaN."""
     found = np.empty(betas.shape[1], dtype=_fields(features.n_features))
     for name in _FITTED:
@@ -295,6 +302,8 @@ def _fit(betas: np.ndarray, features: _Decomposition | _OnDevice, alphas: np.nda
         fitted = features.fit(betas.T[known], alphas)
         for name, values in zip(_FITTED, fitted, strict=True):
             found[name][known] = values
+    if bar is not None:
+        bar.step()
     return found
 
 

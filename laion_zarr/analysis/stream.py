@@ -13,6 +13,7 @@ import numpy as np
 from dask.base import normalize_token, tokenize
 from dask.highlevelgraph import HighLevelGraph
 
+from laion_zarr._progress import Bar
 from laion_zarr.analysis.sums import Adder, Kept, Plan, plan_sums
 from laion_zarr.arrays.lazy import LazyBetas, PackedBetas, as_run, digest, transposed
 from laion_zarr.store.objects import Memory
@@ -221,12 +222,19 @@ class Stream:
             found[where] = values
         assert found is not None  # a group has one voxel or more
         self._spare.append((memory, adder))
+        if self._bar is not None:
+            self._bar.step()
         return found
 
     @cached_property
     def _spare(self) -> list[tuple[Memory, Adder | None]]:
         """Memory of finished tasks, for the next ones: new memory costs a tenth of the time."""
         return []
+
+    @property
+    def _bar(self) -> Bar | None:
+        """Progress, in the process that made the tasks: not pickled."""
+        return self.__dict__.get("bar")
 
     def _adder(self) -> Adder | None:
         loops = compiled_loops()
@@ -269,6 +277,7 @@ class Stream:
         fit = READ_BYTES // max(1, 4 * self.betas.shape[0])
         most = min(max(CHUNK_VOXELS, fit), _MOST_VOXELS)
         places = [np.sort(where) for where in self.betas.by_storage(voxels, most)]
+        self.__dict__["bar"] = Bar("voxels, all trials", len(places))
         tasks: dict[Any, Any] = {f"held-{name}": self}  # sent to a worker once, not with each task
         for n, where in enumerate(places):
             tasks[f"part-{name}", n] = (_call, f"held-{name}", voxels[where])

@@ -41,7 +41,7 @@ FLOORS = [
     ["plots", "engine", "explorer"],
     ["arrays"],
     ["templates"],
-    ["config", "_repr"],
+    ["config", "_repr", "_progress"],
     ["store"],
     ["store.bounds"],
     ["store.schema"],
