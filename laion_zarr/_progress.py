@@ -8,6 +8,8 @@ import sys
 import threading
 from typing import Any
 
+from tqdm.auto import tqdm
+
 _SILENT = "LAION_ZARR_PROGRESS"  # "0" in the environment: no bars
 
 
@@ -53,8 +55,6 @@ class Bar:
             if self._shown is None and _dask_shows_one():
                 return
             if self._shown is None:
-                from tqdm.auto import tqdm
-
                 self._shown = tqdm(total=self.total, desc=self.what, delay=1, unit="part")
             self._done += 1
             self._shown.update()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sysconfig
 import traceback
 from importlib.util import find_spec
 
@@ -15,8 +16,6 @@ class LaionZarrError(Exception):
 
     def _render_traceback_(self) -> list[str]:
         """Lines that IPython shows in place of a traceback."""
-        import sysconfig
-
         packages = tuple(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib"))
         shown = []
         for frame, line in traceback.walk_tb(self.__traceback__):

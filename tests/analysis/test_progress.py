@@ -31,7 +31,7 @@ def bars(monkeypatch):
         def close(self):
             self.row[3] = True
 
-    monkeypatch.setattr("tqdm.auto.tqdm", Shown)
+    monkeypatch.setattr("laion_zarr._progress.tqdm", Shown)
     return found
 
 
