@@ -1,4 +1,4 @@
-.PHONY: fmt lint types test notebooks docs explorer
+.PHONY: fmt lint types test notebooks docs explorer dist
 
 fmt:
 	ruff check --fix .
@@ -28,3 +28,13 @@ docs:
 explorer:
 	python explorer/names.py > explorer/src/names.ts
 	cd explorer && npm ci --silent && npm run --silent build
+
+# A wheel and a source distribution; each is installed alone, and must have every public name. Needs `build`.
+dist:
+	rm -rf dist build/lib build/user
+	python -m build > build.log 2>&1 || (cat build.log && false)
+	rm build.log
+	for distribution in dist/*.whl dist/*.tar.gz; do \
+		python -m venv --clear build/user && build/user/bin/pip install -q $$distribution && \
+		build/user/bin/python tests/house/public_names.py || exit 1; \
+	done

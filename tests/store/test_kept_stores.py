@@ -7,6 +7,7 @@ h5py and pandas read them; `make_kept_store.py` made both.
 from __future__ import annotations
 
 import json
+import shutil
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -14,10 +15,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import xarray as xr
 
 import laion_zarr
 from laion_zarr import load_stimuli, load_subject, verify
 from laion_zarr.splits import get_train_test_ids
+from laion_zarr.store.manifest import dump_manifest
 from laion_zarr.store.schema import SCHEMA_VERSION
 from laion_zarr.subject import Subject
 
@@ -114,3 +117,20 @@ def test_a_store_of_this_version_is_kept():
     assert root["attributes"]["laion_zarr"]["schema_version"] == SCHEMA_VERSION
     with np.load(mine[-1].with_name(mine[-1].name.replace(".tar.xz", ".npz"))) as answers:
         assert {*OF_SUBJECT, *OF_STIMULI} <= set(answers)
+
+
+def test_what_a_later_version_adds_is_read_around(kept, copy_of):
+    """A part and an array that this version does not know, as docs/releasing.md says."""
+    store = copy_of(kept[0])
+    manifest = json.loads((store / "sub-01/manifest.json").read_bytes())
+    parts = manifest["parts"]
+    shutil.copytree(store / "sub-01/events", store / "sub-01/later")
+    parts["later"] = parts["events"] | {"path": "sub-01/later"}
+    shutil.copytree(store / "sub-01/voxels/x", store / "sub-01/voxels/later")
+    files = parts["voxels"]["files"]
+    files |= {f"later{name[1:]}": entry for name, entry in files.items() if name.startswith("x/")}
+    (store / "sub-01/manifest.json").write_bytes(dump_manifest(manifest))
+    before, after = load_subject("01", kept[0]), load_subject("01", store)
+    xr.testing.assert_identical(after.dataset.load(), before.dataset.load())
+    assert after.get_events().equals(before.get_events())
+    assert verify(store, progress=False).problems == []
