@@ -8,10 +8,12 @@ lint:
 	ruff check .
 	ruff format --check .
 
-# conversion/ is the package laion_zarr.conversion: mypy gets the tree as it is installed.
+# conversion/ is the package laion_zarr.conversion: mypy gets the tree as it is installed. The script of a
+# user is checked beside it, as an editor does, with the types that it says it gets.
 types:
 	tree=$$(mktemp -d) && cp -r laion_zarr $$tree/ && cp -r conversion $$tree/laion_zarr/ && \
-	cp pyproject.toml $$tree/ && cd $$tree && mypy && rm -r $$tree
+	cp pyproject.toml tests/house/typed_script.py $$tree/ && cd $$tree && mypy && mypy typed_script.py && \
+	pyright --project pyproject.toml && rm -r $$tree
 
 test:
 	pytest -n auto
