@@ -1,4 +1,4 @@
-.PHONY: fmt lint types test notebooks docs explorer
+.PHONY: fmt lint types test notebooks docs explorer dist
 
 fmt:
 	ruff check --fix .
@@ -8,10 +8,12 @@ lint:
 	ruff check .
 	ruff format --check .
 
-# conversion/ is the package laion_zarr.conversion: mypy gets the tree as it is installed.
+# conversion/ is the package laion_zarr.conversion: mypy gets the tree as it is installed. The script of a
+# user is checked beside it, as an editor does, with the types that it says it gets.
 types:
 	tree=$$(mktemp -d) && cp -r laion_zarr $$tree/ && cp -r conversion $$tree/laion_zarr/ && \
-	cp pyproject.toml $$tree/ && cd $$tree && mypy && rm -r $$tree
+	cp pyproject.toml tests/house/typed_script.py $$tree/ && cd $$tree && mypy && mypy typed_script.py && \
+	pyright --project pyproject.toml && rm -r $$tree
 
 test:
 	pytest -n auto
@@ -28,3 +30,13 @@ docs:
 explorer:
 	python explorer/names.py > explorer/src/names.ts
 	cd explorer && npm ci --silent && npm run --silent build
+
+# A wheel and a source distribution; each is installed alone, and must have every public name. Needs `build`.
+dist:
+	rm -rf dist build/lib build/user
+	python -m build > build.log 2>&1 || (cat build.log && false)
+	rm build.log
+	for distribution in dist/*.whl dist/*.tar.gz; do \
+		python -m venv --clear build/user && build/user/bin/pip install -q $$distribution && \
+		build/user/bin/python tests/house/public_names.py || exit 1; \
+	done

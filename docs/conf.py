@@ -1,4 +1,4 @@
-"""The documentation site: README, docs and notebooks, built where they lie (``make docs``).
+"""The documentation site: docs and notebooks, built where they lie (``make docs``).
 
 The repository is Sphinx's source folder, so that a link that leads somewhere on GitHub leads there
 on the site, and no page is kept twice.
@@ -24,32 +24,33 @@ extensions = [
     "sphinx_copybutton",
     "sphinxarg.ext",
 ]
-root_doc = "README"
-include_patterns = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/**", "notebooks/*.ipynb"]
+root_doc = "docs/index"
+include_patterns = ["CHANGELOG.md", "CONTRIBUTING.md", "docs/**", "notebooks/*.ipynb"]
 exclude_patterns = ["**/.ipynb_checkpoints"]
 templates_path = ["_templates"]
 
 # Each group takes the pages that match and are in none before it.
 CONTENTS = {
-    "Start": ["docs/install.md", "docs/coming-from-laion_fmri.md", "docs/faq.md"],
-    "Notebooks": ["notebooks/*.ipynb"],
-    "Reference": [
-        "docs/api/index.rst",
+    "Begin": ["docs/install.md", "docs/data.md", "docs/tour.md", "docs/coming-from-laion_fmri.md"],
+    "Look": ["docs/explorer.md"],
+    "Analyse": [
+        "notebooks/*.ipynb",
+        "docs/recipes/index.md",
+        "docs/xarray.md",
+        "docs/behaviour.md",
+        "docs/time-series.md",
+        "docs/pytorch.md",
+        "docs/cluster.md",
+    ],
+    "Share and trust": [
+        "docs/s3.md",
         "docs/store.md",
         "docs/releases.md",
         "docs/promises.md",
         "docs/benchmarks.md",
     ],
-    "Guides": [
-        "docs/explorer.md",
-        "docs/xarray.md",
-        "docs/behaviour.md",
-        "docs/cluster.md",
-        "docs/pytorch.md",
-        "docs/s3.md",
-        "docs/time-series.md",
-    ],
-    "Project": ["docs/architecture.md", "CONTRIBUTING.md", "CHANGELOG.md"],
+    "Look up": ["docs/api/index.rst", "docs/faq.md", "CHANGELOG.md"],
+    "Project": ["docs/architecture.md", "docs/releasing.md", "CONTRIBUTING.md"],
 }
 
 # -- text
@@ -77,13 +78,13 @@ html_theme = "furo"
 html_title = f"laion_zarr {version}"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
-html_additional_pages = {"index": "to_readme.html"}
+html_additional_pages = {"index": "to_front_page.html"}
 html_copy_source = False
 html_show_sourcelink = False
 
 
 def contents() -> str:
-    """The groups of CONTENTS, as MyST: GitHub's README has no need of them."""
+    """The groups of CONTENTS, as MyST: GitHub has no need of them."""
     listed: set[str] = set()
     blocks = []
     for caption, patterns in CONTENTS.items():
@@ -92,7 +93,7 @@ def contents() -> str:
         new = [page for page in pages if page not in listed]
         listed.update(new)
         if new:
-            lines = "\n".join(page.rpartition(".")[0] for page in new)
+            lines = "\n".join(f"/{page.rpartition('.')[0]}" for page in new)
             blocks.append(f"```{{toctree}}\n:hidden:\n:caption: {caption}\n\n{lines}\n```")
     return "\n\n".join(blocks)
 

@@ -11,6 +11,7 @@ import xarray as xr
 
 from laion_zarr import _repr
 from laion_zarr._release import Id, Ids, is_shared, subject_id
+from laion_zarr._words import MaskSource
 from laion_zarr.analysis import average_repeats
 from laion_zarr.arrays.select import as_list, is_one
 from laion_zarr.config import get_store
@@ -101,7 +102,7 @@ class Group(_repr.Shown):
         mask: Any = None,
         nc_threshold: float | None = None,
         average: bool = False,
-        mask_source: str = DEFAULT_MASK,
+        mask_source: MaskSource = DEFAULT_MASK,
     ) -> dict[str, xr.DataArray]:
         """Betas of the shared images, by subject; lazy.
 

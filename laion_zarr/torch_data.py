@@ -18,6 +18,7 @@ import numpy as np
 from dask.system import CPU_COUNT
 
 from laion_zarr._release import Ids
+from laion_zarr._words import MaskSource
 from laion_zarr.arrays import trial_rows
 from laion_zarr.arrays.select import as_list
 from laion_zarr.arrays.trial_rows import ScratchRows
@@ -83,7 +84,7 @@ class LaionFMRIDataset(torch.utils.data.Dataset if torch else object):  # type: 
         mask: Any = None,
         nc_threshold: float | None = None,
         image_transform: Callable[[Tensor], Any] | None = None,
-        mask_source: str = DEFAULT_MASK,
+        mask_source: MaskSource = DEFAULT_MASK,
         include: str | Sequence[str] = (IMAGE,),
     ) -> None:
         if torch is None:

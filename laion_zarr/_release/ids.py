@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from numbers import Integral
+from typing import Final
 
 from laion_zarr.errors import SubjectNotFoundError
 
@@ -15,8 +16,8 @@ Ids = Id | Sequence[Id]
 BUCKET = "s3://laion-fmri"
 SUBJECTS = ("sub-01", "sub-03", "sub-05", "sub-06", "sub-07")
 
-FUNCTIONAL_RES = "1pt8"
-FINE_RES = "1pt5"  # of the localizers' own GLM: another grid, never part of the voxel axis
+FUNCTIONAL_RES: Final = "1pt8"
+FINE_RES: Final = "1pt5"  # of the localizers' own GLM: another grid, never part of the voxel axis
 VOLUME_RESOLUTIONS = (FINE_RES, FUNCTIONAL_RES)  # of localizer maps and ROI masks
 HEMIS = ("L", "R")
 

@@ -12,6 +12,7 @@ import xarray as xr
 from dask.base import tokenize
 from dask.delayed import delayed
 
+from laion_zarr._words import ZscoreBy
 from laion_zarr.analysis.repeats import (
     groups_of,
     images_of,
@@ -36,7 +37,7 @@ from laion_zarr.store.schema import PERCENT, TRIAL, VOXEL
 
 
 def noise_ceiling(
-    betas: xr.DataArray, zscore: str | None = "session", trials: Any = None
+    betas: xr.DataArray, zscore: ZscoreBy | None = "session", trials: Any = None
 ) -> xr.DataArray:
     """Noise ceiling of each voxel, from how its betas vary over repeats.
 
@@ -110,7 +111,9 @@ def _along(trials: Any, betas: xr.DataArray) -> np.ndarray:
     return np.asarray(trials)
 
 
-def split_half_reliability(betas: xr.DataArray, zscore: str | None = "session") -> xr.DataArray:
+def split_half_reliability(
+    betas: xr.DataArray, zscore: ZscoreBy | None = "session"
+) -> xr.DataArray:
     """Correlation over images between the averages of two halves of the repeats.
 
     Parameters

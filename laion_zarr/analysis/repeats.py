@@ -11,6 +11,7 @@ import pandas as pd
 import xarray as xr
 from dask.delayed import delayed
 
+from laion_zarr._words import ZscoreBy
 from laion_zarr.analysis.stream import (
     Finish,
     Repeats,
@@ -36,7 +37,7 @@ _BY = ("session", "run")
 NO_LABEL = ("", "n/a")
 
 
-def zscore(betas: xr.DataArray, by: str = "session") -> xr.DataArray:
+def zscore(betas: xr.DataArray, by: ZscoreBy = "session") -> xr.DataArray:
     """Z-score each voxel within each session, or each run.
 
     Parameters
@@ -136,7 +137,7 @@ def average_repeats(betas: xr.DataArray) -> xr.DataArray:
     return _by_image(ordered, images, codes, values)
 
 
-def image_betas(betas: xr.DataArray, by: str | None, keep: np.ndarray) -> xr.DataArray:
+def image_betas(betas: xr.DataArray, by: ZscoreBy | None, keep: np.ndarray) -> xr.DataArray:
     """Z-score and average selected betas while they are read.
 
     Parameters

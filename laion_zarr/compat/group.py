@@ -9,6 +9,7 @@ import numpy as np
 
 from laion_zarr import group
 from laion_zarr._release import Id, Ids
+from laion_zarr._words import MaskSource
 from laion_zarr.compat._convert import KeyedView, as_numpy
 from laion_zarr.compat.subject import Subject
 from laion_zarr.store.objects import StoreLike
@@ -47,7 +48,7 @@ class Group(KeyedView):
         roi: str | Sequence[str] | None = None,
         mask: Any = None,
         nc_threshold: float | None = None,
-        mask_source: str = DEFAULT_MASK,
+        mask_source: MaskSource = DEFAULT_MASK,
         average: bool = False,
     ) -> dict[str, np.ndarray]:
         """Shared images' betas by subject, (trial, voxel) or averaged (image, voxel), float32."""

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
 from laion_zarr import _release, subject
 from laion_zarr._release import Id, Ids
+from laion_zarr._words import (
+    Hemi,
+    Hemis,
+    Interpolation,
+    MaskSource,
+    Part,
+    Res,
+    RoiForm,
+    Stat,
+    StimulusSet,
+    Template,
+)
 from laion_zarr.compat._convert import KeyedView, NumpyView, as_numpy, as_returned, store_in
 from laion_zarr.compat.embeddings import Embeddings
 from laion_zarr.compat.segmentations import ImageSegmentations
@@ -97,30 +109,34 @@ class Subject(NumpyView):
             return []
         return self._labelled.get_available_rois(category)
 
-    def get_brain_mask(self, source: str = DEFAULT_MASK, res: str | None = "1pt8") -> np.ndarray:
+    def get_brain_mask(
+        self, source: MaskSource = DEFAULT_MASK, res: Res | None = "1pt8"
+    ) -> np.ndarray:
         """Brain mask over the whole grid, flat in C order, (grid,) bool."""
         return as_numpy(self._labelled.get_brain_mask(source, res))
 
-    def get_roi_mask(self, query: Any, mask_source: str = DEFAULT_MASK) -> np.ndarray:
+    def get_roi_mask(self, query: Any, mask_source: MaskSource = DEFAULT_MASK) -> np.ndarray:
         """Union of ROIs on the voxel axis, (voxel,) bool."""
         return as_numpy(self._labelled.get_roi_mask(query, mask_source))
 
-    def get_roi_masks(self, queries: Any, mask_source: str = DEFAULT_MASK) -> dict[str, np.ndarray]:
+    def get_roi_masks(
+        self, queries: Any, mask_source: MaskSource = DEFAULT_MASK
+    ) -> dict[str, np.ndarray]:
         """Masks of several queries as from `get_roi_mask`, in a dict by query."""
         return as_numpy(self._labelled.get_roi_masks(queries, mask_source))
 
     def get_roi_data(
         self,
         query: Any,
-        format: str | None = None,
-        hemi: str | None = None,
-        mask_source: str = DEFAULT_MASK,
+        format: RoiForm | None = None,
+        hemi: Hemis | None = None,
+        mask_source: MaskSource = DEFAULT_MASK,
     ) -> dict[str, dict[str, Any]]:
         """ROIs as volume and surface masks and labels; None as `format` or `hemi` is ``"all"``."""
         found = self._labelled.get_roi_data(query, format or "all", hemi or "all", mask_source)
         return as_numpy(found)
 
-    def get_roi_volume(self, roi: Any, res: str = "1pt8") -> np.ndarray:
+    def get_roi_volume(self, roi: Any, res: Res = "1pt8") -> np.ndarray:
         """Union of ROIs on a grid, (x, y, z) bool."""
         return as_numpy(self._labelled.get_roi_volume(roi, res))
 
@@ -130,24 +146,29 @@ class Subject(NumpyView):
         self,
         task: str,
         contrast: str | Sequence[str],
-        stat: str = "z",
+        stat: Stat = "z",
         run: int | None = None,
         roi: Any = None,
         mask: Any = None,
-        mask_source: str = DEFAULT_MASK,
+        mask_source: MaskSource = DEFAULT_MASK,
     ) -> np.ndarray:
         """Localizer map on the voxel axis, (voxel,) float32; for a list, (contrast, voxel)."""
         selection = (roi, mask, mask_source)
         return as_numpy(self._labelled.get_localizer(task, contrast, stat, run, *selection))
 
     def get_localizer_surface(
-        self, task: str, contrast: str, hemi: str = "all", stat: str = "z", run: int | None = None
+        self,
+        task: str,
+        contrast: str,
+        hemi: Hemis = "all",
+        stat: Stat = "z",
+        run: int | None = None,
     ) -> Any:
         """Localizer map on the subject's surface, (vertex,) float32; a dict by hemi for "all"."""
         return as_numpy(self._labelled.get_localizer_surface(task, contrast, hemi, stat, run))
 
     def get_localizer_volume(
-        self, task: str, contrast: str, res: str = "1pt5", stat: str = "z", run: int | None = None
+        self, task: str, contrast: str, res: Res = "1pt5", stat: Stat = "z", run: int | None = None
     ) -> np.ndarray:
         """Localizer map on a grid, (x, y, z) float32, NaN where it estimates nothing."""
         return as_numpy(self._labelled.get_localizer_volume(task, contrast, res, stat, run))
@@ -160,9 +181,9 @@ class Subject(NumpyView):
         roi: str | Sequence[str] | None = None,
         mask: Any = None,
         nc_threshold: float | None = None,
-        stimuli: str | None = None,
+        stimuli: StimulusSet | None = None,
         streaming: bool = False,
-        mask_source: str = DEFAULT_MASK,
+        mask_source: MaskSource = DEFAULT_MASK,
     ) -> Any:
         """Single-trial betas, in memory.
 
@@ -189,18 +210,18 @@ class Subject(NumpyView):
 
     def get_noise_ceiling(
         self,
-        session: Ids | None = None,
-        desc: str | Sequence[str] | None = None,
+        session: Any = None,
+        desc: Any = None,
         roi: str | Sequence[str] | None = None,
         mask: Any = None,
-        mask_source: str = DEFAULT_MASK,
+        mask_source: MaskSource = DEFAULT_MASK,
     ) -> Any:
         """Noise ceiling per voxel, (voxel,) float32, percent; for a list, a dict of arrays."""
         return as_numpy(self._labelled.get_noise_ceiling(session, desc, roi, mask, mask_source))
 
     # -- time series as scanned
 
-    def get_raw_bold(self, session: Any, run: Any, echo: Any, part: str = "mag") -> np.ndarray:
+    def get_raw_bold(self, session: Any, run: Any, echo: Any, part: Part = "mag") -> np.ndarray:
         """Volumes of one echo of a run on the scanner's grid, (time, x, y, z) float32, in memory.
 
         The numpy package applies a brain mask of the functional grid, which is another grid.
@@ -214,7 +235,7 @@ class Subject(NumpyView):
     # -- brain space
 
     def get_voxel_coordinates(
-        self, roi: Any = None, mask: Any = None, mask_source: str = DEFAULT_MASK
+        self, roi: Any = None, mask: Any = None, mask_source: MaskSource = DEFAULT_MASK
     ) -> np.ndarray:
         """Positions of the voxels in T1w space, (voxel, 3) float64, mm."""
         return as_numpy(self._labelled.get_voxel_coordinates(roi, mask, mask_source))
@@ -225,13 +246,13 @@ class Subject(NumpyView):
         output_path: str | os.PathLike[str],
         roi: Any = None,
         mask: Any = None,
-        mask_source: str = DEFAULT_MASK,
+        mask_source: MaskSource = DEFAULT_MASK,
     ) -> None:
         """Write (voxel,) or (trial, voxel) values as float32 NIfTI, 0 outside."""
         self._labelled.to_nifti(values, output_path, roi, mask, mask_source)
 
     def unmask(
-        self, values: Any, roi: Any = None, mask: Any = None, mask_source: str = DEFAULT_MASK
+        self, values: Any, roi: Any = None, mask: Any = None, mask_source: MaskSource = DEFAULT_MASK
     ) -> np.ndarray:
         """Values in volumes of the functional grid, (x, y, z) or (trial, x, y, z); NaN outside."""
         return as_numpy(self._labelled.unmask(values, roi, mask, mask_source))
@@ -239,16 +260,16 @@ class Subject(NumpyView):
     def to_template(
         self,
         values: Any,
-        target: str,
+        target: Template,
         *,
-        hemi: str | None = None,
+        hemi: Hemi | None = None,
         surface: str = "white",
         fsaverage_density: str = "fsaverage5",
-        interpolation: str = "linear",
+        interpolation: Interpolation = "linear",
         output_dir: str | os.PathLike[str] | None = None,
         desc: str | None = None,
         session: Id | None = None,
-        mask_source: str = DEFAULT_MASK,
+        mask_source: MaskSource = DEFAULT_MASK,
     ) -> Any:
         """Carry values into a template space; as `laion_zarr.subject.Subject.to_template`.
 
@@ -272,15 +293,19 @@ class Subject(NumpyView):
         )
         return as_returned(found)
 
-    def volume_to_surface(self, values: Any, target: str = "fsaverage", **options: Any) -> Any:
+    def volume_to_surface(
+        self, values: Any, target: Literal["fsaverage"] = "fsaverage", **options: Any
+    ) -> Any:
         """Values of voxels on fsaverage, as `to_template` returns them, with its options."""
         return as_returned(self._labelled.volume_to_surface(values, target, **options))
 
-    def volume_to_template(self, values: Any, target: str, **options: Any) -> Any:
+    def volume_to_template(self, values: Any, target: Literal["MNI305"], **options: Any) -> Any:
         """Values of voxels in MNI305, as `to_template` returns them, with its options."""
         return as_returned(self._labelled.volume_to_template(values, target, **options))
 
-    def surface_to_template(self, values: Any, target: str = "fsaverage", **options: Any) -> Any:
+    def surface_to_template(
+        self, values: Any, target: Literal["fsaverage"] = "fsaverage", **options: Any
+    ) -> Any:
         """Values on the subject's own surface on fsaverage: an array, or a dict for a dict.
 
         As `laion_zarr.subject.Subject.surface_to_template`, with its options.

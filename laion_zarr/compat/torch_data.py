@@ -7,6 +7,7 @@ from typing import Any
 
 from laion_zarr import torch_data
 from laion_zarr._release import Ids
+from laion_zarr._words import MaskSource
 from laion_zarr.compat._convert import NumpyView
 from laion_zarr.store.schema import DEFAULT_MASK
 
@@ -32,7 +33,7 @@ class LaionFMRIDataset(torch_data.LaionFMRIDataset):
         mask: Any = None,
         nc_threshold: float | None = None,
         image_transform: Callable[[Any], Any] | None = None,
-        mask_source: str = DEFAULT_MASK,
+        mask_source: MaskSource = DEFAULT_MASK,
         include: str | Sequence[str] = ("image",),
     ) -> None:
         options = (roi, mask, nc_threshold, image_transform, mask_source, include)

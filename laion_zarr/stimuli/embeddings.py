@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, overload
 
 import dask.array as da
 import numpy as np
@@ -110,7 +110,11 @@ class Embeddings(Shown):
             said[model] = f"{self._keys.said(embeddings_part(model))}, {n_features:,} features"
         return {"Models": said, "Next": f"[model], .get(model, {self._keys.dim})"}
 
-    def __getitem__(self, model: Any) -> Any:
+    @overload
+    def __getitem__(self, model: str) -> xr.DataArray: ...  # type: ignore[overload-overlap]
+    @overload
+    def __getitem__(self, model: Sequence[str]) -> dict[str, xr.DataArray]: ...
+    def __getitem__(self, model: Any) -> xr.DataArray | dict[str, xr.DataArray]:
         """Embeddings of all images by one model.
 
         Returns
@@ -124,7 +128,11 @@ class Embeddings(Shown):
         values = self._blocks(self._stored(model, positions), _IMAGES_PER_BLOCK)
         return self._keys.labelled(model, values, positions)
 
-    def get(self, model: Any, key: Any) -> Any:
+    @overload
+    def get(self, model: str, key: Any) -> xr.DataArray: ...
+    @overload
+    def get(self, model: Sequence[str], key: Any) -> dict[str, xr.DataArray]: ...
+    def get(self, model: Any, key: Any) -> xr.DataArray | dict[str, xr.DataArray]:
         """Embeddings of one or several images; reads only the chunks that hold these images.
 
         Parameters
@@ -184,11 +192,21 @@ class SubjectEmbeddings(Embeddings):
     def __init__(self, handle: StimuliHandle, query: Query) -> None:
         super().__init__(handle, TrialKeys(handle, query))
 
-    def __getitem__(self, model: Any) -> Any:
+    @overload
+    def __getitem__(self, model: str) -> xr.DataArray: ...  # type: ignore[overload-overlap]
+    @overload
+    def __getitem__(self, model: Sequence[str]) -> dict[str, xr.DataArray]: ...
+    def __getitem__(self, model: Any) -> xr.DataArray | dict[str, xr.DataArray]:
         """Embeddings by one model in trial order, as `all` returns them."""
         return self.all(model)
 
-    def all(self, model: Any, session: Ids | None = None) -> Any:
+    @overload
+    def all(  # type: ignore[overload-overlap]
+        self, model: str, session: Ids | None = None
+    ) -> xr.DataArray: ...
+    @overload
+    def all(self, model: Sequence[str], session: Ids | None = None) -> dict[str, xr.DataArray]: ...
+    def all(self, model: Any, session: Ids | None = None) -> xr.DataArray | dict[str, xr.DataArray]:
         """Embeddings in trial order, the order of the rows of `Subject.get_betas`.
 
         Parameters

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import xarray as xr
@@ -16,7 +16,7 @@ from laion_zarr.arrays.query import Query
 from laion_zarr.arrays.select import as_list, is_one
 from laion_zarr.stimuli import picture_files
 from laion_zarr.stimuli.handle import StimuliHandle
-from laion_zarr.stimuli.keys import Keys, TrialKeys
+from laion_zarr.stimuli.keys import Key, Keys, TrialKeys
 from laion_zarr.store.schema import IMAGE_LICENSE, IMAGES_PART
 
 if TYPE_CHECKING:
@@ -67,12 +67,24 @@ class Images(Shown):
             some = slice(lo, lo + _READ_AT_ONCE)
             yield from zip(names[some], picture_files.read(self._handle, rows[some]), strict=True)
 
-    def __getitem__(self, key: Any) -> Any:
+    @overload
+    def __getitem__(self, key: Key) -> bytes: ...  # type: ignore[overload-overlap]
+    @overload
+    def __getitem__(self, key: Iterable[Key]) -> list[bytes]: ...
+    def __getitem__(self, key: Key | Iterable[Key]) -> bytes | list[bytes]:
         """File of a picture (JPEG or PNG), byte for byte as released; for a list, their list."""
         found = picture_files.read(self._handle, self._there(self._keys.positions(key)))
         return found[0] if is_one(key) else found
 
-    def get(self, key: Any, as_displayed: bool = True) -> Image.Image | list[Image.Image]:
+    @overload
+    def get(  # type: ignore[overload-overlap]
+        self, key: Key, as_displayed: bool = True
+    ) -> Image.Image: ...
+    @overload
+    def get(self, key: Iterable[Key], as_displayed: bool = True) -> list[Image.Image]: ...
+    def get(
+        self, key: Key | Iterable[Key], as_displayed: bool = True
+    ) -> Image.Image | list[Image.Image]:
         """Decode one or several pictures; reads only the bytes of their files.
 
         Parameters

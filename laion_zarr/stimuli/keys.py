@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from functools import cached_property
 from numbers import Integral
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,9 @@ from laion_zarr.arrays.query import Query
 from laion_zarr.arrays.select import as_list
 from laion_zarr.stimuli.handle import StimuliHandle
 from laion_zarr.store.schema import IMAGE, TRIAL
+
+# Name, row or trial of one image; whole numbers of numpy, too, which are no int to type checkers.
+Key = str | SupportsIndex
 
 _SENT = ("_handle", "_query")
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, overload
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ from xarray.core import indexing
 from laion_zarr.arrays.lazy import LazyArray
 from laion_zarr.arrays.select import as_list, is_one
 from laion_zarr.stimuli.handle import StimuliHandle
-from laion_zarr.stimuli.keys import ImageKeys, Keys
+from laion_zarr.stimuli.keys import ImageKeys, Key, Keys
 from laion_zarr.stimuli.tables import ImageTable
 from laion_zarr.store.bounds.tables import check_positions
 from laion_zarr.store.objects import StoreLike
@@ -48,7 +49,15 @@ class ImageSegmentations(ImageTable):
     def _facts(self) -> dict[str, Any]:
         return self._shown("masks", ".nouns({0}), .get({0}, noun), .metadata")
 
-    def nouns(self, key: Any, localized_only: bool = True) -> list[Any]:
+    @overload
+    def nouns(  # type: ignore[overload-overlap]
+        self, key: Key, localized_only: bool = True
+    ) -> list[str]: ...
+    @overload
+    def nouns(self, key: Iterable[Key], localized_only: bool = True) -> list[list[str]]: ...
+    def nouns(
+        self, key: Key | Iterable[Key], localized_only: bool = True
+    ) -> list[str] | list[list[str]]:
         """Nouns of the objects found in a picture.
 
         Parameters
@@ -178,7 +187,11 @@ class ImageSegmentations(ImageTable):
         """
         return self._rows(key)
 
-    def has_image(self, key: Any) -> bool | list[bool]:
+    @overload
+    def has_image(self, key: Key) -> bool: ...  # type: ignore[overload-overlap]
+    @overload
+    def has_image(self, key: Iterable[Key]) -> list[bool]: ...
+    def has_image(self, key: Key | Iterable[Key]) -> bool | list[bool]:
         """Whether any object was located in a picture.
 
         Parameters

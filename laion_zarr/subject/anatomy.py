@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 
 from laion_zarr import _release as release
+from laion_zarr._words import Hemi, Res, SurfaceName
 from laion_zarr.config import get_data_dir
 from laion_zarr.errors import DataDirNotSetError, DataNotDownloadedError, NotConvertedError
 from laion_zarr.store.schema import (
@@ -54,7 +55,7 @@ class Anatomy(SubjectBase):
         """Folder of the anatomical images in the local mirror."""
         return self._in_mirror(release.anatomy_dir(self.subject_id))
 
-    def get_t1w(self, res: str | None = None) -> Path:
+    def get_t1w(self, res: Res | None = None) -> Path:
         """Path of the T1w image in the local mirror.
 
         Parameters
@@ -73,7 +74,7 @@ class Anatomy(SubjectBase):
         """
         return self._in_mirror(release.anatomy(self.subject_id, "t1w", res))
 
-    def get_t2w(self, res: str | None = None) -> Path:
+    def get_t2w(self, res: Res | None = None) -> Path:
         """Path of the T2w image in the local mirror.
 
         Parameters
@@ -92,7 +93,7 @@ class Anatomy(SubjectBase):
         """
         return self._in_mirror(release.anatomy(self.subject_id, "t2w", res))
 
-    def get_anatomical_brain_mask(self, res: str | None = None) -> Path:
+    def get_anatomical_brain_mask(self, res: Res | None = None) -> Path:
         """Path of the anatomical brain mask in the local mirror.
 
         Parameters
@@ -125,7 +126,7 @@ class Anatomy(SubjectBase):
         """Whether the store has the subject's cortical surfaces, so that no mirror is needed."""
         return GEOMETRY_PART in self._handle.stored.parts
 
-    def get_surface(self, name: str = "pial", hemi: str = "L") -> xr.Dataset:
+    def get_surface(self, name: SurfaceName = "pial", hemi: Hemi = "L") -> xr.Dataset:
         """Cortical surface of one hemisphere, from the subject's FreeSurfer recon.
 
         Parameters

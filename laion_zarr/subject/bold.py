@@ -15,6 +15,7 @@ from dask.base import tokenize
 
 from laion_zarr import _release as release
 from laion_zarr._release import Id, session_id
+from laion_zarr._words import MaskSource, Part
 from laion_zarr.arrays import select
 from laion_zarr.arrays.bold import select_bold
 from laion_zarr.config import get_data_dir
@@ -42,7 +43,7 @@ class TimeSeries(SubjectBase):
         run: Any = None,
         roi: Any = None,
         mask: Any = None,
-        mask_source: str = DEFAULT_MASK,
+        mask_source: MaskSource = DEFAULT_MASK,
         chunks: dict[str, Any] | None = None,
     ) -> xr.DataArray:
         """Preprocessed time series of one session, lazy.
@@ -142,7 +143,7 @@ class TimeSeries(SubjectBase):
         except DataDirNotSetError:
             return False
 
-    def get_raw_bold(self, session: Id, run: Id, echo: Id, part: str = "mag") -> xr.DataArray:
+    def get_raw_bold(self, session: Id, run: Id, echo: Id, part: Part = "mag") -> xr.DataArray:
         """Volumes of one echo of a run as scanned, lazy, from the local mirror.
 
         Parameters

@@ -12,6 +12,7 @@ import xarray as xr
 
 from laion_zarr import plots, templates
 from laion_zarr._release import HEMIS
+from laion_zarr._words import MaskSource
 from laion_zarr.errors import DataNotDownloadedError, needs
 from laion_zarr.explorer import explore
 from laion_zarr.store.schema import ANATOMY_PART, DEFAULT_MASK, GRID_DIMS, HEMI, VOXEL
@@ -33,7 +34,7 @@ class BrainSpace(TemplateSpace):
     """Methods of `Subject` that map voxel values into volumes, files and figures."""
 
     def get_voxel_coordinates(
-        self, roi: Any = None, mask: Any = None, mask_source: str = DEFAULT_MASK
+        self, roi: Any = None, mask: Any = None, mask_source: MaskSource = DEFAULT_MASK
     ) -> xr.DataArray:
         """Positions of the voxels in the subject's T1w space.
 
@@ -62,7 +63,7 @@ class BrainSpace(TemplateSpace):
         path: str | os.PathLike[str],
         roi: Any = None,
         mask: Any = None,
-        mask_source: str = DEFAULT_MASK,
+        mask_source: MaskSource = DEFAULT_MASK,
     ) -> Path:
         """Write values as a NIfTI file on the functional grid, 0 in voxels that `values` lacks.
 
@@ -98,7 +99,7 @@ class BrainSpace(TemplateSpace):
         return templates.write_nifti(placed, voxels, *grid, path)
 
     def unmask(
-        self, values: Any, roi: Any = None, mask: Any = None, mask_source: str = DEFAULT_MASK
+        self, values: Any, roi: Any = None, mask: Any = None, mask_source: MaskSource = DEFAULT_MASK
     ) -> xr.DataArray:
         """Put values into volumes of the functional grid, lazily.
 
@@ -138,7 +139,7 @@ class BrainSpace(TemplateSpace):
         values: Any,
         roi: Any = None,
         mask: Any = None,
-        mask_source: str = DEFAULT_MASK,
+        mask_source: MaskSource = DEFAULT_MASK,
         *,
         cmap: str | None = None,
         vmin: float | None = None,

@@ -1,21 +1,48 @@
-"""Events of a subject: one row per trial of each run, blank trials too."""
+"""Tables of a subject: trials of a session, and events of each run, blank trials too."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, overload
 
 import numpy as np
 import pandas as pd
 
-from laion_zarr._release import Ids, run_number, session_id
-from laion_zarr.arrays.select import as_list
+from laion_zarr._release import Id, Ids, run_number, session_id
+from laion_zarr.arrays.select import as_list, is_one
 from laion_zarr.errors import NotConvertedError
 from laion_zarr.store.schema import EVENTS_PART, NOT_AVAILABLE
 from laion_zarr.subject.base import SubjectBase
 
 
 class Events(SubjectBase):
-    """Methods of `Subject` for the events tables."""
+    """Methods of `Subject` for the tables of trials and events."""
+
+    @overload
+    def get_trial_info(self, session: Id) -> pd.DataFrame: ...  # type: ignore[overload-overlap]
+    @overload
+    def get_trial_info(self, session: Sequence[Id]) -> dict[str, pd.DataFrame]: ...
+    def get_trial_info(self, session: Ids) -> pd.DataFrame | dict[str, pd.DataFrame]:
+        """Trial table of a session, as in the release's TSV.
+
+        Parameters
+        ----------
+        session : str, int or list of them
+            One session, or a list, for which a dict of tables by session id is returned.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row per trial in volume order (by ``beta_index``), with the TSV's columns.
+        """
+        if not is_one(session):
+            return {ses: self.get_trial_info(ses) for ses in self._query.session_ids(session)}
+        (ses,) = self._query.session_ids(session)
+        stored = self._handle.stored
+        (attributes,) = stored.attributes(ses, needed=["tsv_columns"])
+        arrays = attributes["tsv_columns"]
+        found = stored.load(ses, arrays.values(), needed=True)
+        return pd.DataFrame({column: found[array] for column, array in arrays.items()})
 
     def get_events(self, session: Ids | None = None, run: Ids | None = None) -> pd.DataFrame:
         """Events of runs, as in the release's tables.

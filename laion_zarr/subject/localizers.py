@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
 from laion_zarr._release import FINE_RES, FUNCTIONAL_RES, VOLUME_RESOLUTIONS
+from laion_zarr._words import Hemi, Hemis, MaskSource, Res, Stat
 from laion_zarr.arrays import localizers, roi_forms, select
 from laion_zarr.store.schema import (
     DEFAULT_MASK,
@@ -57,11 +58,11 @@ class Localizers(SubjectBase):
         self,
         task: str,
         contrast: str | Sequence[str],
-        stat: str = "z",
+        stat: Stat = "z",
         run: int | None = None,
         roi: Any = None,
         mask: Any = None,
-        mask_source: str = DEFAULT_MASK,
+        mask_source: MaskSource = DEFAULT_MASK,
     ) -> xr.DataArray:
         """Localizer map on the voxel axis of the betas.
 
@@ -124,14 +125,27 @@ class Localizers(SubjectBase):
             return maps.isel({LOCALIZER: 0}).rename(localizers.label(task, contrast))
         return maps.rename(f"{task} {stat}")
 
+    @overload
     def get_localizer_surface(
         self,
         task: str,
         contrast: str,
-        hemi: str = "all",
-        stat: str = "z",
+        hemi: Literal["all"] = "all",
+        stat: Stat = "z",
         run: int | None = None,
-    ) -> Any:
+    ) -> dict[str, xr.DataArray]: ...
+    @overload
+    def get_localizer_surface(
+        self, task: str, contrast: str, hemi: Hemi, stat: Stat = "z", run: int | None = None
+    ) -> xr.DataArray: ...
+    def get_localizer_surface(
+        self,
+        task: str,
+        contrast: str,
+        hemi: Hemis = "all",
+        stat: Stat = "z",
+        run: int | None = None,
+    ) -> xr.DataArray | dict[str, xr.DataArray]:
         """Localizer map on the subject's cortical surface.
 
         Parameters
@@ -170,8 +184,8 @@ class Localizers(SubjectBase):
         self,
         task: str,
         contrast: str,
-        res: str = FINE_RES,
-        stat: str = "z",
+        res: Res = FINE_RES,
+        stat: Stat = "z",
         run: int | None = None,
     ) -> xr.DataArray:
         """Localizer map as a volume.
@@ -213,7 +227,7 @@ class Localizers(SubjectBase):
             localizers.label(task, contrast)
         )
 
-    def get_roi_volume(self, roi: Any, res: str = FUNCTIONAL_RES) -> xr.DataArray:
+    def get_roi_volume(self, roi: Any, res: Res = FUNCTIONAL_RES) -> xr.DataArray:
         """Mask of the union of ROIs, as a volume.
 
         Parameters

@@ -1,13 +1,15 @@
-"""Brain masks and ROIs of a subject: voxel masks, surface masks and FreeSurfer labels."""
+"""Brain masks, ROIs and noise ceilings of a subject, on voxels and on surfaces."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, overload
 
 import numpy as np
 import xarray as xr
 
-from laion_zarr._release import ANATOMY
+from laion_zarr._release import ANATOMY, Id, Ids
+from laion_zarr._words import Hemis, MaskSource, Res, RoiForm
 from laion_zarr.arrays import roi_forms, select
 from laion_zarr.errors import NotConvertedError
 from laion_zarr.store.schema import ANATOMY_PART, DEFAULT_MASK, GRID, VOXEL
@@ -15,9 +17,9 @@ from laion_zarr.subject.base import SubjectBase
 
 
 class Regions(SubjectBase):
-    """Methods of `Subject` for brain masks and ROIs."""
+    """Methods of `Subject` for brain masks, ROIs and noise ceilings."""
 
-    def get_n_voxels(self, source: str = DEFAULT_MASK, res: str | None = "1pt8") -> int:
+    def get_n_voxels(self, source: MaskSource = DEFAULT_MASK, res: Res | None = "1pt8") -> int:
         """Number of voxels of a brain mask.
 
         Parameters
@@ -60,7 +62,9 @@ class Regions(SubjectBase):
         """ROI categories, sorted."""
         return sorted(set(roi_forms.catalogue(self._query.lazy).values()))
 
-    def get_brain_mask(self, source: str = DEFAULT_MASK, res: str | None = "1pt8") -> xr.DataArray:
+    def get_brain_mask(
+        self, source: MaskSource = DEFAULT_MASK, res: Res | None = "1pt8"
+    ) -> xr.DataArray:
         """Brain mask over the whole grid, flat in C order.
 
         Parameters
@@ -100,7 +104,7 @@ class Regions(SubjectBase):
         attrs = {"shape": mask.shape, "affine": np.ravel(attributes["affine"]).tolist()}
         return xr.DataArray(mask.ravel(), dims=GRID, attrs=attrs)
 
-    def get_roi_mask(self, query: Any, mask_source: str = DEFAULT_MASK) -> xr.DataArray:
+    def get_roi_mask(self, query: Any, mask_source: MaskSource = DEFAULT_MASK) -> xr.DataArray:
         """Mask of the union of ROIs, on the voxel axis.
 
         Parameters
@@ -119,7 +123,7 @@ class Regions(SubjectBase):
         return xr.DataArray(values, coords=self._query.axis(inside).coords, dims=VOXEL)
 
     def get_roi_masks(
-        self, queries: Any, mask_source: str = DEFAULT_MASK
+        self, queries: Any, mask_source: MaskSource = DEFAULT_MASK
     ) -> dict[str, xr.DataArray]:
         """Masks of several ROIs or categories, one `get_roi_mask` for each query.
 
@@ -138,7 +142,11 @@ class Regions(SubjectBase):
         return {query: self.get_roi_mask(query, mask_source) for query in select.as_list(queries)}
 
     def get_roi_data(
-        self, query: Any, format: str = "all", hemi: str = "all", mask_source: str = DEFAULT_MASK
+        self,
+        query: Any,
+        format: RoiForm = "all",
+        hemi: Hemis = "all",
+        mask_source: MaskSource = DEFAULT_MASK,
     ) -> dict[str, dict[str, Any]]:
         """ROIs in every form of the release: volume, surface mask, FreeSurfer label.
 
@@ -173,3 +181,81 @@ class Regions(SubjectBase):
             for name in names:
                 data[name]["gii"] = surfaces[name]
         return data
+
+    @overload
+    def get_noise_ceiling(  # type: ignore[overload-overlap]
+        self,
+        session: Id | None = None,
+        desc: str | None = None,
+        roi: str | Sequence[str] | None = None,
+        mask: Any = None,
+        mask_source: MaskSource = DEFAULT_MASK,
+    ) -> xr.DataArray: ...
+    @overload
+    def get_noise_ceiling(
+        self,
+        session: Sequence[Id],
+        desc: None = None,
+        roi: str | Sequence[str] | None = None,
+        mask: Any = None,
+        mask_source: MaskSource = DEFAULT_MASK,
+    ) -> dict[str, xr.DataArray]: ...
+    @overload
+    def get_noise_ceiling(
+        self,
+        session: None = None,
+        *,
+        desc: Sequence[str],
+        roi: str | Sequence[str] | None = None,
+        mask: Any = None,
+        mask_source: MaskSource = DEFAULT_MASK,
+    ) -> dict[str, xr.DataArray]: ...
+    def get_noise_ceiling(
+        self,
+        session: Ids | None = None,
+        desc: str | Sequence[str] | None = None,
+        roi: str | Sequence[str] | None = None,
+        mask: Any = None,
+        mask_source: MaskSource = DEFAULT_MASK,
+    ) -> xr.DataArray | dict[str, xr.DataArray]:
+        """Noise ceiling per voxel, of one session or across sessions.
+
+        Parameters
+        ----------
+        session : str, int or list of them, optional
+            Session whose own map is returned; a list returns a dict by session id. Exactly one of
+            `session` and `desc` must be given.
+        desc : str or list of str, optional
+            Name of a cross-session map, such as ``"Noiseceiling12rep"``; a list returns a dict by
+            name.
+        roi, mask, mask_source
+            Selection of voxels, as in `get_betas`.
+
+        Returns
+        -------
+        xarray.DataArray, (voxel,) float32, percent
+            ``attrs``: ``session`` or ``desc`` says which map it is.
+
+        Notes
+        -----
+        The maps are part of the release, computed as in Allen et al. (2022), Nat. Neurosci. 25,
+        116-126.
+
+        Examples
+        --------
+        >>> from laion_zarr import load_subject
+        >>> ceiling = load_subject("01").get_noise_ceiling(desc="NoiseceilingAllrep", roi="face")
+        >>> ceiling.attrs["units"]
+        'percent'
+        """
+        if (session is None) == (desc is None):
+            raise ValueError("Pass exactly one of session= and desc=.")
+        options = (roi, mask, mask_source)
+        ids = None if session is None else self._query.session_ids(session)
+        if ids is not None and not select.is_one(session):
+            return {ses: self.get_noise_ceiling(ses, None, *options) for ses in ids}
+        if not select.is_one(desc):
+            return {one: self.get_noise_ceiling(None, one, *options) for one in list(desc or ())}
+        voxels = self._query.voxels(roi, mask, mask_source, None, None)
+        ceiling = self._query.ceiling(None if ids is None else ids[0], desc)
+        return ceiling.isel({VOXEL: select.compact(voxels)}).copy(deep=True)

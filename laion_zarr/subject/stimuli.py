@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from laion_zarr._release import STIMULUS_METADATA, Ids
+from laion_zarr._words import MaskSource, StimulusSet
 from laion_zarr.errors import NotConvertedError, StimuliNotDownloadedError, StoreError
 from laion_zarr.stimuli.captions import ImageCaptions
 from laion_zarr.stimuli.embeddings import SubjectEmbeddings
@@ -93,7 +94,7 @@ class SubjectStimuli(SubjectBase):
                 "convert' again."
             )
 
-    def get_n_stimuli(self, stimuli: str | None = None) -> int:
+    def get_n_stimuli(self, stimuli: StimulusSet | None = None) -> int:
         """Number of stimuli in the metadata of the dataset.
 
         Parameters
@@ -120,7 +121,7 @@ class SubjectStimuli(SubjectBase):
         mask: Any = None,
         nc_threshold: float | None = None,
         image_transform: Callable[[Any], Any] | None = None,
-        mask_source: str = DEFAULT_MASK,
+        mask_source: MaskSource = DEFAULT_MASK,
         include: str | Sequence[str] = ("image",),
     ) -> LaionFMRIDataset:
         """Trials for PyTorch's ``DataLoader``; needs PyTorch (``pip install torch``).

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import pandas as pd
@@ -11,6 +11,7 @@ import xarray as xr
 
 from laion_zarr import _repr
 from laion_zarr._release import Id, Ids, subject_id
+from laion_zarr._words import MaskSource, StimulusSet, ZscoreBy
 from laion_zarr.analysis.repeats import image_betas
 from laion_zarr.arrays import select
 from laion_zarr.arrays.lazy import SubjectHandle
@@ -115,10 +116,10 @@ class Subject(Regions, Localizers, BrainSpace, Events, TimeSeries, SubjectStimul
         roi: str | Sequence[str] | None = None,
         session: Ids | None = None,
         image_name: str | Sequence[str] | None = None,
-        stimuli: str | None = None,
+        stimuli: StimulusSet | None = None,
         trial: Any = None,
         voxel: Any = None,
-        mask_source: str | None = None,
+        mask_source: MaskSource | None = None,
         nc_threshold: float | None = None,
         chunks: dict[str, Any] | None = None,
         **labels: Any,
@@ -170,15 +171,39 @@ class Subject(Regions, Localizers, BrainSpace, Events, TimeSeries, SubjectStimul
 
     # -- betas
 
+    @overload
+    def get_betas(  # type: ignore[overload-overlap]
+        self,
+        session: Id | None = None,
+        roi: str | Sequence[str] | None = None,
+        mask: Any = None,
+        nc_threshold: float | None = None,
+        stimuli: StimulusSet | None = None,
+        streaming: bool | None = None,
+        mask_source: MaskSource = DEFAULT_MASK,
+        chunks: dict[str, Any] | None = None,
+    ) -> xr.DataArray: ...
+    @overload
+    def get_betas(
+        self,
+        session: Sequence[Id],
+        roi: str | Sequence[str] | None = None,
+        mask: Any = None,
+        nc_threshold: float | None = None,
+        stimuli: StimulusSet | None = None,
+        streaming: bool | None = None,
+        mask_source: MaskSource = DEFAULT_MASK,
+        chunks: dict[str, Any] | None = None,
+    ) -> dict[str, xr.DataArray]: ...
     def get_betas(
         self,
         session: Ids | None = None,
         roi: str | Sequence[str] | None = None,
         mask: Any = None,
         nc_threshold: float | None = None,
-        stimuli: str | None = None,
+        stimuli: StimulusSet | None = None,
         streaming: bool | None = None,
-        mask_source: str = DEFAULT_MASK,
+        mask_source: MaskSource = DEFAULT_MASK,
         chunks: dict[str, Any] | None = None,
     ) -> Any:
         """Single-trial betas, lazy.
@@ -239,9 +264,9 @@ class Subject(Regions, Localizers, BrainSpace, Events, TimeSeries, SubjectStimul
         roi: str | Sequence[str] | None = None,
         mask: Any = None,
         nc_threshold: float | None = None,
-        stimuli: str | None = None,
-        zscore: str | None = "session",
-        mask_source: str = DEFAULT_MASK,
+        stimuli: StimulusSet | None = None,
+        zscore: ZscoreBy | None = "session",
+        mask_source: MaskSource = DEFAULT_MASK,
     ) -> xr.DataArray:
         """Betas of all sessions, z-scored and averaged over the repeats of each image, lazy.
 
@@ -278,82 +303,6 @@ class Subject(Regions, Localizers, BrainSpace, Events, TimeSeries, SubjectStimul
         betas = self.get_betas(None, roi, mask, nc_threshold, mask_source=mask_source)
         keep = self._query.trials(None, None, stimuli, None)
         return image_betas(betas, zscore, np.isin(np.arange(len(betas)), keep))
-
-    # -- noise ceilings
-
-    def get_noise_ceiling(
-        self,
-        session: Ids | None = None,
-        desc: str | Sequence[str] | None = None,
-        roi: str | Sequence[str] | None = None,
-        mask: Any = None,
-        mask_source: str = DEFAULT_MASK,
-    ) -> Any:
-        """Noise ceiling per voxel, of one session or across sessions.
-
-        Parameters
-        ----------
-        session : str, int or list of them, optional
-            Session whose own map is returned; a list returns a dict by session id. Exactly one of
-            `session` and `desc` must be given.
-        desc : str or list of str, optional
-            Name of a cross-session map, such as ``"Noiseceiling12rep"``; a list returns a dict by
-            name.
-        roi, mask, mask_source
-            Selection of voxels, as in `get_betas`.
-
-        Returns
-        -------
-        xarray.DataArray, (voxel,) float32, percent
-            ``attrs``: ``session`` or ``desc`` says which map it is.
-
-        Notes
-        -----
-        The maps are part of the release, computed as in Allen et al. (2022), Nat. Neurosci. 25,
-        116-126.
-
-        Examples
-        --------
-        >>> from laion_zarr import load_subject
-        >>> ceiling = load_subject("01").get_noise_ceiling(desc="NoiseceilingAllrep", roi="face")
-        >>> ceiling.attrs["units"]
-        'percent'
-        """
-        if (session is None) == (desc is None):
-            raise ValueError("Pass exactly one of session= and desc=.")
-        options = (roi, mask, mask_source)
-        ids = None if session is None else self._query.session_ids(session)
-        if ids is not None and not select.is_one(session):
-            return {ses: self.get_noise_ceiling(ses, None, *options) for ses in ids}
-        if not select.is_one(desc):
-            return {one: self.get_noise_ceiling(None, one, *options) for one in list(desc or ())}
-        voxels = self._query.voxels(roi, mask, mask_source, None, None)
-        ceiling = self._query.ceiling(None if ids is None else ids[0], desc)
-        return ceiling.isel({VOXEL: select.compact(voxels)}).copy(deep=True)
-
-    # -- trials
-
-    def get_trial_info(self, session: Ids) -> Any:
-        """Trial table of a session, as in the release's TSV.
-
-        Parameters
-        ----------
-        session : str, int or list of them
-            One session, or a list, for which a dict of tables by session id is returned.
-
-        Returns
-        -------
-        pandas.DataFrame
-            One row per trial in volume order (by ``beta_index``), with the TSV's columns.
-        """
-        if not select.is_one(session):
-            return {ses: self.get_trial_info(ses) for ses in self._query.session_ids(session)}
-        (ses,) = self._query.session_ids(session)
-        stored = self._handle.stored
-        (attributes,) = stored.attributes(ses, needed=["tsv_columns"])
-        arrays = attributes["tsv_columns"]
-        found = stored.load(ses, arrays.values(), needed=True)
-        return pd.DataFrame({column: found[array] for column, array in arrays.items()})
 
     def _facts(self) -> dict[str, Any]:
         where = location(self._handle.stored.store)

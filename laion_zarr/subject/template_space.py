@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
 
 from laion_zarr import templates
 from laion_zarr._release import HEMIS, Id
+from laion_zarr._words import Hemi, Interpolation, MaskSource, Template
 from laion_zarr.arrays.labels import of_one_subject
 from laion_zarr.arrays.select import labelled as as_labelled
 from laion_zarr.errors import needs
@@ -27,18 +28,18 @@ class TemplateSpace(Anatomy):
     def to_template(
         self,
         values: Any,
-        target: str,
+        target: Template,
         *,
-        hemi: str | None = None,
+        hemi: Hemi | None = None,
         surface: str = "white",
         fsaverage_density: str = BUNDLED,
-        interpolation: str = "linear",
+        interpolation: Interpolation = "linear",
         output_dir: str | os.PathLike[str] | None = None,
         desc: str | None = None,
         session: Id | None = None,
         roi: Any = None,
         mask: Any = None,
-        mask_source: str = DEFAULT_MASK,
+        mask_source: MaskSource = DEFAULT_MASK,
     ) -> xr.DataArray:
         """Resample values into a template space, with the subject's FreeSurfer recon; lazily.
 
@@ -149,7 +150,7 @@ class TemplateSpace(Anatomy):
         return self._written(carried, output_dir, session, desc)
 
     def volume_to_surface(
-        self, values: Any, target: str = "fsaverage", **options: Any
+        self, values: Any, target: Literal["fsaverage"] = "fsaverage", **options: Any
     ) -> xr.DataArray:
         """Resample values of voxels to fsaverage: `to_template` for surfaces alone.
 
@@ -169,7 +170,9 @@ class TemplateSpace(Anatomy):
         among("target", target, ("fsaverage",))
         return self._of_voxels(values, target, options)
 
-    def volume_to_template(self, values: Any, target: str, **options: Any) -> xr.DataArray:
+    def volume_to_template(
+        self, values: Any, target: Literal["MNI305"], **options: Any
+    ) -> xr.DataArray:
         """Resample values of voxels to a volume: `to_template` for volumes alone.
 
         Parameters
@@ -191,11 +194,11 @@ class TemplateSpace(Anatomy):
     def surface_to_template(
         self,
         values: Any,
-        target: str = "fsaverage",
+        target: Literal["fsaverage"] = "fsaverage",
         *,
-        hemi: str | None = None,
+        hemi: Hemi | None = None,
         fsaverage_density: str = BUNDLED,
-        interpolation: str = "linear",
+        interpolation: Interpolation = "linear",
         output_dir: str | os.PathLike[str] | None = None,
         desc: str | None = None,
         session: Id | None = None,
@@ -259,7 +262,7 @@ class TemplateSpace(Anatomy):
             carried = carried.isel({HEMI: 0})
         return self._written(carried, output_dir, session, desc)
 
-    def _of_voxels(self, values: Any, target: str, options: Mapping[str, Any]) -> xr.DataArray:
+    def _of_voxels(self, values: Any, target: Template, options: Mapping[str, Any]) -> xr.DataArray:
         if templates.is_on_surface(values):
             raise ValueError("values are on the surface: surface_to_template takes them.")
         return self.to_template(values, target, **options)

@@ -1,4 +1,4 @@
-"""Installed packages and entry points; pyproject.toml and environment.yml list the same ones."""
+"""Installed packages and entry points; pyproject.toml and conda's files list the same ones."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 
+import yaml
 from places import ROOT
 
 CONDA_NAMES = {"isal": "python-isal"}
@@ -38,6 +39,24 @@ def test_environment_is_in_step_with_pyproject():
 
 def test_environment_has_all_that_the_project_builds_on():
     assert set(conda()) >= NEEDED
+
+
+def test_conda_recipe_is_in_step_with_pyproject():
+    config = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    project, folder = config["project"], ROOT / ".github" / "conda"
+    recipe = yaml.safe_load((folder / "recipe.yaml").read_text(encoding="utf-8"))
+    wanted = requirements(project["dependencies"])
+    wanted = {CONDA_NAMES.get(name, name): bound for name, bound in wanted.items()}
+    wanted["python"] = project["requires-python"]
+    assert requirements(recipe["requirements"]["run"]) == wanted
+    (script,) = project["scripts"].items()
+    assert recipe["build"]["python"]["entry_points"] == [" = ".join(script)]
+    host = requirements(recipe["requirements"]["host"])
+    (backend,) = requirements(config["build-system"]["requires"]).items()
+    assert backend in host.items()
+    assert recipe["about"]["license"] == project["license"]
+    assert recipe["about"]["summary"] == project["description"]
+    assert (folder / recipe["source"]["path"]).resolve() == ROOT
 
 
 def test_entry_points():

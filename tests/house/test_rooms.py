@@ -46,7 +46,7 @@ FLOORS = [
     ["store.bounds"],
     ["store.schema"],
     ["_release"],
-    ["errors", "_lazy_names"],
+    ["errors", "_lazy_names", "_words"],
 ]
 FLOOR_OF = {room: -number for number, floor in enumerate(FLOORS) for room in floor}
 

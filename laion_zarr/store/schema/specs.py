@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Final
 
 SCHEMA_VERSION = 1
 ROOT_ATTRIBUTE = "laion_zarr"  # {"schema_version": 1} in the root group's attributes
@@ -34,7 +35,7 @@ SLAB_VOXELS = 135 * CHUNK_VOXELS
 CHUNK_BYTES = 1 << 17  # of the image files; a reader requests only the bytes of one image file
 
 MASKS = ("anatomical", "rsquare")
-DEFAULT_MASK = "anatomical"
+DEFAULT_MASK: Final = "anatomical"
 ALL_SESSIONS_NC = "NoiseceilingAllrep"  # noise ceiling for thresholds that span sessions
 
 PERCENT = "percent"
