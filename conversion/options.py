@@ -7,8 +7,8 @@ from typing import Any
 
 from laion_zarr._release import session_id, subject_id
 from laion_zarr.arrays.select import as_list
-from laion_zarr.conversion.budget import DEFAULT_PARTS, MASK_CHOICES, PARTS
 from laion_zarr.errors import LaionZarrError, SourceError
+from laion_zarr.store.schema import DEFAULT_PARTS, MASK_CHOICES, PARTS
 
 # Exceptions that fail one part only: the conversion continues with the other parts.
 PROBLEMS = (LaionZarrError, OSError, MemoryError)

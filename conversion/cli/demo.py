@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from laion_zarr.conversion.budget import PARTS
 from laion_zarr.conversion.parts.splits import add_splits
 from laion_zarr.conversion.run.pipeline import convert
 from laion_zarr.conversion.synthetic import write_dataset
@@ -23,7 +22,14 @@ from laion_zarr.errors import NotConvertedError
 from laion_zarr.splits import load_split
 from laion_zarr.store.objects import open_store
 from laion_zarr.store.parts import StoredParts
-from laion_zarr.store.schema import ALL_SESSIONS_NC, ANATOMY_PART, DEFAULT_STORE, TRIAL, VOXEL
+from laion_zarr.store.schema import (
+    ALL_SESSIONS_NC,
+    ANATOMY_PART,
+    DEFAULT_STORE,
+    PARTS,
+    TRIAL,
+    VOXEL,
+)
 from laion_zarr.subject import Subject, load_subject
 
 SUBJECT = "sub-01"
