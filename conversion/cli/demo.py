@@ -18,7 +18,7 @@ from laion_zarr.conversion.run.pipeline import convert
 from laion_zarr.conversion.synthetic import write_dataset
 from laion_zarr.conversion.synthetic.model.experiment import SIZES
 from laion_zarr.conversion.synthetic.split_files import write_splits
-from laion_zarr.errors import NotConvertedError
+from laion_zarr.errors import NotConvertedError, needs
 from laion_zarr.splits import load_split
 from laion_zarr.store.objects import open_store
 from laion_zarr.store.parts import StoredParts
@@ -47,7 +47,7 @@ def run_demo(
     size: str = "demo",
     progress: bool = True,
     say: Callable[[str], None] = print,
-) -> Path:
+) -> Path | None:
     """Make, convert, load and plot a synthetic dataset.
 
     Parameters
@@ -63,8 +63,8 @@ def run_demo(
 
     Returns
     -------
-    pathlib.Path
-        Path of the picture, a PNG.
+    pathlib.Path or None
+        Path of the picture, a PNG; None where the extra ``plot`` is not installed.
     """
     data, store = _places(folder)
     started = time.perf_counter()
@@ -96,8 +96,14 @@ def run_demo(
     trial = telling_trial(sub, responses)
     for line in _about_trial(sub, trial, faces):
         say(line)
-    picture = draw(sub, store, faces, trial, store.with_name("demo.png"))
-    say(f"Picture  {picture} ({took()})")
+    picture = None
+    try:
+        needs("plot", "matplotlib")
+    except ImportError as error:
+        say(f"Picture  left out. {error}")
+    else:
+        picture = draw(sub, store, faces, trial, store.with_name("demo.png"))
+        say(f"Picture  {picture} ({took()})")
     say(f"Go on    load_subject('{SUBJECT[4:]}', store='{store}')")
     say(f"Look     laion-zarr explore --store {shlex.quote(str(store))}")
     return picture

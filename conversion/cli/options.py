@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -11,7 +12,11 @@ from laion_zarr.conversion.cli import completion
 
 Quiet = Annotated[bool, Parameter(help="no progress bar")]
 Json = Annotated[bool, Parameter(help="print one JSON object, described in the docs")]
-Source = Annotated[str | None, Parameter(metavar="DIR", help="data directory, or s3://laion-fmri")]
+# Always a str, as cyclopts tries the first type first; the second has the shell complete files.
+Location = str | Path
+Source = Annotated[
+    Location | None, Parameter(metavar="DIR", help="data directory, or s3://laion-fmri")
+]
 Subject = Annotated[
     str | None, Parameter(help="only this one, such as sub-01", completer=completion.subjects)
 ]
@@ -28,7 +33,9 @@ SESSIONS = Parameter(completer=completion.sessions)
 class Place:
     """Where the store is."""
 
-    store: Annotated[str | None, Parameter(help="local path or fsspec URL of the store")] = None
+    store: Annotated[
+        Location | None, Parameter(metavar="S", help="local path or fsspec URL of the store")
+    ] = None
     storage_option: Annotated[
         list[str],
         Parameter(

@@ -14,6 +14,7 @@ from laion_zarr.conversion.cli.options import (
     DEFAULT_PLACE,
     SESSIONS,
     Json,
+    Location,
     Place,
     Quiet,
     Source,
@@ -82,17 +83,17 @@ _EVERYTHING, _DEFAULT_WORKERS, _OUTPUT = Selection(), Workers(), Output()
 def configure(
     *,
     data_dir: Annotated[
-        str | None, Parameter(metavar="DIR", help="root of the local mirror")
+        Location | None, Parameter(metavar="DIR", help="root of the local mirror")
     ] = None,
     store: Annotated[
-        str | None, Parameter(metavar="S", help="local path or fsspec URL of the store")
+        Location | None, Parameter(metavar="S", help="local path or fsspec URL of the store")
     ] = None,
 ) -> int:
     """Remember the data directory and the store."""
     if data_dir:
         config.dataset_initialize(data_dir)
     if store:
-        config.store_initialize(store)
+        config.store_initialize(str(store))
     print(f"settings: {config.config_file()}")
     for name, get in (("data directory", config.get_data_dir), ("store", config.get_store)):
         try:
@@ -185,7 +186,7 @@ def verify(
     *,
     place: Place = DEFAULT_PLACE,
     source: Annotated[
-        str | None, Parameter(metavar="DIR", help="compare the source files with it, too")
+        Location | None, Parameter(metavar="DIR", help="compare the source files with it, too")
     ] = None,
     deep: Annotated[bool, Parameter(help="compare every value with the source")] = False,
     output: Output = _OUTPUT,
@@ -212,7 +213,7 @@ def verify(
 
 def add_splits(
     source: Annotated[
-        str | None,
+        Location | None,
         Parameter(metavar="DIR|URL|ZIP", help="POOL/NAME.json (default: as published)"),
     ] = None,
     /,
@@ -235,7 +236,7 @@ def add_splits(
 def demo(
     *,
     dir: Annotated[
-        str, Parameter(metavar="DIR", help="folder to write (default: laion-zarr-demo)")
+        Location, Parameter(metavar="DIR", help="folder to write (default: laion-zarr-demo)")
     ] = "laion-zarr-demo",
     quiet: Quiet = False,
 ) -> int:
@@ -254,7 +255,7 @@ def explore(
     ] = None,
     no_browser: Annotated[bool, Parameter(help="only print the address")] = False,
     export: Annotated[
-        str | None,
+        Location | None,
         Parameter(metavar="DIR", help="write the page instead, for a web server or a bucket"),
     ] = None,
 ) -> int:
