@@ -7,7 +7,7 @@ from typing import Any
 
 from laion_zarr._release import session_id, subject_id
 from laion_zarr.arrays.select import as_list
-from laion_zarr.errors import LaionZarrError, SourceError
+from laion_zarr.errors import LaionZarrError, SourceError, nearest
 from laion_zarr.store.schema import DEFAULT_PARTS, MASK_CHOICES, PARTS
 
 # Exceptions that fail one part only: the conversion continues with the other parts.
@@ -104,8 +104,9 @@ def check_options(
         return None if value is None else as_list(value)
 
     asked = listed(parts)
-    if unknown := set(asked or ()) - set(PARTS):
-        raise ValueError(f"Unknown parts {sorted(unknown)}. Parts: {', '.join(PARTS)}.")
+    if unknown := sorted(set(asked or ()) - set(PARTS)):
+        hint = nearest(unknown[0], PARTS)
+        raise ValueError(f"Unknown parts {unknown}.{hint} Parts: {', '.join(PARTS)}.")
     if mask not in MASK_CHOICES:
         raise ValueError(f"mask must be one of {list(MASK_CHOICES)}, got {mask!r}.")
     if scheduler is not None and n_workers is not None:
