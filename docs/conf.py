@@ -17,12 +17,12 @@ copyright = author
 version = release = installed("laion-zarr")
 
 extensions = [
+    "cyclopts.ext.sphinx",
     "myst_nb",
     "numpydoc",
     "sphinx.ext.autodoc",
     "sphinx.ext.viewcode",
     "sphinx_copybutton",
-    "sphinxarg.ext",
 ]
 root_doc = "README"
 include_patterns = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/**", "notebooks/*.ipynb"]
@@ -41,6 +41,7 @@ CONTENTS = {
         "docs/benchmarks.md",
     ],
     "Guides": [
+        "docs/command-line.md",
         "docs/explorer.md",
         "docs/xarray.md",
         "docs/behaviour.md",
