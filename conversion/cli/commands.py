@@ -25,7 +25,7 @@ _GET, _CONVERT, _LOOK, _CHECK, _OPTIONS = (
     Group(name, sort_key=place)
     for place, name in enumerate(("Get", "Convert", "Look", "Check", "Options"))
 )
-_UNCHANGED = "Nothing was changed."
+_UNCHANGED = "Nothing was changed; the same command begins anew."
 _FILES = (
     "Files that are whole are kept, and so is what has come of others; the same command goes on."
 )

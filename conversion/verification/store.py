@@ -11,7 +11,8 @@ import zarr
 from zarr.abc.store import Store
 
 from laion_zarr import config
-from laion_zarr.conversion.verification.checks import Check, VerifyReport
+from laion_zarr.conversion.options import VerifyReport
+from laion_zarr.conversion.verification.checks import Check
 from laion_zarr.conversion.verification.stimuli import SplitChecks, StimulusChecks
 from laion_zarr.conversion.verification.subjects import SubjectChecks
 from laion_zarr.errors import DataNotDownloadedError, NotConvertedError, StoreError

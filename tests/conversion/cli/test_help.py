@@ -174,7 +174,7 @@ def test_debug_shows_the_traceback(on_demo):
     ("line", "of", "said"),
     [
         ("convert --source laion-zarr-demo/data --store x", "run.pipeline.run_conversion", "Parts"),
-        ("verify", "verification.store.run_verification", "Nothing was changed."),
+        ("verify", "verification.store.run_verification", "Nothing was changed;"),
     ],
 )
 def test_interrupted_command_says_what_is_kept(line, of, said, on_demo, monkeypatch, capsys):
