@@ -125,6 +125,8 @@ class VerifyReport:
         One message per source file that is missing and therefore could not be compared.
     n_files, n_bytes, n_values : int
         Numbers of objects and bytes checked, and of values compared with the source.
+    deep : bool
+        Whether every value was compared with the source.
     """
 
     problems: list[str] = field(default_factory=list)
@@ -132,18 +134,19 @@ class VerifyReport:
     n_files: int = 0
     n_bytes: int = 0
     n_values: int = 0
+    deep: bool = False
 
     def _facts(self) -> dict[str, Any]:
         """What was checked, what is wrong, and the next call, as label -> value."""
         found = {
             "Checked": f"{self.n_files:,} files, {self.n_bytes / 1e9:.2f} GB",
-            "Compared": f"{self.n_values:,} values with the source" if self.n_values else "none",
+            "Compared": f"{self.n_values:,} values with the source" if self.deep else "no values",
             "Problems": _repr.listed(self.problems),
             "Notes": _repr.listed(self.notes),
         }
         if self.problems:
             found["Next"] = "each problem says what mends it; then verify() again"
-        elif not self.n_values:
+        elif not self.deep:
             found["Next"] = "verify(deep=True) compares every value with the source"
         return found
 

@@ -96,14 +96,7 @@ def run_demo(
     trial = telling_trial(sub, responses)
     for line in _about_trial(sub, trial, faces):
         say(line)
-    picture = None
-    try:
-        needs("plot", "matplotlib")
-    except ImportError as error:
-        say(f"Picture  left out. {error}")
-    else:
-        picture = draw(sub, store, faces, trial, store.with_name("demo.png"))
-        say(f"Picture  {picture} ({took()})")
+    picture = _picture(sub, store, faces, trial, say)
     say(f"Go on    load_subject('{SUBJECT[4:]}', store='{store}')")
     say(f"Look     laion-zarr explore --store {shlex.quote(str(store))}")
     return picture
@@ -200,6 +193,21 @@ def _about_trial(sub: Subject, trial: int, faces: xr.DataArray) -> list[str]:
         f"  picture  {width} × {height}; masks of: {nouns}; face areas {response:+.2f} %",
         f"  captions {', '.join(captions) or 'none'}",
     ]
+
+
+def _picture(
+    sub: Subject, store: Path, faces: xr.DataArray, trial: int, say: Callable[[str], None]
+) -> Path | None:
+    """Draw, or say which extra draws."""
+    try:
+        needs("plot", "matplotlib")
+    except ImportError as error:
+        say(f"Picture  left out. {error}")
+        return None
+    started = time.perf_counter()
+    picture = draw(sub, store, faces, trial, store.with_name("demo.png"))
+    say(f"Picture  {picture} ({time.perf_counter() - started:.1f} s)")
+    return picture
 
 
 def draw(sub: Subject, store: Path, faces: xr.DataArray, trial: int, path: Path) -> Path:

@@ -200,7 +200,7 @@ def verify(
     for problem in report.problems:
         print(f"error: {problem}", file=sys.stderr)
     if output.json:
-        where = {"store": place.store or config.get_store(), "source": source, "deep": deep}
+        where = {"store": place.store or config.get_store(), "source": source}
         print_document("verify", where | asdict(report))
     else:
         compared = f", {report.n_values:,} values compared with the source" if deep else ""

@@ -81,7 +81,7 @@ def run_verification(
     folder = Path(source) if source else config.get_data_dir() if deep else None
     if folder is not None and not folder.is_dir():
         raise DataNotDownloadedError(f"{folder} is not a folder; --source names the mirror.")
-    report = VerifyReport()
+    report = VerifyReport(deep=deep)
     _check_root(opened)
     with _default_zarr():
         check = Check(opened, report, folder, progress)

@@ -33,7 +33,9 @@ MANY = [f"sub-01 ses-{n:02}" for n in range(1, 31)]
             ["1,409 files, 2.00 GB", "none", "verify(deep=True)"],
         ),
         (
-            VerifyReport(problems=["x/c/0 is missing"], notes=["not in the mirror"], n_values=1000),
+            VerifyReport(
+                problems=["x/c/0 is missing"], notes=["not in the mirror"], n_values=1000, deep=True
+            ),
             ["1,000 values", "x/c/0 is missing", "not in the mirror", "verify() again"],
         ),
     ],
