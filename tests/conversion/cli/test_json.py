@@ -74,9 +74,9 @@ def test_bucket(front, capsys):
 
 
 def test_verify(on_demo, copy_of, capsys):
-    found = document(capsys, f"verify --json --deep {SOURCE} {STORE}")
-    assert found["problems"] == []
-    assert found["n_values"] > 10_000
+    found = document(capsys, f"verify --json {SOURCE} {STORE}")
+    assert (found["problems"], found["deep"]) == ([], False)
+    assert found["n_files"] > 500
     broken = copy_of(on_demo / "laion-zarr-demo" / "laion-fmri.zarr")
     (broken / "sub-01/trials/run/c/0").unlink()
     found = document(capsys, f"verify --json --store {broken}", code=1)
