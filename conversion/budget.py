@@ -8,14 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from laion_zarr.store.schema import BOLD_PART, MASKS, SLAB_VOXELS, STIMULUS_PARTS
-
-DEFAULT_PARTS = (
-    *("betas", "anatomy", "surfaces", "localizers", "rois_1pt5", "geometry", "events"),
-    *STIMULUS_PARTS,
-)
-PARTS = (*DEFAULT_PARTS, BOLD_PART)  # all that --parts can name; large ones only when named
-MASK_CHOICES = (*MASKS, "both")
+from laion_zarr.store.schema import SLAB_VOXELS
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _BINARY_UNITS = {"ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30, "ti": 1 << 40}

@@ -1,14 +1,15 @@
-"""Options of a conversion, checked, and the report of its results."""
+"""Options of a conversion, checked, and the reports of its results and of a verification."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any
 
+from laion_zarr import _repr
 from laion_zarr._release import session_id, subject_id
 from laion_zarr.arrays.select import as_list
-from laion_zarr.conversion.budget import DEFAULT_PARTS, MASK_CHOICES, PARTS
-from laion_zarr.errors import LaionZarrError, SourceError
+from laion_zarr.errors import LaionZarrError, SourceError, nearest
+from laion_zarr.store.schema import DEFAULT_PARTS, MASK_CHOICES, PARTS
 
 # Exceptions that fail one part only: the conversion continues with the other parts.
 PROBLEMS = (LaionZarrError, OSError, MemoryError)
@@ -49,7 +50,7 @@ class Options:
     overwrite: bool
 
 
-@dataclass
+@dataclass(repr=False)
 class Report:
     """Result of a conversion: which parts were converted, unchanged, missing or failed.
 
@@ -75,6 +76,30 @@ class Report:
     planned: list[str] = field(default_factory=list)
     disk_nbytes: int = 0
 
+    def _facts(self) -> dict[str, Any]:
+        """What was done, what was not, and the next call, as label -> value."""
+        dry = self.planned and not (self.converted or self.failed)
+        found = {
+            "Converted": _repr.some(self.converted),
+            "Unchanged": _repr.some(self.unchanged),
+            "Missing": _repr.listed(self.missing),
+            "Failed": {what: str(error) for what, error in self.failed.items()} or "none",
+        }
+        if dry:
+            found["To do"] = _repr.listed(self.planned)
+            found["Disk"] = f"up to {self.disk_nbytes / 1e9:.2f} GB"
+        if self.failed:
+            found["Next"] = "mend what failed; convert() takes up what is left"
+        else:
+            found["Next"] = "convert() does it" if dry else "laion_zarr.verify() checks the store"
+        return found
+
+    def __repr__(self) -> str:
+        return _repr.as_text("conversion.Report", self._facts())
+
+    def _repr_html_(self) -> str:
+        return _repr.as_html(self._facts(), "messages")
+
     def raise_failures(self) -> None:
         """Raise the failures: a single error unchanged, several as one error that lists them."""
         errors = list(self.failed.values())
@@ -86,6 +111,50 @@ class Report:
                 SourceError if all(isinstance(e, SourceError) for e in errors) else LaionZarrError
             )
             raise kind(f"{len(errors)} parts could not be converted; the rest is done.\n{lines}")
+
+
+@dataclass(repr=False)
+class VerifyReport:
+    """Result of `verify`: the problems that were found, and how much was checked.
+
+    Attributes
+    ----------
+    problems : list of str
+        One message per problem; empty if the store is intact.
+    notes : list of str
+        One message per source file that is missing and therefore could not be compared.
+    n_files, n_bytes, n_values : int
+        Numbers of objects and bytes checked, and of values compared with the source.
+    deep : bool
+        Whether every value was compared with the source.
+    """
+
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    n_files: int = 0
+    n_bytes: int = 0
+    n_values: int = 0
+    deep: bool = False
+
+    def _facts(self) -> dict[str, Any]:
+        """What was checked, what is wrong, and the next call, as label -> value."""
+        found = {
+            "Checked": f"{self.n_files:,} files, {self.n_bytes / 1e9:.2f} GB",
+            "Compared": f"{self.n_values:,} values with the source" if self.deep else "no values",
+            "Problems": _repr.listed(self.problems),
+            "Notes": _repr.listed(self.notes),
+        }
+        if self.problems:
+            found["Next"] = "each problem says what mends it; then verify() again"
+        elif not self.deep:
+            found["Next"] = "verify(deep=True) compares every value with the source"
+        return found
+
+    def __repr__(self) -> str:
+        return _repr.as_text("conversion.VerifyReport", self._facts())
+
+    def _repr_html_(self) -> str:
+        return _repr.as_html(self._facts(), "messages")
 
 
 def check_options(
@@ -104,8 +173,9 @@ def check_options(
         return None if value is None else as_list(value)
 
     asked = listed(parts)
-    if unknown := set(asked or ()) - set(PARTS):
-        raise ValueError(f"Unknown parts {sorted(unknown)}. Parts: {', '.join(PARTS)}.")
+    if unknown := sorted(set(asked or ()) - set(PARTS)):
+        hint = nearest(unknown[0], PARTS)
+        raise ValueError(f"Unknown parts {unknown}.{hint} Parts: {', '.join(PARTS)}.")
     if mask not in MASK_CHOICES:
         raise ValueError(f"mask must be one of {list(MASK_CHOICES)}, got {mask!r}.")
     if scheduler is not None and n_workers is not None:

@@ -17,12 +17,12 @@ copyright = author
 version = release = installed("laion-zarr")
 
 extensions = [
+    "cyclopts.ext.sphinx",
     "myst_nb",
     "numpydoc",
     "sphinx.ext.autodoc",
     "sphinx.ext.viewcode",
     "sphinx_copybutton",
-    "sphinxarg.ext",
 ]
 root_doc = "docs/index"
 include_patterns = ["CHANGELOG.md", "CONTRIBUTING.md", "docs/**", "notebooks/*.ipynb"]
@@ -49,7 +49,7 @@ CONTENTS = {
         "docs/promises.md",
         "docs/benchmarks.md",
     ],
-    "Look up": ["docs/api/index.rst", "docs/faq.md", "CHANGELOG.md"],
+    "Look up": ["docs/command-line.md", "docs/api/index.rst", "docs/faq.md", "CHANGELOG.md"],
     "Project": ["docs/architecture.md", "docs/releasing.md", "CONTRIBUTING.md"],
 }
 

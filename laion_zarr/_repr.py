@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
@@ -79,8 +80,25 @@ def as_text(what: str, found: dict[str, Any]) -> str:
     return "\n".join(map(printable, lines))
 
 
-def as_html(found: dict[str, Any]) -> str:
-    """Format an overview as an HTML table."""
+def some(items: Sequence[str], shown: int = 3) -> str:
+    """Number of items, with the first few: ``"19 (voxels, anatomy, events, …)"``; or ``"none"``."""
+    more = ", …" if len(items) > shown else ""
+    return f"{len(items):,} ({', '.join(items[:shown])}{more})" if items else "none"
+
+
+def listed(items: Iterable[str], shown: int = 10) -> dict[str, str] | str:
+    """Messages by number, as a value of an overview, at most so many; or ``"none"``."""
+    found = list(items)
+    numbered = {f"{n}": text for n, text in enumerate(found[:shown], 1)}
+    more = {"…": f"and {len(found) - shown:,} more"} if len(found) > shown else {}
+    return numbered | more or "none"
+
+
+def as_html(found: dict[str, Any], counted: str = "") -> str:
+    """Format an overview as an HTML table.
+
+    A value that is a dict is folded; shown of it are its names, or how many `counted` there are.
+    """
     rows = []
     for name, value in found.items():
         if isinstance(value, dict):
@@ -88,8 +106,9 @@ def as_html(found: dict[str, Any]) -> str:
                 f"<div><b>{escape(category)}</b> {escape(rois)}</div>"
                 for category, rois in value.items()
             )
-            names = escape(textwrap.shorten(", ".join(value), _WIDTH, placeholder=" …"))
-            cell = f"<details><summary>{names}</summary>{inner}</details>"
+            said = f"{len(value)} {counted}" if counted else ", ".join(value)
+            said = escape(textwrap.shorten(said, _WIDTH, placeholder=" …"))
+            cell = f"<details><summary>{said}</summary>{inner}</details>"
         else:
             cell = escape(str(value))
         rows.append(

@@ -8,6 +8,7 @@ from __future__ import annotations
 from laion_zarr import _release as release
 from laion_zarr._release import Id
 from laion_zarr.download import bucket
+from laion_zarr.errors import nearest
 
 
 def get_subjects() -> list[str]:
@@ -59,7 +60,8 @@ def get_rois(subject: Id | None = None, category: str | None = None) -> list[str
     categories = sorted({files.category for files in rois.values()})
     if category is not None and category not in categories:
         raise ValueError(
-            f"{subject} has no ROI category {category!r}. Name one of: {', '.join(categories)}."
+            f"{subject} has no ROI category {category!r}.{nearest(category, categories)} Name one "
+            f"of: {', '.join(categories)}."
         )
     return sorted(name for name, files in rois.items() if category in (None, files.category))
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sysconfig
 import traceback
+from collections.abc import Iterable
+from difflib import get_close_matches
 from importlib.util import find_spec
 
 
@@ -89,6 +91,13 @@ class StoreError(LaionZarrError):
 
 class StoreVersionError(StoreError):
     """A store has another schema version than this version of laion_zarr reads."""
+
+
+def nearest(word: object, known: Iterable[str]) -> str:
+    """Question for an error about an unknown word: the known word that is like it, if one is."""
+    by_case = {one.lower(): one for one in known}
+    near = get_close_matches(str(word).lower(), by_case, 1)
+    return f" Did you mean {by_case[near[0]]!r}?" if near else ""
 
 
 def needs(extra: str, *packages: str) -> None:

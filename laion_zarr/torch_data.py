@@ -89,7 +89,8 @@ class LaionFMRIDataset(torch.utils.data.Dataset if torch else object):  # type: 
     ) -> None:
         if torch is None:
             raise ImportError(
-                "to_torch_dataset needs PyTorch, which is not installed: 'pip install torch'."
+                "to_torch_dataset needs PyTorch, which is not installed. Install the extra: "
+                'pip install "laion-zarr[torch]".'
             )
         wanted = _checked(include)
         query = subject._query

@@ -13,17 +13,23 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from laion_zarr.conversion.budget import PARTS
 from laion_zarr.conversion.parts.splits import add_splits
 from laion_zarr.conversion.run.pipeline import convert
 from laion_zarr.conversion.synthetic import write_dataset
 from laion_zarr.conversion.synthetic.model.experiment import SIZES
 from laion_zarr.conversion.synthetic.split_files import write_splits
-from laion_zarr.errors import NotConvertedError
+from laion_zarr.errors import NotConvertedError, needs
 from laion_zarr.splits import load_split
 from laion_zarr.store.objects import open_store
 from laion_zarr.store.parts import StoredParts
-from laion_zarr.store.schema import ALL_SESSIONS_NC, ANATOMY_PART, DEFAULT_STORE, TRIAL, VOXEL
+from laion_zarr.store.schema import (
+    ALL_SESSIONS_NC,
+    ANATOMY_PART,
+    DEFAULT_STORE,
+    PARTS,
+    TRIAL,
+    VOXEL,
+)
 from laion_zarr.subject import Subject, load_subject
 
 SUBJECT = "sub-01"
@@ -41,7 +47,7 @@ def run_demo(
     size: str = "demo",
     progress: bool = True,
     say: Callable[[str], None] = print,
-) -> Path:
+) -> Path | None:
     """Make, convert, load and plot a synthetic dataset.
 
     Parameters
@@ -57,8 +63,8 @@ def run_demo(
 
     Returns
     -------
-    pathlib.Path
-        Path of the picture, a PNG.
+    pathlib.Path or None
+        Path of the picture, a PNG; None where the extra ``plot`` is not installed.
     """
     data, store = _places(folder)
     started = time.perf_counter()
@@ -90,8 +96,7 @@ def run_demo(
     trial = telling_trial(sub, responses)
     for line in _about_trial(sub, trial, faces):
         say(line)
-    picture = draw(sub, store, faces, trial, store.with_name("demo.png"))
-    say(f"Picture  {picture} ({took()})")
+    picture = _picture(sub, store, faces, trial, say)
     say(f"Go on    load_subject('{SUBJECT[4:]}', store='{store}')")
     say(f"Look     laion-zarr explore --store {shlex.quote(str(store))}")
     return picture
@@ -188,6 +193,21 @@ def _about_trial(sub: Subject, trial: int, faces: xr.DataArray) -> list[str]:
         f"  picture  {width} × {height}; masks of: {nouns}; face areas {response:+.2f} %",
         f"  captions {', '.join(captions) or 'none'}",
     ]
+
+
+def _picture(
+    sub: Subject, store: Path, faces: xr.DataArray, trial: int, say: Callable[[str], None]
+) -> Path | None:
+    """Draw, or say which extra draws."""
+    try:
+        needs("plot", "matplotlib")
+    except ImportError as error:
+        say(f"Picture  left out. {error}")
+        return None
+    started = time.perf_counter()
+    picture = draw(sub, store, faces, trial, store.with_name("demo.png"))
+    say(f"Picture  {picture} ({time.perf_counter() - started:.1f} s)")
+    return picture
 
 
 def draw(sub: Subject, store: Path, faces: xr.DataArray, trial: int, path: Path) -> Path:

@@ -11,7 +11,6 @@ from zarr.abc.store import Store
 
 from laion_zarr import _release as release
 from laion_zarr import config
-from laion_zarr.conversion.budget import DEFAULT_PARTS
 from laion_zarr.conversion.options import PROBLEMS
 from laion_zarr.conversion.parts.subject import with_sidecar
 from laion_zarr.conversion.planning.differences import (
@@ -129,7 +128,7 @@ class _Comparison:
     def _compare_group(self, group: str, stored: StoredParts | None) -> Iterator[Difference]:
         recorded = {} if stored is None else _recorded(stored)
         wanted = {part.name: part for part in self._wanted(group, stored)}
-        kinds = {*DEFAULT_PARTS, *(option_of(group, name) for name in recorded)}
+        kinds = {*schema.DEFAULT_PARTS, *(option_of(group, name) for name in recorded)}
         for name, part in wanted.items():
             if part.option in kinds and name not in recorded:
                 new = dict.fromkeys(self._files(part), "")

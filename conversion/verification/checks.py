@@ -6,7 +6,7 @@ Arrays of the store are read with zarr-python, not with the array readers of lai
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 from zarr.abc.store import Store
 from zarr.core.sync import sync
 
+from laion_zarr.conversion.options import VerifyReport
 from laion_zarr.conversion.verification.sources import difference
 from laion_zarr.conversion.verification.vetting import (
     Vetted,
@@ -41,27 +42,6 @@ from laion_zarr.store.schema import MANIFEST, PARTIAL, STAGING, ArraySpec, chunk
 _FILES_AT_ONCE = 16
 _BYTES_AT_ONCE = 64 << 20
 _PIECE = 32 << 20  # of a larger object, which a disk gives piece by piece
-
-
-@dataclass
-class VerifyReport:
-    """Result of `verify`: the problems that were found, and how much was checked.
-
-    Attributes
-    ----------
-    problems : list of str
-        One message per problem; empty if the store is intact.
-    notes : list of str
-        One message per source file that is missing and therefore could not be compared.
-    n_files, n_bytes, n_values : int
-        Numbers of objects and bytes checked, and of values compared with the source.
-    """
-
-    problems: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    n_files: int = 0
-    n_bytes: int = 0
-    n_values: int = 0
 
 
 @dataclass

@@ -11,7 +11,8 @@ import zarr
 from zarr.abc.store import Store
 
 from laion_zarr import config
-from laion_zarr.conversion.verification.checks import Check, VerifyReport
+from laion_zarr.conversion.options import VerifyReport
+from laion_zarr.conversion.verification.checks import Check
 from laion_zarr.conversion.verification.stimuli import SplitChecks, StimulusChecks
 from laion_zarr.conversion.verification.subjects import SubjectChecks
 from laion_zarr.errors import DataNotDownloadedError, NotConvertedError, StoreError
@@ -80,7 +81,7 @@ def run_verification(
     folder = Path(source) if source else config.get_data_dir() if deep else None
     if folder is not None and not folder.is_dir():
         raise DataNotDownloadedError(f"{folder} is not a folder; --source names the mirror.")
-    report = VerifyReport()
+    report = VerifyReport(deep=deep)
     _check_root(opened)
     with _default_zarr():
         check = Check(opened, report, folder, progress)

@@ -11,7 +11,7 @@ from laion_zarr._release import Ids
 from laion_zarr.download import access_service, bucket, filters, items, license
 from laion_zarr.download.fetch import Report, fetch
 from laion_zarr.download.filters import Given
-from laion_zarr.errors import DataNotDownloadedError
+from laion_zarr.errors import DataNotDownloadedError, nearest
 
 _FEW_JOBS = 4  # threads for a few large files
 
@@ -100,7 +100,8 @@ def run_embeddings(
     there = items.embedding_files(revision)
     if unknown := [model for model in wanted or () if model not in there]:
         raise ValueError(
-            f"There are no embeddings of {unknown[0]!r}. Name one or more of: {', '.join(there)}."
+            f"There are no embeddings of {unknown[0]!r}.{nearest(unknown[0], there)} Name one or "
+            f"more of: {', '.join(there)}."
         )
     paths = [path for model, path in there.items() if wanted is None or model in wanted]
     return _run_public(root, paths, progress)

@@ -19,6 +19,7 @@ from typing import Any, BinaryIO
 
 from tqdm import tqdm
 
+from laion_zarr import _repr
 from laion_zarr.download.mirror import Item, Mirror, opened, partial_of, remove_stale
 from laion_zarr.errors import DownloadError, LaionZarrError
 from laion_zarr.store.retry import PAUSES, Transient, Unreachable, pause_before
@@ -51,6 +52,15 @@ class Report:
             f"{len(self.fetched):,} files downloaded ({readable(self.nbytes)}), "
             f"{len(self.present):,} already in {self.root}"
         )
+
+    def _repr_html_(self) -> str:
+        found = {
+            "Downloaded": f"{_repr.some(self.fetched)}, {readable(self.nbytes)}",
+            "Already there": _repr.some(self.present),
+            "Data directory": self.root,
+            "Next": "laion_zarr.convert() takes it into the store",
+        }
+        return _repr.as_html(found)
 
 
 class _Stopped(Exception):

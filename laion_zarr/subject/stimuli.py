@@ -124,7 +124,7 @@ class SubjectStimuli(SubjectBase):
         mask_source: MaskSource = DEFAULT_MASK,
         include: str | Sequence[str] = ("image",),
     ) -> LaionFMRIDataset:
-        """Trials for PyTorch's ``DataLoader``; needs PyTorch (``pip install torch``).
+        """Trials for PyTorch's ``DataLoader``; needs PyTorch (the extra ``torch``).
 
         Betas and embeddings are read when the dataset is made: up to 2 GiB of betas are kept in
         memory; larger betas are written to a scratch file in the temporary folder (``TMPDIR``) and

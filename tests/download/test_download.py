@@ -20,7 +20,6 @@ import pytest
 import laion_zarr
 from laion_zarr import _release, convert, load_subject
 from laion_zarr import download as module
-from laion_zarr.conversion.budget import PARTS
 from laion_zarr.conversion.cli import main
 from laion_zarr.download import (
     access_service,
@@ -43,6 +42,7 @@ from laion_zarr.errors import (
 )
 from laion_zarr.store import remote
 from laion_zarr.store.retry import Transient, Unreachable
+from laion_zarr.store.schema import PARTS
 
 GLM = "derivatives/glmsingle-tedana"
 ANAT = "derivatives/anatomical/sub-01/ses-PrismaAnat/anat/sub-01_ses-PrismaAnat_space-T1w"

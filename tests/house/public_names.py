@@ -80,7 +80,11 @@ compat.templates      to_template
 compat.torch_data     LaionFMRIDataset
 """
 
-FILES = {"laion_zarr": "py.typed", "laion_zarr.conversion.parts": "may_splits.sha256"}
+FILES = {
+    "laion_zarr": "py.typed",
+    "laion_zarr.conversion.cli": "schemas/info.json",
+    "laion_zarr.conversion.parts": "may_splits.sha256",
+}
 
 
 def names() -> Iterator[tuple[str, str]]:

@@ -13,7 +13,7 @@ from code_blocks import blocks, run
 from places import ROOT
 
 from laion_zarr import convert
-from laion_zarr.conversion.cli.commands import _parser
+from laion_zarr.conversion.cli.commands import app
 from laion_zarr.store import retry
 
 DOCS = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("docs/*.md"))
@@ -111,7 +111,7 @@ def test_each_extra_is_explained():
 def exit_code(arguments: list[str]) -> object:
     """Exit code of parsing a command line, or of options that print and exit (--version)."""
     try:
-        _parser().parse_args(arguments)
+        app.parse_args(arguments)
     except SystemExit as stop:
         return stop.code
     return 0

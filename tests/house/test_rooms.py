@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 # The one table: from the top floor down. A room imports rooms of lower floors only, so two rooms
 # of one floor do not import each other. A room is a folder or a single module.
 FLOORS = [
-    ["compat"],
+    ["compat", "__main__"],
     ["laion_zarr"],  # the front door, laion_zarr/__init__.py
     ["conversion"],  # the converter's, conversion/__init__.py
     ["conversion.demo"],
@@ -75,7 +75,7 @@ LOCAL_IMPORTS = {
     "engine": {"laion_zarr", "numpy"},  # xarray imports the engines of every user
     "conversion.run.cluster": {"distributed"},
     # --help answers at once
-    "conversion.cli.commands": {"laion_zarr.conversion", "laion_zarr.explorer"},
+    "conversion.cli.store": {"laion_zarr.conversion", "laion_zarr.explorer"},
     "conversion.cli.download": {"laion_zarr"},
     "conversion.cli.demo": {"matplotlib", "laion_zarr.plots"},
     "conversion.write.root": {"fcntl"},

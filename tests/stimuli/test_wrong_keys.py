@@ -76,4 +76,4 @@ def test_dataset_without_pytorch(whole_store):
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     last = run.stderr.strip().splitlines()[-1]
     assert last.startswith("ImportError: to_torch_dataset needs PyTorch")
-    assert "'pip install torch'" in last
+    assert 'pip install "laion-zarr[torch]"' in last

@@ -27,6 +27,12 @@ STIMULUS_PARTS = {
     SEGMENTATIONS_PART: "download-segmentations",
     CAPTIONS_PART: "download-captions",
 }
+# Kinds of parts that ``convert --parts`` names; the large ones are converted only when named.
+DEFAULT_PARTS = (
+    *("betas", ANATOMY_PART, SURFACES_PART, LOCALIZERS_PART, FINE_ROIS_PART, GEOMETRY_PART),
+    *(EVENTS_PART, *STIMULUS_PARTS),
+)
+PARTS = (*DEFAULT_PARTS, BOLD_PART)
 # License attribute of data that contain stimulus images.
 IMAGE_LICENSE = (
     "The stimulus images are under the LAION-fMRI Data Use Agreement "

@@ -35,6 +35,7 @@ SLAB_VOXELS = 135 * CHUNK_VOXELS
 CHUNK_BYTES = 1 << 17  # of the image files; a reader requests only the bytes of one image file
 
 MASKS = ("anatomical", "rsquare")
+MASK_CHOICES = (*MASKS, "both")  # of ``convert --mask``
 DEFAULT_MASK: Final = "anatomical"
 ALL_SESSIONS_NC = "NoiseceilingAllrep"  # noise ceiling for thresholds that span sessions
 
