@@ -151,20 +151,22 @@ def _convert(arguments: argparse.Namespace) -> int:
     from laion_zarr.conversion.run import pipeline
     from laion_zarr.conversion.source.files import open_source
 
+    options = pipeline.check_options(
+        arguments.subject,
+        arguments.ses,
+        arguments.parts,
+        arguments.mask,
+        arguments.n_workers,
+        arguments.memory,
+        arguments.overwrite,
+        arguments.scheduler,
+    )
+    source = arguments.source or config.get_data_dir() if options.needs_source else None
     report = pipeline.run_conversion(
-        open_source(arguments.source or config.get_data_dir()),
+        open_source(source) if source else None,
         arguments.store or config.get_store(),
         _storage_options(arguments),
-        pipeline.check_options(
-            arguments.subject,
-            arguments.ses,
-            arguments.parts,
-            arguments.mask,
-            arguments.n_workers,
-            arguments.memory,
-            arguments.overwrite,
-            arguments.scheduler,
-        ),
+        options,
         arguments.dry_run,
         not arguments.quiet,
     )

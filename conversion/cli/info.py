@@ -26,8 +26,10 @@ from laion_zarr.store.bounds.text import printable
 from laion_zarr.store.objects import StoreLike, location, open_store
 from laion_zarr.store.parts import StoredParts
 from laion_zarr.store.schema import (
+    AVERAGES_PART,
     EVENTS_PART,
     LOCALIZERS_PART,
+    MEAN,
     SPLITS_GROUP,
     STIMULUS_PARTS,
     TRIALS_PART,
@@ -132,7 +134,7 @@ def _group_lines(stored: StoredParts) -> Iterator[str]:
         if not is_session_part(name)
         and not is_bold_part(name)
         and not name.startswith("maps/")
-        and name not in (TRIALS_PART, VOXELS_PART)
+        and name not in (TRIALS_PART, VOXELS_PART, AVERAGES_PART)
     ]
     what = [_span(sessions)] if VOXELS_PART in stored.parts else []
     yield f"  {stored.group}: {', '.join([*what, _gigabytes(size), *others])}"
@@ -143,6 +145,7 @@ def _group_lines(stored: StoredParts) -> Iterator[str]:
         yield f"    trials: {len(trials):,}"
     if bold := sorted(name.partition("/")[2] for name in stored.parts if is_bold_part(name)):
         yield f"    time series: {_span(bold)}"
+    yield from _averages_lines(stored)
     if EVENTS_PART in stored.parts:
         (attributes,) = stored.attributes(EVENTS_PART, needed=["runs"])
         runs = attributes["runs"]
@@ -155,6 +158,13 @@ def _group_lines(stored: StoredParts) -> Iterator[str]:
         pools = ", ".join(sorted({pool for pool, *_ in keys}))
         yield f"    {len(keys)} splits of the pools {pools}"
         yield f"    random_* of revision {', '.join(revisions)}" if revisions else "    no random_*"
+
+
+def _averages_lines(stored: StoredParts) -> Iterator[str]:
+    if AVERAGES_PART in stored.parts:
+        message = stored.stale_averages
+        yield f"    averages: {stored.shape(AVERAGES_PART, MEAN.name)[0]:,} images"
+        yield from [f"    stale: {message}"] if message else []
 
 
 def _localizer_lines(stored: StoredParts) -> Iterator[str]:

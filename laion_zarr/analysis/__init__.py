@@ -1,6 +1,6 @@
 """Statistics over trials and images: labelled arrays in and out, lazy where the input is lazy.
 
-The modules cover repeats of images (`repeats`), noise ceilings and reliability (`reliability`), the
+The modules cover repeats of images (`repeats`; `averages`, where the store has them), noise ceilings and reliability (`reliability`), the
 dissimilarity of responses (`dissimilarity`), encoding models and their scores (`encoding`,
 `scoring`), and permutation tests (`permutation`). The functions take labelled arrays and do not
 depend on `Subject`.
