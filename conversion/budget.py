@@ -219,9 +219,7 @@ def plan_work(
     return WorkPlan(fitting, budget // fitting)
 
 
-def plan_threads(
-    common: int, each: int, n_workers: int | None, memory: str | int | None
-) -> int:
+def plan_threads(common: int, each: int, n_workers: int | None, memory: str | int | None) -> int:
     """Choose the number of threads that work in this process.
 
     Parameters

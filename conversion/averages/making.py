@@ -1,4 +1,4 @@
-"""Average all betas of a subject by image, as they are read, one block of voxels after the other."""
+"""Average all betas of a subject by image, as they are read, block after block of voxels."""
 
 from __future__ import annotations
 

@@ -18,6 +18,7 @@ from laion_zarr.conversion.planning.differences import (
     CHANGED,
     GONE,
     NEW,
+    STALE,
     UNKNOWN,
     Difference,
     OutdatedReport,
@@ -37,6 +38,7 @@ from laion_zarr.store import schema
 from laion_zarr.store.manifest import parse_root, read_texts
 from laion_zarr.store.objects import StoreLike, location, open_store
 from laion_zarr.store.parts import StoredParts
+from laion_zarr.store.schema import AVERAGES_PART
 
 
 def outdated(
@@ -63,7 +65,8 @@ def outdated(
     Returns
     -------
     OutdatedReport
-        What is new, changed, gone, or of an unknown kind; true if something is new or changed.
+        What is new, changed, stale, gone, or of an unknown kind; true if something is new, changed
+        or stale.
 
     Raises
     ------
@@ -134,6 +137,9 @@ class _Comparison:
             if part.option in kinds and name not in recorded:
                 new = dict.fromkeys(self._files(part), "")
                 yield self._difference(group, part, NEW, new, {})
+        if stored is not None and stored.stale_averages is not None:
+            why = "made from other betas than are stored"
+            yield Difference(group, AVERAGES_PART, AVERAGES_PART, STALE, (), 0, why)
         for name, its in recorded.items():
             part = wanted.get(name) or Wanted(name, option_of(group, name), ())
             yield from self._compare_part(group, part, its)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tqdm.auto import tqdm
 from zarr.abc.store import Store
 
@@ -17,14 +19,18 @@ from laion_zarr.conversion.write.root import (
 )
 from laion_zarr.errors import LaionZarrError, NotConvertedError
 from laion_zarr.store.manifest import parse_root, read_texts
-from laion_zarr.store.objects import location
+from laion_zarr.store.objects import StoreLike, location, open_store
 from laion_zarr.store.parts import Part, StoredParts
 from laion_zarr.store.schema import AVERAGES_PART
 
 
 def run_averages(
-    store: Store, options: Options, report: Report, dry_run: bool, progress: bool
-) -> None:
+    store_like: StoreLike,
+    storage_options: dict[str, Any] | None,
+    options: Options,
+    dry_run: bool,
+    progress: bool,
+) -> Report:
     """Make averages alone: from the store, without a source."""
     for given, name in ((options.sessions, "--ses"), (options.scheduler, "--scheduler")):
         if given is not None:
@@ -32,11 +38,13 @@ def run_averages(
                 f"{name} has no meaning for averages: they are of all sessions, and made in "
                 "threads of this process, as many as --n-workers says. Leave it out."
             )
-    parse_root(store, read_texts(store, ["zarr.json"])[0])
+    there = open_store(store_like, storage_options)  # opened for writing, it would be created
+    parse_root(there, read_texts(there, ["zarr.json"])[0])
+    store, report = open_store(store_like, storage_options, read_only=dry_run), Report()
     run = AveragesRun(store, options, report)
     if dry_run:
         run.plan()
-        return
+        return report
     with locked(store):
         for subject in run.subjects():
             try:
@@ -45,6 +53,7 @@ def run_averages(
                 report.failed[subject] = error
         run.run(progress)
         finish_root(store, sorted({*groups_in(store), *lost_manifests(store)}))
+    return report
 
 
 class AveragesRun:
@@ -100,9 +109,7 @@ class AveragesRun:
         n_threads = maker.size.n_threads(self._options.n_workers, self._options.memory)
         check_space(self._store, maker.size.nbytes)
         total, title = maker.size.betas_nbytes, _name(subject)
-        with tqdm(
-            total=total, unit="B", unit_scale=True, desc=title, disable=not progress
-        ) as bar:
+        with tqdm(total=total, unit="B", unit_scale=True, desc=title, disable=not progress) as bar:
             return maker.write(path, n_threads, bar.update)
 
     def _to_make(self) -> list[str]:

@@ -161,11 +161,11 @@ def run_conversion(
     progress: bool,
 ) -> Report:
     """Convert as `convert` does, but return the failures of parts in the report."""
-    store, report = open_store(store_like, storage_options, read_only=dry_run), Report()
     if source is None:
-        run_averages(store, options, report, dry_run, progress)
-        return report
+        return run_averages(store_like, storage_options, options, dry_run, progress)
+    store = open_store(store_like, storage_options, read_only=dry_run)
     mirror = list_files(source, options, store)
+    report = Report()
     note_absent(report, source, options, mirror)
     note_left_out(report, source, options, mirror.listing)
     of_subjects = set(options.parts) - {*schema.STIMULUS_PARTS, AVERAGES_PART}

@@ -120,9 +120,7 @@ class ChunkedArray:
             for one, where in zip(chunks, wheres[group], strict=True):
                 yield one, rows[where] % self.chunking.rows, where
 
-    def _fetch(
-        self, ids: np.ndarray, buffer: Memory
-    ) -> list[tuple[str, _Span, np.ndarray | None]]:
+    def _fetch(self, ids: np.ndarray, buffer: Memory) -> list[tuple[str, _Span, np.ndarray | None]]:
         """Fetch chunks in concurrent requests, one for each span of adjacent chunks."""
         spans = self._spans(ids)
         requests = self._requests(spans)
@@ -182,7 +180,7 @@ class Block(ChunkedArray):
     table: np.ndarray
 
     @property
-    def _table(self) -> np.ndarray:  # type: ignore[override]
+    def _table(self) -> np.ndarray:
         return self.table
 
     @property

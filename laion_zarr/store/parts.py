@@ -335,8 +335,8 @@ class StoredParts:
         if part is None or dict(part.sources) == self.averaged_from:
             return None
         return (
-            f"The averages of {self.group} in the store {location(self.store)} were made from other "
-            "betas than it holds now, so they are not read. Make them anew: laion-zarr convert "
-            f"--parts {AVERAGES_PART} --subject {self.group.removeprefix('sub-')} --store "
-            f"{location(self.store)}."
+            f"The averages of {self.group} in the store {location(self.store)} were made from "
+            "other betas than it holds now, so they are not read. Make them anew: 'laion-zarr "
+            f"convert --parts {AVERAGES_PART} --subject {self.group.removeprefix('sub-')} --store "
+            f"{location(self.store)}'."
         )

@@ -273,8 +273,9 @@ class Subject(Regions, Localizers, BrainSpace, Events, TimeSeries, SubjectStimul
         -------
         xarray.DataArray, (image, voxel) float32, Dask-backed
             In standard deviations (percent signal change if `zscore` is None), images sorted by
-            name or as asked for, with ``n_trials`` and the labels that are the same for all trials of each image;
-            see `laion_zarr.analysis.average_repeats` and `laion_zarr.analysis.zscore`.
+            name, or as `images` says, with ``n_trials`` and the labels that are the same for all
+            trials of each image; see `laion_zarr.analysis.average_repeats` and
+            `laion_zarr.analysis.zscore`.
 
         Examples
         --------

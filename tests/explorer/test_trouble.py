@@ -13,21 +13,13 @@ import zarr
 from explorer_server import exploring
 from web_server import serving
 
-from laion_zarr import convert, load_subject
+from laion_zarr import load_subject
 from laion_zarr.explorer.page import export_page
 from laion_zarr.store import codec
 from laion_zarr.store.manifest import dump_manifest
 
 ROI = "FFA1"
 AT = f"#region={ROI}&of=region"
-
-
-@pytest.fixture(scope="module")
-def bare(bids_root, tmp_path_factory):
-    """One session of one subject, with nothing but its betas and voxels."""
-    path = tmp_path_factory.mktemp("bare") / "laion-fmri.zarr"
-    convert(bids_root, path, "sub-01", "ses-01", parts="betas", progress=False)
-    return path
 
 
 def flip(file: Path, position: int) -> None:
@@ -48,7 +40,7 @@ def test_a_store_of_betas_alone(page, bare):
         assert names == [found["images"][code] for code in found["order"][:8]]
         views = page.panel("brain").get_by_label("View").locator("option").all_inner_texts()
         assert views == ["slices", "volume"]
-        assert "1 session" in page.page.locator("header").inner_text()
+        assert "2 sessions" in page.page.locator("header").inner_text()
         for summary in ("Words of its pictures", "Localizer contrasts"):
             page.page.get_by_text(summary).click()
         page.says("responses", "no segmentations: laion-zarr download-segmentations")

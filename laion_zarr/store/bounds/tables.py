@@ -51,7 +51,7 @@ def shards_of(
     n_chunks = -(-shape[0] // chunking.rows)
     if len(table) != n_blocks * n_chunks:
         raise OutOfBounds(f"has {len(table):,} chunks, expected {n_blocks * n_chunks:,}")
-    found = {}
+    found: dict[str, np.ndarray] = {}
     for block in range(n_blocks):
         rows = table[block * n_chunks : (block + 1) * n_chunks]
         below, starts = chunking.below(block, len(shape)), range(0, n_chunks, per_shard)

@@ -26,6 +26,4 @@ MEAN = ArraySpec(
     # converter holds a block of all images, 0.9 GB, in memory. A shard of 256 images is ~30 MB.
     Chunking(1, 256, "lz4", columns=270 * CHUNK_VOXELS),
 )
-AVERAGE_ARRAYS = specs_by_name(
-    MEAN, chunk_table(MEAN.name), VOXEL_INDEX, IMAGE_NAME, N_TRIALS
-)
+AVERAGE_ARRAYS = specs_by_name(MEAN, chunk_table(MEAN.name), VOXEL_INDEX, IMAGE_NAME, N_TRIALS)
