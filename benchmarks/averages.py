@@ -38,7 +38,7 @@ class Size(NamedTuple):
     runs: int
 
 
-SIZES = {"full": Size("full", (8, 30), 15), "tiny": Size("tiny", (2, 3), 2)}
+SIZES = {"full": Size("full", (8, 30), 15), "tiny": Size("tiny", (2,), 1)}
 
 
 def make(root: Path, size: Size) -> None:

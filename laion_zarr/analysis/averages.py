@@ -92,7 +92,7 @@ class StoredAverages:
         """Averages of images, by name, and of voxels, by position, in a block per image."""
         rows = pd.Index(self._names).get_indexer(pd.Index(images))
         if (rows < 0).any():
-            what = f"does not name {images[rows < 0][0]!r}, which was shown"
+            what = f"does not name {str(images[rows < 0][0])!r}, which was shown"
             raise self._lazy.handle.stored.refused(AVERAGES_PART, _NAME, what)
         name = f"{AVERAGES_PART}-{tokenize(self._lazy, digest(rows), digest(voxels))}"
         chunks = (1,) * len(rows) or (0,), (len(voxels),)

@@ -10,8 +10,9 @@ import pytest
 import xarray as xr
 from counting_store import CountingStore
 
-from laion_zarr import load_subject
+from laion_zarr import convert, load_subject
 from laion_zarr.arrays.dask_blocks import source_of
+from laion_zarr.conversion.averages.making import AveragesMaker
 from laion_zarr.errors import StoreError
 
 SUB, PART = "sub-01", "sub-01/averages"
@@ -124,6 +125,27 @@ def test_lazy_arrays_of_averages_go_to_other_processes(averaged, by_betas, names
     again = pickle.loads(pickle.dumps(found))
     assert again.data.name == found.data.name
     np.testing.assert_array_equal(again, by_betas[:2])
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda names: names[::-1], "has names that do not ascend"),
+        (lambda names: names[:-1], r"has the shape \(10, 717\), expected \(9, 717\)"),
+        (lambda names: np.sort([*names[1:], "zebra.jpg"]), "does not name 'shared_12rep"),
+    ],
+)
+def test_averages_of_a_stranger(bare, copy_of, names, monkeypatch, change, words):
+    own, write = copy_of(bare), AveragesMaker.write
+
+    def wrong(self, *arguments):
+        self._images = change(self._images)
+        return write(self, *arguments)
+
+    monkeypatch.setattr(AveragesMaker, "write", wrong)
+    convert(None, own, SUB, parts="averages", progress=False)
+    with pytest.raises(StoreError, match=words):
+        load_subject(SUB, own).get_image_betas(images=names[0])
 
 
 def flipped(path, position):
