@@ -15,7 +15,7 @@ _BINARY_UNITS = {"ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30, "ti": 1 << 40}
 
 DEFAULT_MEMORY_PER_WORKER = 2 * 10**9
 # Interpreter and libraries (170 MB, measured), and freed memory that the allocator keeps.
-_BASE_MEMORY = 320 * 10**6
+BASE_MEMORY = 320 * 10**6
 VOLUMES_AHEAD = 3
 # Volumes of a slab that are collected before one write to the scratch file (2 MB).
 COLLECTED_VOLUMES = 32
@@ -148,7 +148,7 @@ class SessionSize:
 
     def memory_nbytes(self, n_kept: int) -> int:
         """Bytes of memory needed if `n_kept` slabs stay in memory, the others in a scratch file."""
-        buffers = _BASE_MEMORY + (VOLUMES_AHEAD + 2) * self.volume_nbytes
+        buffers = BASE_MEMORY + (VOLUMES_AHEAD + 2) * self.volume_nbytes
         scratch_voxels = max(0, self.n_voxels - n_kept * SLAB_VOXELS)
         collected = scratch_voxels * min(COLLECTED_VOLUMES, self.n_volumes) * _BYTES
         # Besides the kept slabs: a slab read from the file, its chunks, two shards being written.
@@ -209,6 +209,33 @@ def plan_work(
         )
     fitting = min(wanted, budget // least) if least else wanted
     return WorkPlan(fitting, budget // fitting)
+
+
+def plan_threads(common: int, each: int, n_workers: int | None, memory: str | int | None) -> int:
+    """Choose the number of threads that work in this process.
+
+    Parameters
+    ----------
+    common, each : int
+        Bytes that all threads need together, and that each of them needs besides.
+    n_workers : int or None
+        Most threads; as many as there are cores if None.
+    memory : str, int or None
+        Memory for all of it; most of the machine's if None.
+
+    Raises
+    ------
+    ValueError
+        If the memory is too small for one thread (the message names both sizes).
+    """
+    wanted = n_workers or _cores()
+    budget = int(_physical_memory() * _SHARE) if memory is None else parse_memory(memory)
+    if budget < common + each:
+        raise ValueError(
+            f"{'--memory ' if memory is not None else ''}{budget / 1e9:.2f} GB is too little: "
+            f"averages need {(common + each) / 1e9:.2f} GB."
+        )
+    return max(1, min(wanted, (budget - common) // each))
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from laion_zarr import _repr
 from laion_zarr._release import session_id, subject_id
 from laion_zarr.arrays.select import as_list
 from laion_zarr.errors import LaionZarrError, SourceError, nearest
-from laion_zarr.store.schema import DEFAULT_PARTS, MASK_CHOICES, PARTS
+from laion_zarr.store.schema import AVERAGES_PART, DEFAULT_PARTS, MASK_CHOICES, PARTS
 
 # Exceptions that fail one part only: the conversion continues with the other parts.
 PROBLEMS = (LaionZarrError, OSError, MemoryError)
@@ -48,6 +48,11 @@ class Options:
     scheduler: str | None
     memory: str | int | None
     overwrite: bool
+
+    @property
+    def needs_source(self) -> bool:
+        """Whether some of the parts are made of source files."""
+        return set(self.parts) != {AVERAGES_PART}
 
 
 @dataclass(repr=False)

@@ -10,6 +10,7 @@ from laion_zarr._release import OOD_TYPES
 from laion_zarr.store import schema
 from laion_zarr.store.schema import (
     ANATOMY_ARRAYS,
+    AVERAGE_ARRAYS,
     CAPTION_ARRAYS,
     EMBEDDING,
     EMBEDDING_ARRAYS,
@@ -33,6 +34,7 @@ def named(specs: dict[str, ArraySpec]) -> dict[str, str]:
 def names() -> dict[str, object]:
     """All names that the page knows."""
     subject_parts = ("VOXELS", "TRIALS", "ANATOMY", "SURFACES", "LOCALIZERS", "GEOMETRY")
+    subject_parts += ("AVERAGES",)
     stimulus_parts = ("METADATA", "IMAGES", "EMBEDDINGS", "SEGMENTATIONS", "CAPTIONS", "MEMBERSHIP")
     parts = {
         name.lower(): getattr(schema, f"{name}_PART") for name in subject_parts + stimulus_parts
@@ -55,6 +57,7 @@ def names() -> dict[str, object]:
         "voxels": named(VOXEL_ARRAYS),
         "trials": named(TRIAL_ARRAYS),
         "betas": schema.BETAS.name,
+        "averages": named(AVERAGE_ARRAYS),
         "anatomy": named(ANATOMY_ARRAYS),
         "localizerMaps": {place: schema.localizer_maps(place).name for place in ("1pt8", "L", "R")},
         "mapLabels": schema.MAP_LABELS,

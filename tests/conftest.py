@@ -21,6 +21,7 @@ from laion_zarr.conversion.synthetic import SIZES, write_dataset
 from laion_zarr.conversion.synthetic.split_files import write_splits
 from laion_zarr.download import bucket
 from laion_zarr.store import retry
+from laion_zarr.store.schema import MEAN
 from laion_zarr.subject import Subject
 
 # -- campaigns: short by default, long with --long; the summary counts what they tried
@@ -127,6 +128,43 @@ def with_bold(store: Path, bids_root: Path, tmp_path_factory: pytest.TempPathFac
     path = Path(shutil.copytree(store, tmp_path_factory.mktemp("bold") / store.name))
     convert(bids_root, path, parts="bold", progress=False)
     return path
+
+
+@pytest.fixture(scope="session")
+def bare(bids_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first subject of `store`, with nothing but its betas and voxels."""
+    path = tmp_path_factory.mktemp("bare") / "laion-fmri.zarr"
+    convert(bids_root, path, "sub-01", parts="betas", n_workers=1, progress=False)
+    return path
+
+
+@pytest.fixture(scope="session")
+def averaged(bare: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`bare`, and its averages."""
+    path = Path(shutil.copytree(bare, tmp_path_factory.mktemp("averaged") / bare.name))
+    convert(None, path, "sub-01", parts="averages", progress=False)
+    return path
+
+
+def _cut(patch: pytest.MonkeyPatch) -> None:
+    for name, value in {"columns": 256, "per_shard": 4}.items():
+        patch.setitem(MEAN.chunking.__dict__, name, value)
+
+
+@pytest.fixture(scope="session")
+def _in_blocks(bare: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = Path(shutil.copytree(bare, tmp_path_factory.mktemp("blocks") / bare.name))
+    with pytest.MonkeyPatch.context() as patch:
+        _cut(patch)
+        convert(None, path, "sub-01", parts="averages", progress=False)
+    return path
+
+
+@pytest.fixture
+def in_blocks(_in_blocks: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """`averaged`, in blocks of 256 voxels, of which there are three, and shards of four images."""
+    _cut(monkeypatch)
+    return _in_blocks
 
 
 @pytest.fixture(scope="session")

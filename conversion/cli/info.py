@@ -26,8 +26,10 @@ from laion_zarr.store.bounds.text import printable
 from laion_zarr.store.objects import StoreLike, location, open_store
 from laion_zarr.store.parts import StoredParts
 from laion_zarr.store.schema import (
+    AVERAGES_PART,
     EVENTS_PART,
     LOCALIZERS_PART,
+    MEAN,
     SPLITS_GROUP,
     STIMULUS_PARTS,
     TRIALS_PART,
@@ -167,6 +169,9 @@ def _group(stored: StoredParts) -> dict[str, Any]:
         found["n_event_runs"] = (
             sum(map(len, runs.values())) if isinstance(runs, dict) else len(runs)
         )
+    if AVERAGES_PART in stored.parts:
+        n_images = stored.shape(AVERAGES_PART, MEAN.name)[0]
+        found["averages"] = {"n_images": n_images, "stale": stored.stale_averages}
     if stored.group == SPLITS_GROUP:
         keys = StoredSplits(stored.store).stored()
         found["splits"] = {
@@ -236,7 +241,7 @@ def _group_lines(group: dict[str, Any]) -> Iterator[str]:
         if not is_session_part(name)
         and not is_bold_part(name)
         and not name.startswith("maps/")
-        and name not in (TRIALS_PART, VOXELS_PART)
+        and name not in (TRIALS_PART, VOXELS_PART, AVERAGES_PART)
     ]
     what = [_span(group["sessions"])] if VOXELS_PART in names else []
     yield f"  {group['group']}: {', '.join([*what, _gigabytes(group['nbytes']), *others])}"
@@ -245,6 +250,9 @@ def _group_lines(group: dict[str, Any]) -> Iterator[str]:
         yield f"    trials: {group['n_trials']:,}"
     if bold := sorted(name.partition("/")[2] for name in names if is_bold_part(name)):
         yield f"    time series: {_span(bold)}"
+    if averages := group.get("averages"):
+        yield f"    averages: {averages['n_images']:,} images"
+        yield from [f"    stale: {averages['stale']}"] if averages["stale"] else []
     if "n_event_runs" in group:
         yield f"    events: {group['n_event_runs']:,} runs"
     if counts := group["localizer_maps"]:

@@ -128,20 +128,22 @@ def convert(
     from laion_zarr.conversion.run import pipeline
     from laion_zarr.conversion.source.files import open_source
 
+    options = pipeline.check_options(
+        selection.subject,
+        selection.ses,
+        selection.parts,
+        selection.mask,
+        workers.n_workers,
+        workers.memory,
+        selection.overwrite,
+        workers.scheduler,
+    )
+    mirror = source or config.get_data_dir() if options.needs_source else None
     report = pipeline.run_conversion(
-        open_source(source or config.get_data_dir()),
+        open_source(mirror) if mirror else None,
         place.store or config.get_store(),
         place.storage_options,
-        pipeline.check_options(
-            selection.subject,
-            selection.ses,
-            selection.parts,
-            selection.mask,
-            workers.n_workers,
-            workers.memory,
-            selection.overwrite,
-            workers.scheduler,
-        ),
+        options,
         dry_run,
         not output.quiet,
     )

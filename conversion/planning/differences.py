@@ -12,7 +12,7 @@ import pandas as pd
 
 from laion_zarr import _repr
 
-NEW, CHANGED, GONE, UNKNOWN = STATES = ("new", "changed", "gone", "unknown kind")
+NEW, CHANGED, STALE, GONE, UNKNOWN = STATES = ("new", "changed", "stale", "gone", "unknown kind")
 _COLUMNS = ("subject", "part", "state", "what", "files", "size")
 
 
@@ -31,14 +31,15 @@ class Difference:
         Part of the store, such as ``"ses-01"``; of an unknown kind, the pattern of its files.
     state : str
         ``"new"``: the store lacks the part, or the part was made without these files.
-        ``"changed"``: the files are not those that were converted. ``"gone"``: the source lacks
-        files that were converted; what they became stays in the store. ``"unknown kind"``.
+        ``"changed"``: the files are not those that were converted. ``"stale"``: the part was made
+        from parts of the store that have changed since. ``"gone"``: the source lacks files that
+        were converted; what they became stays in the store. ``"unknown kind"``.
     files : tuple of str
         Paths of the files, with their sidecars, relative to the source.
     nbytes : int
         Size of the files in bytes; of files that are gone, the size that they had.
     reason : str
-        How changed files differ; else empty.
+        How changed files differ, or what a stale part is made of; else empty.
     """
 
     subject: str
@@ -52,14 +53,14 @@ class Difference:
 
 @dataclass(frozen=True)
 class OutdatedReport(_repr.Shown):
-    """Result of `outdated`; it is true if something is new or changed, which `convert` would take.
+    """Result of `outdated`; true if something is new, changed or stale, which `convert` mends.
 
     Attributes
     ----------
     source, store : str
         What was compared.
     differences : tuple of Difference
-        What is new, changed, gone, or of an unknown kind, by subject.
+        What is new, changed, stale, gone, or of an unknown kind, by subject.
     not_compared : tuple of str
         Files of the size of those that were converted, whose content could not be compared.
     problems : tuple of str
@@ -73,7 +74,7 @@ class OutdatedReport(_repr.Shown):
     problems: tuple[str, ...]
 
     def __bool__(self) -> bool:
-        return any(found.state in (NEW, CHANGED) for found in self.differences)
+        return any(found.state in (NEW, CHANGED, STALE) for found in self.differences)
 
     def to_dataframe(self) -> pd.DataFrame:
         """Table of the differences.
@@ -102,14 +103,17 @@ class OutdatedReport(_repr.Shown):
         return "\n".join([*lines, *self._remarks()])
 
     def _remarks(self) -> list[str]:
-        found = []
-        if self:
+        found, states = [], {one.state for one in self.differences}
+        if {NEW, CHANGED} & states:
             found.append("'laion-zarr convert' takes what is new or changed.")
         elif not self.problems:
             found.append("Nothing is new or changed.")
-        if any(one.state == GONE for one in self.differences):
+        if STALE in states:
+            parts = " ".join(sorted({one.part for one in self.differences if one.state == STALE}))
+            found.append(f"'laion-zarr convert --parts {parts}' makes anew what is stale.")
+        if GONE in states:
             found.append("What is gone from the source stays in the store.")
-        if any(one.state == UNKNOWN for one in self.differences):
+        if UNKNOWN in states:
             found.append(
                 "Files of an unknown kind are left alone; a newer laion_zarr may read them."
             )

@@ -17,6 +17,7 @@ from laion_zarr.conversion.planning.differences import (
     CHANGED,
     GONE,
     NEW,
+    STALE,
     UNKNOWN,
     Difference,
     OutdatedReport,
@@ -36,6 +37,7 @@ from laion_zarr.store import schema
 from laion_zarr.store.manifest import parse_root, read_texts
 from laion_zarr.store.objects import StoreLike, location, open_store
 from laion_zarr.store.parts import StoredParts
+from laion_zarr.store.schema import AVERAGES_PART
 
 
 def outdated(
@@ -62,7 +64,8 @@ def outdated(
     Returns
     -------
     OutdatedReport
-        What is new, changed, gone, or of an unknown kind; true if something is new or changed.
+        What is new, changed, stale, gone, or of an unknown kind; true if something is new, changed
+        or stale.
 
     Raises
     ------
@@ -133,6 +136,9 @@ class _Comparison:
             if part.option in kinds and name not in recorded:
                 new = dict.fromkeys(self._files(part), "")
                 yield self._difference(group, part, NEW, new, {})
+        if stored is not None and stored.stale_averages is not None:
+            why = "made from other betas than are stored"
+            yield Difference(group, AVERAGES_PART, AVERAGES_PART, STALE, (), 0, why)
         for name, its in recorded.items():
             part = wanted.get(name) or Wanted(name, option_of(group, name), ())
             yield from self._compare_part(group, part, its)

@@ -21,6 +21,7 @@ from laion_zarr.errors import DataNotDownloadedError, StoreError
 from laion_zarr.store import schema
 from laion_zarr.store.parts import StoredParts
 from laion_zarr.store.schema import (
+    AVERAGES_PART,
     BOLD_PART,
     CAPTIONS_PART,
     EMBEDDINGS_PART,
@@ -126,6 +127,8 @@ def folders_of(options: Collection[str]) -> list[PurePosixPath]:
             found.append(release.STIMULI)
             if option == EMBEDDINGS_PART:
                 found.append(release.EMBEDDING_ARCHIVE)
+            continue
+        if option == AVERAGES_PART:  # made from the store alone
             continue
         found += _AXIS_FOLDERS
         if option in KINDS:

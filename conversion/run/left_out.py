@@ -36,7 +36,8 @@ def note_absent(report: Report, source: Source, options: Options, mirror: Mirror
         f"{subject}."
         for subject in mirror.others
     ]
-    of_subjects = [part for part in options.parts if part not in schema.STIMULUS_PARTS]
+    without_files_of_subjects = {*schema.STIMULUS_PARTS, schema.AVERAGES_PART}
+    of_subjects = [part for part in options.parts if part not in without_files_of_subjects]
     if there or not of_subjects:
         return
     nobody = f"no subject in {source.root} (expected {release.GLM}/sub-XX)"

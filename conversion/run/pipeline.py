@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -22,6 +21,7 @@ from laion_zarr.conversion.parts.localizers import LocalizerMaps
 from laion_zarr.conversion.parts.pieces import Pieces
 from laion_zarr.conversion.planning.subjects import Job, Planner, shared
 from laion_zarr.conversion.planning.wanted import list_files
+from laion_zarr.conversion.run.averages import AveragesRun, note_stale, run_averages
 from laion_zarr.conversion.run.cluster import Cluster
 from laion_zarr.conversion.run.left_out import note_absent, note_lacking, note_left_out
 from laion_zarr.conversion.run.stimuli import StimulusRun
@@ -36,6 +36,7 @@ from laion_zarr.conversion.run.workers import run
 from laion_zarr.conversion.source.files import Source, open_source
 from laion_zarr.conversion.write.catalogue import Catalogue
 from laion_zarr.conversion.write.root import (
+    check_space,
     finish_root,
     groups_in,
     locked,
@@ -51,10 +52,9 @@ from laion_zarr.errors import (
 from laion_zarr.store import schema
 from laion_zarr.store.objects import StoreLike, location, open_store
 from laion_zarr.store.parts import Part, StoredParts
+from laion_zarr.store.schema import AVERAGES_PART
 
 log = logging.getLogger("laion_zarr")
-
-_SPARE = 64 << 20  # bytes of disk for small parts, which the plan does not count
 
 
 def convert(
@@ -92,8 +92,9 @@ def convert(
     parts : str or list of str, optional
         Some of ``betas``, ``anatomy``, ``surfaces``, ``localizers``, ``rois_1pt5``, ``geometry``,
         ``events``, ``metadata``, ``images``, ``embeddings``, ``segmentations``, ``captions``,
-        ``bold``. If not provided, all of these but ``bold``, the preprocessed time series (about
-        4 GB a session).
+        ``bold``, ``averages``. If not provided, all of these but ``bold``, the preprocessed time
+        series (about 4 GB a session), and ``averages``, the mean response to each image (about
+        7 GB a subject), which are made from the store alone, without a source.
     mask : {"both", "anatomical", "rsquare"}
         Voxels to store: the union of both brain masks, or one of them.
     n_workers : int, optional
@@ -136,11 +137,14 @@ def convert(
     >>> from laion_zarr import convert
     >>> convert("/data/laion-fmri", subjects="01", n_workers=4)  # doctest: +SKIP
     """
+    options = check_options(
+        subjects, sessions, parts, mask, n_workers, memory, overwrite, scheduler
+    )
     report = run_conversion(
-        open_source(source or config.get_data_dir()),
+        open_source(source or config.get_data_dir()) if options.needs_source else None,
         config.get_store() if store is None else store,
         storage_options,
-        check_options(subjects, sessions, parts, mask, n_workers, memory, overwrite, scheduler),
+        options,
         dry_run,
         progress,
     )
@@ -149,7 +153,7 @@ def convert(
 
 
 def run_conversion(
-    source: Source,
+    source: Source | None,
     store_like: StoreLike,
     storage_options: dict[str, Any] | None,
     options: Options,
@@ -157,12 +161,14 @@ def run_conversion(
     progress: bool,
 ) -> Report:
     """Convert as `convert` does, but return the failures of parts in the report."""
+    if source is None:
+        return run_averages(store_like, storage_options, options, dry_run, progress)
     store = open_store(store_like, storage_options, read_only=dry_run)
     mirror = list_files(source, options, store)
     report = Report()
     note_absent(report, source, options, mirror)
     note_left_out(report, source, options, mirror.listing)
-    of_subjects = set(options.parts) - set(schema.STIMULUS_PARTS)
+    of_subjects = set(options.parts) - {*schema.STIMULUS_PARTS, AVERAGES_PART}
     subjects = mirror.subjects if of_subjects else []
     asked = subjects if options.subjects is None else options.subjects
     wanted = [s for s in subjects if s in asked and s not in report.failed]
@@ -176,6 +182,8 @@ def run_conversion(
             stimuli.plan()
             for job in jobs:
                 note_labels(report, job.subject, job.tables, stimuli.image_names())
+            if AVERAGES_PART in options.parts:
+                AveragesRun(store, options, report).plan()
             return report
         _check_writable(store)
         with locked(store) as lock:
@@ -229,7 +237,7 @@ class _Execution:
         jobs = _planned(self.planner, [s for s in subjects if s not in self.report.failed])
         stimulus_run = StimulusRun(self.planner)
         works = stimulus_run.plan()
-        self._check_space()
+        check_space(self.store, self.report.disk_nbytes)
         stimulus_run.run(works, progress)
         stimuli = stimulus_run.joined()
         total = sum(size.n_volumes * size.volume_nbytes for job in jobs for size in job.sizes)
@@ -249,6 +257,9 @@ class _Execution:
                     self._commit(Catalogue(self.store, group), {}, {}, stimuli)
                 except PROBLEMS as error:
                     self.report.failed[group] = error
+        if AVERAGES_PART in self.options.parts:
+            AveragesRun(self.store, self.options, self.report).run(progress)
+        note_stale(self.store, self.report)
         finish_root(self.store, sorted({*groups_in(self.store), *lost_manifests(self.store)}))
 
     def _recover(self, group: str) -> None:
@@ -264,17 +275,6 @@ class _Execution:
             if group == schema.STIMULI_GROUP:
                 raise
             self.report.failed[group] = error
-
-    def _check_space(self) -> None:
-        if isinstance(self.store, LocalStore):
-            free = shutil.disk_usage(self.store.root).free
-            needed = self.report.disk_nbytes + _SPARE
-            if free < needed:
-                raise StoreError(
-                    f"{self.store.root} has {free / 1e9:.1f} GB free, and the conversion needs up "
-                    f"to {needed / 1e9:.1f} GB. Free space, name another place with --store, or "
-                    "convert fewer --subject or --ses."
-                )
 
     # -- one subject
 
@@ -342,6 +342,7 @@ class _Execution:
         """Raise if a stored part, or a map in it, would be left in the old voxel order."""
         unordered = {schema.TRIALS_PART, schema.ANATOMY_PART, schema.FINE_ROIS_PART}
         unordered |= {schema.SURFACES_PART, schema.GEOMETRY_PART, schema.EVENTS_PART}
+        unordered.add(AVERAGES_PART)  # no longer those of the betas, and refused
         parts = job.catalogue.parts.items()
         left = sorted(name for name, _ in parts if name not in unordered | set(pending))
         left += [

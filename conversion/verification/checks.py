@@ -29,7 +29,7 @@ from laion_zarr.conversion.verification.vetting import (
 from laion_zarr.errors import StoreError
 from laion_zarr.store import codec
 from laion_zarr.store.bounds.nodes import array_bytes
-from laion_zarr.store.bounds.tables import check_table
+from laion_zarr.store.bounds.tables import shards_of
 from laion_zarr.store.bounds.text import MOST_NODE, OutOfBounds, printable
 from laion_zarr.store.causes import cause_of
 from laion_zarr.store.disk import DiskStore
@@ -257,20 +257,16 @@ class Check:
         group, _, name = path.partition("/")
         part, chunking = self.groups[group][name], spec.chunking
         table = self.array(f"{path}/{chunk_table(spec.name).name}")
-        below, sizes = "/0" * (len(spec.dims) - 1), part.chunks(spec.name)
-        shards = [sizes[f"{number}{below}"] for number in range(len(sizes))]
-        nbytes = array_bytes(
-            spec.dtype, (chunking.rows, *self.root[f"{path}/{spec.name}"].shape[1:])
-        )
+        shape, sizes = self.root[f"{path}/{spec.name}"].shape, part.chunks(spec.name)
+        nbytes = array_bytes(spec.dtype, (chunking.rows, *chunking.row(shape)))
         try:
-            check_table(table, chunking.per_shard, shards)
+            shards = shards_of(table, chunking, shape, sizes)
         except OutOfBounds as error:
             key = f"{path}/{chunk_table(spec.name).name}/c/0/0"
             self.problem(str(damaged(self.store, key, str(error))))
             return
-        for number, size in enumerate(shards):
-            key = f"{path}/{spec.name}/c/{number}{below}"
-            rows = table[number * chunking.per_shard : (number + 1) * chunking.per_shard]
+        for shard, rows in shards.items():
+            key, size = f"{path}/{spec.name}/c/{shard}", sizes[shard]
             try:
                 vet_shard(self.store, key, rows.astype(np.int64), size, (chunking, nbytes))
             except OutOfBounds as error:

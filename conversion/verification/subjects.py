@@ -22,9 +22,14 @@ from laion_zarr.store.objects import location
 from laion_zarr.store.parts import Part
 from laion_zarr.store.schema import (
     ANATOMY_PART,
+    AVERAGES_PART,
     BETAS,
+    CHUNK_VOXELS,
     EVENTS_PART,
     GEOMETRY_PART,
+    IMAGE_NAME,
+    MEAN,
+    N_TRIALS,
     SURFACES_PART,
     TRIALS_PART,
     VOXELS_PART,
@@ -34,6 +39,8 @@ from laion_zarr.store.schema import (
 )
 
 _VOLUMES_AT_ONCE = 16
+_VOXELS_AT_ONCE = 4 * CHUNK_VOXELS
+_SAME = 1e-5  # of averages in float32, relative and in standard deviations
 
 
 @dataclass
@@ -66,6 +73,8 @@ class SubjectChecks:
                 BoldChecks(self.check, self.group, name).contents()
         if TRIALS_PART in self._parts:
             self._trials()
+        if AVERAGES_PART in self._parts:
+            self._averages()
         LocalizerChecks(self.check, self.group).contents()
         if GEOMETRY_PART in self._parts:
             check_meshes(self.check, f"{self.group}/{GEOMETRY_PART}")
@@ -92,11 +101,50 @@ class SubjectChecks:
         self.check.chunk_table(path, BETAS)
 
     def _trials(self) -> None:
-        sessions = sorted(name for name in self._parts if is_session_part(name))
-        names = [self.check.array(f"{self.group}/{ses}/image_name") for ses in sessions]
+        names = [self.check.array(f"{self.group}/{ses}/image_name") for ses in self._sessions]
         stored = self.check.array(f"{self.group}/{TRIALS_PART}/image_name")
         if not np.array_equal(np.concatenate(names), stored):
             self.check.problem(f"{self._where(self.group)}/trials does not match its sessions.")
+
+    @property
+    def _sessions(self) -> list[str]:
+        return sorted(name for name in self._parts if is_session_part(name))
+
+    @property
+    def _stale(self) -> bool:
+        """Whether the averages were made from other betas than are stored."""
+        made_from = {name: self._parts[name].fingerprint for name in self._sessions}
+        return self._parts[AVERAGES_PART].sources != made_from
+
+    def _averages(self) -> None:
+        path, array = f"{self.group}/{AVERAGES_PART}", self.check.array
+        mean, names = self.check.root[f"{path}/{MEAN.name}"], array(f"{path}/{IMAGE_NAME.name}")
+        again = f"Make them anew with 'laion-zarr convert --overwrite --parts {AVERAGES_PART}'."
+        shape = (len(names), len(array(f"{path}/voxel")))
+        if mean.shape != shape:
+            self.check.problem(
+                f"{self._where(path)}/{MEAN.name} has shape {mean.shape}, expected {shape}: "
+                f"images, voxels. {again}"
+            )
+            return
+        self.check.chunk_table(path, MEAN)
+        if self._stale:
+            self.check.report.notes.append(
+                f"{self._where(path)}: made from other betas than are stored; readers refuse them. "
+                f"{again.replace(' --overwrite', '')}"
+            )
+            return
+        shown = np.concatenate([array(f"{self.group}/{s}/image_name") for s in self._sessions])
+        images, counts = np.unique(shown.astype(object), return_counts=True)
+        voxels = array(f"{self.group}/{VOXELS_PART}/voxel")
+        if not (
+            np.array_equal(images, names.astype(object))
+            and np.array_equal(counts, array(f"{path}/{N_TRIALS.name}"))
+            and np.array_equal(voxels, array(f"{path}/voxel"))
+        ):
+            self.check.problem(
+                f"{self._where(path)} has other images, trials or voxels than the betas. {again}"
+            )
 
     def _surfaces(self) -> None:
         """Check that the vertices of each label lie on the surface that the masks have."""
@@ -142,6 +190,8 @@ class SubjectChecks:
             elif name == GEOMETRY_PART:
                 compare_geometry(self.check, path)
         LocalizerChecks(self.check, group).values()
+        if AVERAGES_PART in self._parts:
+            self._compare_averages(f"{group}/{AVERAGES_PART}")
 
     def _load(self, file: str) -> Any:
         """Open a source image; None if the file is missing."""
@@ -163,6 +213,31 @@ class SubjectChecks:
                 block = np.asanyarray(image.dataobj[..., lo:hi])[ijk]
                 self.check.same(f"{path}/betas, trials {lo}-{hi - 1}", stored[:, lo:hi], block)
                 bar.update(stored[:, lo:hi].nbytes)
+
+    def _compare_averages(self, path: str) -> None:
+        """Average the stored betas anew, in float64, and compare."""
+        if self._stale:
+            return
+        mean = self.check.root[f"{path}/{MEAN.name}"]
+        betas = [self.check.root[f"{self.group}/{ses}/{BETAS.name}"] for ses in self._sessions]
+        shown = [self.check.array(f"{self.group}/{s}/image_name") for s in self._sessions]
+        _, codes = np.unique(np.concatenate(shown).astype(object), return_inverse=True)
+        with self.check.bar(sum(its.nbytes for its in betas), path) as bar:
+            for first in range(0, mean.shape[1], mean.shards[1]):
+                stored = np.asarray(mean[:, first : first + mean.shards[1]])
+                for lo in range(0, stored.shape[1], _VOXELS_AT_ONCE):
+                    its = stored[:, lo : lo + _VOXELS_AT_ONCE]
+                    rows = slice(first + lo, first + lo + its.shape[1])
+                    scored = [_scores(np.asarray(session[rows])) for session in betas]
+                    means = _means(np.concatenate(scored, axis=1), codes)
+                    self.check.report.n_values += its.size
+                    if not np.allclose(its.T, means, _SAME, _SAME, equal_nan=True):
+                        self.check.problem(
+                            f"{path}/{MEAN.name}, voxels {rows.start}-{rows.stop - 1} in storage "
+                            "order: not the averages of the betas. Make them anew with 'laion-zarr "
+                            f"convert --overwrite --parts {AVERAGES_PART}'."
+                        )
+                    bar.update(len(codes) * its.shape[1] * its.itemsize)
 
     def _compare_maps(self, path: str, where: tuple[np.ndarray, ...]) -> None:
         """Compare 3-D images at the voxel indices `where`, or whole if `where` is empty."""
@@ -220,6 +295,28 @@ class SubjectChecks:
                 warnings.simplefilter("ignore", UserWarning)
                 vertices = np.atleast_1d(nib.freesurfer.read_label(path))
             self.check.same(where, np.asarray(array[...]), vertices)
+
+
+def _scores(betas: np.ndarray) -> np.ndarray:
+    """Z-scores of the betas of a session, (voxel, trial); NaN where they hardly vary."""
+    values = betas.astype(np.float64)
+    known = ~np.isnan(values)
+    count = np.maximum(known.sum(axis=1, keepdims=True), 1)
+    mean = np.where(known, values, 0).sum(axis=1, keepdims=True) / count
+    values -= mean
+    deviation = np.sqrt(np.square(np.where(known, values, 0)).sum(axis=1, keepdims=True) / count)
+    rounding = 8 * np.finfo(betas.dtype).eps * np.abs(mean)
+    return values / np.where(deviation > rounding, deviation, np.nan)
+
+
+def _means(scores: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """Mean of the scores of each code that are not NaN, (voxel, code)."""
+    order = np.argsort(codes, kind="stable")
+    starts = np.flatnonzero(np.diff(codes[order], prepend=-1))
+    known = ~np.isnan(scores[:, order])
+    sums = np.add.reduceat(np.where(known, scores[:, order], 0), starts, axis=1)
+    counts = np.add.reduceat(known, starts, axis=1, dtype=np.int64)
+    return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
 
 
 def _volume(image: Any) -> np.ndarray:

@@ -116,7 +116,7 @@ def vet_shard(
 def _shard_shape(spec: ArraySpec | None, shape: tuple[int, ...]) -> list[int]:
     assert spec is not None
     assert spec.chunking is not None
-    return [spec.chunking.rows * spec.chunking.per_shard, *shape[1:]]
+    return [spec.chunking.rows * spec.chunking.per_shard, *spec.chunking.row(shape)]
 
 
 def _vet_sharding(found: Mapping[str, Any], spec: ArraySpec, shape: tuple[int, ...]) -> None:
@@ -124,7 +124,8 @@ def _vet_sharding(found: Mapping[str, Any], spec: ArraySpec, shape: tuple[int, .
     sharding: Any = found["codecs"][0] if _listed(found, 1) else None
     _must(_named(sharding) == "sharding_indexed", "codecs", found)
     settings = sharding["configuration"]
-    _must(settings.get("chunk_shape") == [spec.chunking.rows, *shape[1:]], "codecs", found)
+    chunk = [spec.chunking.rows, *spec.chunking.row(shape)]
+    _must(settings.get("chunk_shape") == chunk, "codecs", found)
     _must(settings.get("index_location") == "end", "codecs", found)
     packing = [_PLAIN[spec.chunking.packing]] if spec.chunking.packing else []
     for key, names in {

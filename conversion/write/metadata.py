@@ -31,8 +31,9 @@ def array_metadata(
     plain, fill_value = _plain_codec(spec.dtype)
     codecs, chunk_shape = [plain, _zstd(spec.level), _CRC32C], tuple(max(1, size) for size in shape)
     if spec.chunking is not None:
-        codecs = [_sharding(plain, spec.chunking, spec.dtype, shape[1:])]
-        chunk_shape = (spec.chunking.rows * spec.chunking.per_shard, *shape[1:])
+        row = spec.chunking.row(shape)
+        codecs = [_sharding(plain, spec.chunking, spec.dtype, row)]
+        chunk_shape = (spec.chunking.rows * spec.chunking.per_shard, *row)
     return {
         "shape": list(shape),
         "data_type": spec.dtype,

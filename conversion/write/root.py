@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -33,6 +34,8 @@ from laion_zarr.store.schema import (
 )
 
 log = logging.getLogger("laion_zarr")
+
+_SPARE = 64 << 20  # bytes of disk for small parts, which no plan counts
 
 
 def prepare_root(store: Store, overwrite: bool = False) -> None:
@@ -93,6 +96,18 @@ def _names_in(store: Store) -> list[str]:
         return [name async for name in store.list_dir("")]
 
     return sorted(name.strip("/").rpartition("/")[2] for name in sync(collect()))
+
+
+def check_space(store: Store, needed: int) -> None:
+    """Raise StoreError if a disk has no room for some more bytes, and for small parts."""
+    if isinstance(store, LocalStore):
+        free, needed = shutil.disk_usage(store.root).free, needed + _SPARE
+        if free < needed:
+            raise StoreError(
+                f"{store.root} has {free / 1e9:.1f} GB free, and the conversion needs up to "
+                f"{needed / 1e9:.1f} GB. Free space, name another place with --store, or convert "
+                "fewer --subject or --ses."
+            )
 
 
 def finish_root(store: Store, groups: list[str]) -> None:

@@ -16,6 +16,7 @@ export const NAMES = {
     "surfaces": "surfaces",
     "localizers": "localizers",
     "geometry": "geometry",
+    "averages": "averages",
     "metadata": "metadata",
     "images": "images",
     "embeddings": "embeddings",
@@ -75,6 +76,13 @@ export const NAMES = {
     "stim_idx": "stim_idx"
   },
   "betas": "betas",
+  "averages": {
+    "mean": "mean",
+    "mean_chunks": "mean_chunks",
+    "voxel": "voxel",
+    "image_name": "image_name",
+    "n_trials": "n_trials"
+  },
   "anatomy": {
     "t1w": "t1w",
     "t2w": "t2w",

@@ -1,9 +1,9 @@
 """Statistics over trials and images: labelled arrays in and out, lazy where the input is lazy.
 
-The modules cover repeats of images (`repeats`), noise ceilings and reliability (`reliability`), the
-dissimilarity of responses (`dissimilarity`), encoding models and their scores (`encoding`,
-`scoring`; on a GPU: `device`), and permutation tests (`permutation`). The functions take labelled
-arrays and do not depend on `Subject`.
+The modules cover repeats of images (`repeats`; `averages` reads those that the store has), noise
+ceilings and reliability (`reliability`), the dissimilarity of responses (`dissimilarity`), encoding
+models and their scores (`encoding`, `scoring`; on a GPU: `device`), and permutation tests
+(`permutation`). The functions take labelled arrays and do not depend on `Subject`.
 
 Arrays are always joined by label. Betas that `Subject.get_betas` returned are read in storage
 order, all trials of a group of voxels at a time, each chunk once: memory use depends on the size of

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import dask.array as da
@@ -26,11 +26,11 @@ from laion_zarr.arrays.dask_blocks import SelectedBetas, joined, source_of
 from laion_zarr.arrays.labels import with_labels
 from laion_zarr.arrays.lazy import digest, transposed
 from laion_zarr.store.objects import Memory
-from laion_zarr.store.schema import IMAGE, IMAGE_NAME, SLAB_VOXELS, TRIAL
+from laion_zarr.store.schema import DEVIATIONS, IMAGE, IMAGE_NAME, N_TRIALS, SLAB_VOXELS, TRIAL
 
-COUNT = "n_trials"
-_UNITS = "standard deviations"
 _NAME = IMAGE_NAME.name
+# Gives averages (image, voxel), by sorted names of images and by positions of voxels.
+Averages = Callable[[np.ndarray, np.ndarray], da.Array]
 # Bytes of a block of all trials and a range of voxels; a task also holds a sorted copy of it.
 _BLOCK_BYTES = 96 << 20
 _BY = ("session", "run")
@@ -83,7 +83,7 @@ def zscore(betas: xr.DataArray, by: ZscoreBy = "session") -> xr.DataArray:
     else:
         values = _scored(ordered.values, groups[:, None])
     scored = ordered.copy(data=values).transpose(*betas.dims)
-    return _described(scored.assign_attrs(units=_UNITS), f"z-scored by {by}")
+    return _described(scored.assign_attrs(units=DEVIATIONS), f"z-scored by {by}")
 
 
 def average_repeats(betas: xr.DataArray) -> xr.DataArray:
@@ -137,7 +137,9 @@ def average_repeats(betas: xr.DataArray) -> xr.DataArray:
     return _by_image(ordered, images, codes, values)
 
 
-def image_betas(betas: xr.DataArray, by: ZscoreBy | None, keep: np.ndarray) -> xr.DataArray:
+def image_betas(
+    betas: xr.DataArray, by: ZscoreBy | None, keep: np.ndarray, stored: Averages | None = None
+) -> xr.DataArray:
     """Z-score and average selected betas while they are read.
 
     Parameters
@@ -148,6 +150,8 @@ def image_betas(betas: xr.DataArray, by: ZscoreBy | None, keep: np.ndarray) -> x
         As in `zscore`; None: betas are not z-scored.
     keep : numpy.ndarray, (trial,) bool
         Trials to average. All trials are z-scored, including trials that are not averaged.
+    stored : callable, optional
+        Has the averages already; betas are then not read.
 
     Returns
     -------
@@ -155,18 +159,28 @@ def image_betas(betas: xr.DataArray, by: ZscoreBy | None, keep: np.ndarray) -> x
     """
     source = source_of(betas.data)
     assert source is not None
-    scored = None if by is None else groups_of(betas, by)
     kept = betas.isel({TRIAL: keep})
     if by is not None:
         kept = _described(kept, f"z-scored by {by}")
     _, images, codes = images_of(kept)
-    of_trials = np.full(len(betas), -1)
-    of_trials[keep] = codes
-    stream = Stream(source.betas, of_subject(source, of_trials, scored), _MEANS)
-    width = _even_width(_BLOCK_BYTES // max(1, 4 * len(images)))
-    values = columns_of(stream, source.voxels, len(images), width)
+    if stored is not None:
+        values = stored(images, source.voxels)
+    else:
+        of_trials = np.full(len(betas), -1)
+        of_trials[keep] = codes
+        stream = averaging(betas, by, of_trials)
+        width = _even_width(_BLOCK_BYTES // max(1, 4 * len(images)))
+        values = columns_of(stream, source.voxels, len(images), width)
     averaged = _by_image(kept, images, codes, values)
-    return averaged if by is None else averaged.assign_attrs(units=_UNITS)
+    return averaged if by is None else averaged.assign_attrs(units=DEVIATIONS)
+
+
+def averaging(betas: xr.DataArray, by: str | None, codes: np.ndarray) -> Stream:
+    """Computation of averages; `codes` is the index of each trial's image, -1 for none."""
+    source = source_of(betas.data)
+    assert source is not None
+    scored = None if by is None else groups_of(betas, by)
+    return Stream(source.betas, of_subject(source, codes, scored), _MEANS)
 
 
 # -- labels
@@ -217,7 +231,7 @@ def _by_image(
         **{key: c for key, c in betas.coords.items() if dim not in c.dims},
         **_per_image(betas, dim, codes, len(images)),
         IMAGE: images.astype(object),
-        COUNT: (IMAGE, np.bincount(codes, minlength=len(images))),
+        N_TRIALS.name: (IMAGE, np.bincount(codes, minlength=len(images))),
     }
     averaged = xr.DataArray(values, coords, (IMAGE, *betas.dims[1:]), betas.name, betas.attrs)
     return _described(averaged, "averaged over the repeats of each image")

@@ -272,11 +272,14 @@ class Stream:
             values[kept.lost] = self._of_rows(packed, chunk, rows[kept.lost])
         return values
 
+    def groups_of(self, voxels: np.ndarray) -> Iterator[np.ndarray]:
+        """Positions in `voxels` of those that are read together, in storage order."""
+        fit = READ_BYTES // max(1, 4 * self.betas.shape[0])
+        return self.betas.by_storage(voxels, min(max(CHUNK_VOXELS, fit), _MOST_VOXELS))
+
     def tasks(self, voxels: np.ndarray, name: str) -> tuple[dict[Any, Any], list[np.ndarray]]:
         """Tasks ``(f"part-{name}", n)``, one per group of voxels; sorted positions in `voxels`."""
-        fit = READ_BYTES // max(1, 4 * self.betas.shape[0])
-        most = min(max(CHUNK_VOXELS, fit), _MOST_VOXELS)
-        places = [np.sort(where) for where in self.betas.by_storage(voxels, most)]
+        places = [np.sort(where) for where in self.groups_of(voxels)]
         self.__dict__["bar"] = Bar("voxels, all trials", len(places))
         tasks: dict[Any, Any] = {f"held-{name}": self}  # sent to a worker once, not with each task
         for n, where in enumerate(places):
@@ -346,13 +349,19 @@ def _filled(
     pieces: list[np.ndarray], columns: list[np.ndarray], shape: tuple[int, int]
 ) -> np.ndarray:
     """Block (row, voxel) whose columns are the rows of the pieces (voxel, row)."""
-    found, loops = np.empty(shape, dtype=np.float32), compiled_loops()
+    found = np.empty(shape, dtype=np.float32)
     for rows, where in zip(pieces, columns, strict=True):
-        if loops is None:
-            found[:, as_run(where)] = transposed(rows)
-        else:
-            loops.place_columns(rows, where.astype(np.int64), found)
+        place_columns(rows, where, found)
     return found
+
+
+def place_columns(rows: np.ndarray, where: np.ndarray, block: np.ndarray) -> None:
+    """Write rows (voxel, n) as the columns `where` of a block (n, column)."""
+    loops = compiled_loops()
+    if loops is None:
+        block[:, as_run(where)] = transposed(rows)
+    else:
+        loops.place_columns(rows, where.astype(np.int64), block)
 
 
 def mean_of_known(part: np.ndarray, out: np.ndarray) -> np.ndarray:

@@ -12,10 +12,19 @@ import numpy as np
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
-from laion_zarr.store.chunks import ChunkedArray, PackedChunks
+from laion_zarr.store.chunks import Block, ChunkedArray, PackedChunks, blocks_of
 from laion_zarr.store.handle import Handle
 from laion_zarr.store.objects import Memory
-from laion_zarr.store.schema import BETAS, CHUNK_VOXELS, VOXEL, VOXELS_PART, ArraySpec, maps_part
+from laion_zarr.store.schema import (
+    AVERAGES_PART,
+    BETAS,
+    CHUNK_VOXELS,
+    MEAN,
+    VOXEL,
+    VOXELS_PART,
+    ArraySpec,
+    maps_part,
+)
 
 # Size of the tiles of a transposition: 1024 cache lines are read, 1024 floats written at a time.
 _TILE = 1024
@@ -38,6 +47,7 @@ class SubjectHandle(Handle):
     def _forget(self) -> None:
         self._order: np.ndarray | None = None
         self._arrays: dict[tuple[str, str], ChunkedArray] = {}
+        self._averages: list[Block] | None = None
 
     @property
     def subject(self) -> str:
@@ -60,6 +70,12 @@ class SubjectHandle(Handle):
         """Large array of a part; the array is cached, so its chunk table is read once."""
         made = ChunkedArray(self.stored, part, spec)
         return self._arrays.setdefault((part, spec.name), made)
+
+    def averages(self) -> list[Block]:
+        """Blocks of voxels of the averages, which are cached, too."""
+        if self._averages is None:
+            self._averages = blocks_of(self.stored, AVERAGES_PART, MEAN)
+        return self._averages
 
 
 class LazyArray(BackendArray, ABC):
@@ -152,6 +168,12 @@ class LazyBetas(LazyArray):
         every = zip(self.n_trials, spans, strict=True)
         return [(session, trials) for session, trials in every if counted[trials].any()]
 
+    def nbytes_read(self, counted: np.ndarray, voxels: np.ndarray) -> int:
+        """Bytes of the chunks of the sessions with trials that count, before they were packed."""
+        n_trials = sum(trials.stop - trials.start for _, trials in self.sessions_with(counted))
+        n_chunks = len(_numbers(self.handle.storage_order()[voxels] // CHUNK_VOXELS))
+        return n_chunks * CHUNK_VOXELS * n_trials * self.dtype.itemsize
+
     def packed(self, voxels: np.ndarray, counted: np.ndarray, memory: Memory) -> PackedBetas:
         """Fetch all trials of the given voxels, chunks as they are stored.
 
@@ -230,6 +252,52 @@ class _Trials:
         if len(self.trials) != self.n_trials or n_columns != self.n_trials:
             return False
         return bool((self.trials == self.out).all())
+
+
+class LazyAverages(LazyArray):
+    """Stored averages, (image, voxel) float32: images as stored, voxels in C order."""
+
+    handle: SubjectHandle
+
+    def _read(self, *positions: np.ndarray) -> np.ndarray:
+        rows, cols = positions
+        found = np.empty((len(rows), len(cols)), dtype=self.dtype)
+        if not found.size:
+            return found
+        images, where = np.unique(rows, return_inverse=True)
+        numbers, places = self._places(cols)
+        blocks = self.handle.averages()
+        packed = PackedChunks([(blocks[n], self._row) for n in numbers], images, Memory())
+        values = np.empty((len(numbers), 1, *self._row), dtype=self.dtype)
+        for chunk in range(len(images)):
+            for n in range(len(numbers)):
+                packed.unpack(n, chunk, values[n])
+            found[where == chunk] = np.take(values, places)
+        return found
+
+    @property
+    def _row(self) -> tuple[int, ...]:
+        assert MEAN.chunking is not None
+        return MEAN.chunking.row(self.shape)
+
+    def _places(self, cols: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Blocks that hold voxels, and the places of these in the blocks, one after the other."""
+        (width,) = self._row
+        blocks, inside = np.divmod(self.handle.storage_order()[cols], width)
+        numbers = _numbers(blocks)
+        starts = np.zeros(numbers[-1] + 1, np.intp)
+        starts[numbers] = width * np.arange(len(numbers))
+        return numbers, starts[blocks] + inside
+
+    def nbytes_read(self, n_images: int, cols: np.ndarray) -> int:
+        """Bytes of the chunks of some images that hold voxels, before they were packed."""
+        blocks = self.handle.storage_order()[cols] // self._row[0]
+        return n_images * len(_numbers(blocks)) * self._row[0] * self.dtype.itemsize
+
+
+def _numbers(values: np.ndarray) -> np.ndarray:
+    """The whole numbers from 0 that occur, ascending; found without a sort, which is slow."""
+    return np.flatnonzero(np.bincount(values))
 
 
 def transposed(values: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ import numpy as np
 from laion_zarr.store import codec
 from laion_zarr.store.bounds.nodes import array_bytes
 from laion_zarr.store.bounds.payloads import MOST_CHUNK
-from laion_zarr.store.bounds.tables import check_table
+from laion_zarr.store.bounds.tables import check_table, shards_of
 from laion_zarr.store.objects import Memory, damaged, fetch_spans
 from laion_zarr.store.parts import StoredParts
 from laion_zarr.store.schema import ArraySpec, Chunking, chunk_table
@@ -46,11 +46,14 @@ class ChunkedArray:
         name = chunk_table(self.spec.name).name
         table = self.stored.load(self.part, [name], needed=True)[name]
         sizes = self.stored.part(self.part).chunks(self.spec.name)
-        below = "/0" * (len(self.spec.dims) - 1)
-        shards = [sizes.get(f"{number}{below}", 0) for number in range(len(sizes))]
+        shards = [sizes.get(f"{number}{self._below}", 0) for number in range(len(sizes))]
         with self.stored.bounded(self.part, name):
             check_table(table, self.chunking.per_shard, shards)
         return table
+
+    @property
+    def _below(self) -> str:
+        return self.chunking.below(0, len(self.spec.dims))
 
     @property
     def chunking(self) -> Chunking:
@@ -108,7 +111,7 @@ class ChunkedArray:
         chunk = np.empty((self.chunking.rows, *shape), dtype)
 
         def fetch(group: slice) -> list[tuple[str, _Span, np.ndarray | None]]:
-            return self._fetch(len(shape), ids[group], next(buffers))
+            return self._fetch(ids[group], next(buffers))
 
         for group, fetched in zip(groups, _one_ahead(fetch, groups), strict=True):
             chunks = (
@@ -117,22 +120,18 @@ class ChunkedArray:
             for one, where in zip(chunks, wheres[group], strict=True):
                 yield one, rows[where] % self.chunking.rows, where
 
-    def _fetch(
-        self, n_below: int, ids: np.ndarray, buffer: Memory
-    ) -> list[tuple[str, _Span, np.ndarray | None]]:
+    def _fetch(self, ids: np.ndarray, buffer: Memory) -> list[tuple[str, _Span, np.ndarray | None]]:
         """Fetch chunks in concurrent requests, one for each span of adjacent chunks."""
         spans = self._spans(ids)
-        requests = self._requests(n_below, spans)
+        requests = self._requests(spans)
         answers = fetch_spans(self.stored.store, requests, buffer)
         keys = [key for key, _ in requests]
         return list(zip(keys, spans, answers, strict=True))
 
-    def _requests(self, n_below: int, spans: list[_Span]) -> list[tuple[str, tuple[int, int]]]:
-        """Key and byte range of each span; `n_below` axes lie below that of the chunks."""
+    def _requests(self, spans: list[_Span]) -> list[tuple[str, tuple[int, int]]]:
+        """Key and byte range of each span."""
         path = f"{self.stored.part(self.part).path}/{self.spec.name}"
-        return [
-            (f"{path}/c/{span.shard}{'/0' * n_below}", (span.start, span.end)) for span in spans
-        ]
+        return [(f"{path}/c/{span.shard}{self._below}", (span.start, span.end)) for span in spans]
 
     def _decode(
         self, key: str, span: _Span, data: np.ndarray | None, buffer: np.ndarray
@@ -163,6 +162,41 @@ class ChunkedArray:
         """Bytes of a run of adjacent chunks."""
         start, (last, nbytes, _) = int(self._table[run[0], 0]), self._table[run[-1]].tolist()
         return _Span(run[0] // self.chunking.per_shard, run, start, last + nbytes)
+
+
+@dataclass
+class Block(ChunkedArray):
+    """A block of columns of a large array that is cut along its second axis, too.
+
+    Attributes
+    ----------
+    number : int
+        Number of the block.
+    table : numpy.ndarray, (chunk, 3) uint64
+        Rows of the chunk table that are of the block.
+    """
+
+    number: int
+    table: np.ndarray
+
+    @property
+    def _table(self) -> np.ndarray:
+        return self.table
+
+    @property
+    def _below(self) -> str:
+        return self.chunking.below(self.number, len(self.spec.dims))
+
+
+def blocks_of(stored: StoredParts, part: str, spec: ArraySpec) -> list[Block]:
+    """Blocks of columns of a large array, whose chunk table is read at once."""
+    assert spec.chunking is not None
+    shape, name = stored.shape(part, spec.name), chunk_table(spec.name).name
+    table = stored.load(part, [name], needed=True)[name]
+    with stored.bounded(part, name):
+        shards_of(table, spec.chunking, shape, stored.part(part).chunks(spec.name))
+    tables = np.split(table, spec.chunking.n_blocks(shape))
+    return [Block(stored, part, spec, number, own) for number, own in enumerate(tables)]
 
 
 def _runs(ids: np.ndarray, per_shard: int) -> list[range]:
@@ -199,10 +233,7 @@ class PackedChunks:
         # Equal chunk sizes: the chunks of a span are the same for all arrays.
         runs = _runs(ids, self.arrays[0].chunking.per_shard)
         spans = [list(map(array._span, runs)) for array in self.arrays]
-        requests = [
-            array._requests(len(shape), own)
-            for (array, shape), own in zip(arrays, spans, strict=True)
-        ]
+        requests = [array._requests(own) for array, own in zip(self.arrays, spans, strict=True)]
         store = self.arrays[0].stored.store
         answers = iter(fetch_spans(store, [one for own in requests for one in own], memory))
         self._spans = [

@@ -26,7 +26,13 @@ from laion_zarr.store.manifest import (
     without_nodes,
 )
 from laion_zarr.store.objects import check, damaged, fetch, location
-from laion_zarr.store.schema import MANIFEST, TRIALS_PART, is_session_part, spec_of
+from laion_zarr.store.schema import (
+    AVERAGES_PART,
+    MANIFEST,
+    TRIALS_PART,
+    is_session_part,
+    spec_of,
+)
 
 Files = Mapping[str, tuple[int, int]]  # key -> (bytes, CRC-32)
 
@@ -316,3 +322,21 @@ class StoredParts:
             return []
         listed = self.parts[TRIALS_PART].sources
         return sorted(name for name in self.parts if is_session_part(name) and name in listed)
+
+    @property
+    def averaged_from(self) -> dict[str, dict[str, int]]:
+        """Sources of averages that would be made now: the betas of each session, as they are."""
+        return {name: self.parts[name].fingerprint for name in self.sessions}
+
+    @property
+    def stale_averages(self) -> str | None:
+        """Message that the averages are of other betas than are stored; None if they are not."""
+        part = self.parts.get(AVERAGES_PART)
+        if part is None or dict(part.sources) == self.averaged_from:
+            return None
+        return (
+            f"The averages of {self.group} in the store {location(self.store)} were made from "
+            "other betas than it holds now, so they are not read. Make them anew: 'laion-zarr "
+            f"convert --parts {AVERAGES_PART} --subject {self.group.removeprefix('sub-')} --store "
+            f"{location(self.store)}'."
+        )

@@ -12,6 +12,7 @@ import xarray as xr
 from laion_zarr import _repr
 from laion_zarr._release import Id, Ids, subject_id
 from laion_zarr._words import MaskSource, StimulusSet, ZscoreBy
+from laion_zarr.analysis.averages import betas_of_images
 from laion_zarr.analysis.repeats import image_betas
 from laion_zarr.arrays import select
 from laion_zarr.arrays.lazy import SubjectHandle
@@ -267,6 +268,7 @@ class Subject(Regions, Localizers, BrainSpace, Events, TimeSeries, SubjectStimul
         stimuli: StimulusSet | None = None,
         zscore: ZscoreBy | None = "session",
         mask_source: MaskSource = DEFAULT_MASK,
+        images: str | Sequence[str] | None = None,
     ) -> xr.DataArray:
         """Betas of all sessions, z-scored and averaged over the repeats of each image, lazy.
 
@@ -274,6 +276,10 @@ class Subject(Regions, Localizers, BrainSpace, Events, TimeSeries, SubjectStimul
         time, and the betas of single trials are freed after averaging. Computing one Dask block of
         the result reads all chunks that hold voxels of the block: to get few voxels, select them
         with `roi` or `mask` instead of indexing the result.
+
+        Of some `images`, the averages that the store has (``laion-zarr convert --parts averages``)
+        are read where that is less than reading their trials, and their sessions. If they are older
+        than its betas, a warning says so, and they are not used.
 
         Parameters
         ----------
@@ -285,13 +291,16 @@ class Subject(Regions, Localizers, BrainSpace, Events, TimeSeries, SubjectStimul
         zscore : {"session", "run", None}
             Trials that are z-scored together before averaging, including trials that `stimuli`
             leaves out. None: betas are not z-scored.
+        images : str or list of str, optional
+            Names of images, in the order of the result. If not provided, all.
 
         Returns
         -------
         xarray.DataArray, (image, voxel) float32, Dask-backed
             In standard deviations (percent signal change if `zscore` is None), images sorted by
-            name, with ``n_trials`` and the labels that are the same for all trials of each image;
-            see `laion_zarr.analysis.average_repeats` and `laion_zarr.analysis.zscore`.
+            name, or as `images` says, with ``n_trials`` and the labels that are the same for all
+            trials of each image; see `laion_zarr.analysis.average_repeats` and
+            `laion_zarr.analysis.zscore`.
 
         Examples
         --------
@@ -299,10 +308,16 @@ class Subject(Regions, Localizers, BrainSpace, Events, TimeSeries, SubjectStimul
         >>> betas = load_subject("01").get_image_betas(roi="face", stimuli="shared")
         >>> betas.dims
         ('image', 'voxel')
+        >>> one = load_subject("01").get_image_betas(images=betas["image"].item(0))
+        >>> one.sizes["image"]
+        1
         """
         betas = self.get_betas(None, roi, mask, nc_threshold, mask_source=mask_source)
-        keep = self._query.trials(None, None, stimuli, None)
-        return image_betas(betas, zscore, np.isin(np.arange(len(betas)), keep))
+        trials = self._query.trials(None, images, stimuli, None)
+        keep = np.isin(np.arange(len(betas)), trials)
+        if images is None:
+            return image_betas(betas, zscore, keep)
+        return betas_of_images(betas, zscore, keep, select.as_list(images))
 
     def _facts(self) -> dict[str, Any]:
         where = location(self._handle.stored.store)

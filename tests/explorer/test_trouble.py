@@ -8,26 +8,18 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import zarr
 from explorer_server import exploring
 from web_server import serving
 
-from laion_zarr import convert, load_subject
+from laion_zarr import load_subject
 from laion_zarr.explorer.page import export_page
-from laion_zarr.store import codec
 from laion_zarr.store.manifest import dump_manifest
 
 ROI = "FFA1"
 AT = f"#region={ROI}&of=region"
-
-
-@pytest.fixture(scope="module")
-def bare(bids_root, tmp_path_factory):
-    """One session of one subject, with nothing but its betas and voxels."""
-    path = tmp_path_factory.mktemp("bare") / "laion-fmri.zarr"
-    convert(bids_root, path, "sub-01", "ses-01", parts="betas", progress=False)
-    return path
 
 
 def flip(file: Path, position: int) -> None:
@@ -48,7 +40,7 @@ def test_a_store_of_betas_alone(page, bare):
         assert names == [found["images"][code] for code in found["order"][:8]]
         views = page.panel("brain").get_by_label("View").locator("option").all_inner_texts()
         assert views == ["slices", "volume"]
-        assert "1 session" in page.page.locator("header").inner_text()
+        assert "2 sessions" in page.page.locator("header").inner_text()
         for summary in ("Words of its pictures", "Localizer contrasts"):
             page.page.get_by_text(summary).click()
         page.says("responses", "no segmentations: laion-zarr download-segmentations")
@@ -230,36 +222,34 @@ def test_no_store_there(page, tmp_path):
     page.errors.clear()
 
 
-def test_averages_where_the_store_has_them(page, copy_of, with_splits):
-    """A part `averages` (image, voxel), written here by hand."""
-    own = copy_of(with_splits)
-    sub = load_subject("sub-01", own)
-    stored = np.asarray(zarr.open_array(own / "sub-01/voxels/voxel")[:])
-    rng = np.random.default_rng(0)
-    images = sorted(set(sub.metadata["image_name"]))
-    values = rng.normal(size=(len(images), len(stored))).astype("float32")
-    group = zarr.open_group(own / "sub-01" / "averages", mode="w", zarr_format=3)
-    options = {"dimension_names": ["image", "voxel"], "chunks": (3, len(stored))}
-    group.create_array("mean", data=values, compressors=None, **options)
-    names = np.array(images, np.dtypes.StringDType())
-    group.create_array("image_name", data=names, chunks=(len(images),), dimension_names=["image"])
-    add_part(own, "sub-01", "averages")
+def shown_of(page):
+    """Values of the overlay, by stored voxel, as soon as it is shown."""
+    code = "explorer.context.shown && [...explorer.context.shown]"
+    return np.array(page.until(lambda: page.ask(code), "the overlay is shown"), "float32")
+
+
+def test_averages_where_the_store_has_them(page, in_blocks, bare):
+    """As stored, NaN where the store has NaN, and as `get_image_betas` gives them."""
+    images = load_subject("sub-01", bare).get_image_betas(mask_source="rsquare").load()
+    group = zarr.open_group(in_blocks, mode="r")["sub-01/averages"]
+    with exploring(in_blocks) as address:
+        page.open(f"{address}#overlay=picture&picture={images['image'].values[4]}")
+        shown = shown_of(page)
+        page.says("brain", "Colours")
+        assert "averages" not in page.panel("brain").inner_text()
+    np.testing.assert_array_equal(shown, group["mean"][4])
+    places = pd.Index(group["voxel"][:]).get_indexer(images["voxel"])
+    np.testing.assert_array_equal(shown[places], images[4])
+
+
+def test_stale_averages_are_not_shown(page, averaged, bids_root, copy_of):
+    own = copy_of(averaged)
+    manifest = json.loads((own / "sub-01/manifest.json").read_text())
+    manifest["parts"]["averages"]["sources"]["ses-02"]["crc32"] ^= 1
+    (own / "sub-01/manifest.json").write_bytes(dump_manifest(manifest))
+    image = load_subject("sub-01", own).metadata["label"][0]
     with exploring(own) as address:
-        page.open(f"{address}#overlay=picture&picture={images[4]}")
-        code = "explorer.context.shown && [...explorer.context.shown]"
-        shown = page.until(lambda: page.ask(code), "the overlay is shown")
-    np.testing.assert_array_equal(np.array(shown, "float32"), values[4])
-
-
-def add_part(store: Path, group: str, name: str) -> None:
-    """List a part in the manifest of its group."""
-    path = store / group / "manifest.json"
-    manifest = json.loads(path.read_text())
-    root = store / group / name
-    files = {
-        file.relative_to(root).as_posix(): [file.stat().st_size, codec.crc32(file.read_bytes())]
-        for file in root.rglob("*")
-        if file.is_file()
-    }
-    manifest["parts"][name] = {"path": f"{group}/{name}", "files": files, "sources": {}}
-    path.write_bytes(dump_manifest(manifest))
+        page.open(f"{address}#overlay=picture&picture={image}")
+        page.says("brain", "made from other betas")
+        page.says("brain", "laion-zarr convert --parts averages")
+        assert page.ask("explorer.context.shown") is None

@@ -21,6 +21,7 @@ import xarray as xr
 from strangers import Case, Forge
 
 from laion_zarr import Captions, Segmentations, load_stimuli, load_subject, verify
+from laion_zarr.analysis.stream import compiled_loops
 from laion_zarr.conversion.cli.info import describe
 from laion_zarr.errors import LaionZarrError
 from laion_zarr.splits import get_split_masks, list_splits
@@ -94,6 +95,7 @@ OF_SUBJECT: dict[str, Callable[[Any], Any]] = {
     "surface": lambda sub: sub.get_surface("midthickness", "L"),
     "mni": lambda sub: sub._recon.from_mni305(),
     "bold": lambda sub: sub.get_bold("ses-01", roi="FFA1").values,
+    "averages": lambda sub: sub.get_image_betas(images=sub.metadata["label"][0]).values,
 }
 OF_STORE: dict[str, Callable[[Path], Any]] = {
     "engine": lambda store: xr.open_dataset(store, engine="laion_zarr", group=SUB),
@@ -183,6 +185,7 @@ def main(store: Path, outside: Path, first: int, last: int, step: int = 1) -> No
     signal.signal(signal.SIGALRM, hangs)
     np.seterr(all="ignore")
     forge = Forge(store, outside)
+    compiled_loops()
     for name in (*OF_SUBJECT, *OF_STORE):  # imports, and caches of libraries
         Opened(store).ask(name)
     watch = Watch(store, outside)

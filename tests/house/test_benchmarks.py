@@ -86,7 +86,7 @@ def test_small_benchmark_prints_writes_and_draws_its_figures(tmp_path):
     ]
 
 
-@pytest.mark.parametrize(("name", "n_budgets"), [("threads", 3), ("encoding", 1)])
+@pytest.mark.parametrize(("name", "n_budgets"), [("threads", 3), ("encoding", 1), ("averages", 5)])
 def test_small_benchmarks_of_statistics(tmp_path, name, n_budgets):
     out = tmp_path / "figures.json"
     command = [sys.executable, str(BENCHMARKS / f"{name}.py"), "--size", "tiny", "--json", str(out)]

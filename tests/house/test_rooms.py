@@ -26,7 +26,7 @@ FLOORS = [
     ["conversion.run"],
     ["conversion.planning"],
     ["conversion.parts"],
-    ["conversion.series"],
+    ["conversion.series", "conversion.averages"],
     ["conversion.write", "conversion.source", "conversion.verification", "conversion.synthetic"],
     ["conversion.synthetic.model"],
     ["conversion.options"],
@@ -108,7 +108,7 @@ MANY_PARAMETERS = {
     "subject.brain_space": {"plot_voxels"},
     "subject.localizers": {"get_localizer"},
     "subject.stimuli": {"to_torch_dataset"},
-    "subject.subject": {"sel", "get_betas"},
+    "subject.subject": {"sel", "get_betas", "get_image_betas"},
     "subject.template_space": {"to_template", "surface_to_template"},
     "torch_data": {"__init__"},
 }

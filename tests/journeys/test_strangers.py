@@ -41,7 +41,7 @@ def theirs(bids_root, own_splits, tmp_path_factory) -> Path:
         if "CLIP" not in path.name:
             path.unlink()
     store = folder / "s.zarr"
-    for parts in (None, "bold"):
+    for parts in (None, "bold", "averages"):
         convert(mirror, store, subjects="01", parts=parts, n_workers=1, progress=False)
     add_splits(own_splits, store)
     shutil.copytree(store, folder / "outside" / "store")

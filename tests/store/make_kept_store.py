@@ -1,4 +1,6 @@
-"""Make the tiny store of this version, which later versions must open: one of every kind of part.
+"""Make the tiny store of this version, which later versions must open.
+
+It has one of every kind of part that is made of source files.
 
 ``python tests/store/make_kept_store.py`` writes ``tests/store/kept/VERSION.tar.xz``, the store, and
 ``VERSION.npz``, what its source files hold. The answers are read by nibabel, h5py, numpy and pandas

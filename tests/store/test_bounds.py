@@ -19,7 +19,7 @@ from laion_zarr.store.bounds import nodes, payloads, tables, text
 from laion_zarr.store.bounds.manifests import check_manifest
 from laion_zarr.store.bounds.text import OutOfBounds, check_keys, parse, printable
 from laion_zarr.store.parts import Part
-from laion_zarr.store.schema import spec_of
+from laion_zarr.store.schema import MEAN, Chunking, spec_of
 
 # -- text
 
@@ -296,6 +296,40 @@ def test_chunks_fill_their_shards():
     for table in (a_table()[:, :2], a_table()[:1], a_table().ravel()):
         with pytest.raises(OutOfBounds):
             tables.check_table(table, 2, sizes)
+
+
+def test_chunks_fill_the_shards_of_each_block_of_columns():
+    """Three images in chunks of one, two a shard; 300 voxels in blocks of at most 256."""
+    chunking, shape = Chunking(1, 2, "lz4", columns=256), (3, 300)
+    assert chunking.row(shape) == (256,)
+    assert chunking.row((3, 200)) == (200,)
+    assert [chunking.n_blocks((3, n)) for n in (0, 256, 257, 512, 513)] == [1, 1, 2, 2, 3]
+    index = tables.index_bytes(2)
+    sizes = {f"{shard}/{block}": 30 + index for shard in range(2) for block in range(2)}
+    table = np.concatenate([a_table(), a_table()])
+    found = tables.shards_of(table, chunking, shape, sizes)
+    assert list(found) == ["0/0", "1/0", "0/1", "1/1"]
+    np.testing.assert_array_equal(np.concatenate([*found.values()]), table)
+    for wrong in (table[:3], table[:5], np.concatenate([table, a_table()])):
+        with pytest.raises(OutOfBounds, match="expected 6"):
+            tables.shards_of(wrong, chunking, shape, sizes)
+    for key in sizes:
+        for other in ({**sizes, key: 31 + index}, {k: n for k, n in sizes.items() if k != key}):
+            with pytest.raises(OutOfBounds, match="do not fill shard"):
+                tables.shards_of(table, chunking, shape, other)
+
+
+@pytest.mark.parametrize("keys", ["0/0 1/0", "0/0 1/0 0/1 1/1 2/0", "0/0 1/0 0/1 2/1"])
+def test_an_array_in_blocks_has_the_objects_of_its_shape(monkeypatch, keys):
+    monkeypatch.setitem(MEAN.chunking.__dict__, "columns", 256)
+    monkeypatch.setitem(MEAN.chunking.__dict__, "per_shard", 2)
+    node = {"node_type": "array", "shape": [3, 300], "data_type": "float32"}
+    whole = dict.fromkeys(["0/0", "1/0", "0/1", "1/1"], 90)
+    assert nodes.check_array(node, MEAN, whole) == (3, 300)
+    with pytest.raises(OutOfBounds, match="expected 4"):
+        nodes.check_array(node, MEAN, dict.fromkeys(keys.split(), 90))
+    with pytest.raises(OutOfBounds, match="its shape is of"):
+        nodes.check_array(node, MEAN, {**whole, "1/1": 5000})
 
 
 def test_positions():

@@ -5,7 +5,7 @@ import { NONE, OWN, type Overlay, PICTURE, highEnd, overlaysOf, valuesOf } from 
 import { type RegionStyle, Slices, centre } from "../brain/slices";
 import { type Shape, Surfaces, hasInflated, hasSurfaces } from "../brain/surfaces";
 import { Problem } from "../store/source";
-import { readAverage } from "../voxel/averages";
+import { lackOfAverages, readAverage } from "../voxel/averages";
 import { readResponses } from "../voxel/responses";
 import type { Context } from "./context";
 import { h, labelled, option } from "./dom";
@@ -141,10 +141,11 @@ export class BrainPanel {
       this.#note.textContent = "Choose a picture: search for one, or click on one of the strongest.";
       return undefined;
     }
-    const average = await readAverage(subject, picture);
+    const lack = lackOfAverages(subject);
+    const average = lack === undefined ? await readAverage(subject, picture) : undefined;
     if (average) return average;
     const region = subject.regionNamed(name);
-    const how = "The store has no averages of all images, which the whole brain would be drawn from.";
+    const how = lack ?? `${subject.name} has no average of ${picture}.`;
     if (!region) {
       this.#note.textContent = `${how} Without them, name a region to see its responses.`;
       return undefined;

@@ -98,6 +98,11 @@ export class StoredArray {
   }
 }
 
+/** JSON in ASCII, as Python writes it. */
+function ascii(json: string): string {
+  return json.replace(/[\u007f-\uffff]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`);
+}
+
 function plain(chunk: { data: unknown }): Numbers {
   const data = chunk.data;
   if (data instanceof zarr.BoolArray) {
@@ -132,6 +137,13 @@ export class Group {
     const files = Object.keys(this.parts[part]?.files ?? {});
     const nodes = files.filter((key) => key.endsWith("/zarr.json")).map((key) => key.slice(0, -10));
     return nodes.filter((node) => files.some((key) => key.startsWith(`${node}/c/`)));
+  }
+
+  /** CRC-32 of the list of a part's objects, by which parts that are made of it name it. */
+  fingerprint(part: string): number {
+    const files = Object.entries(this.parts[part]?.files ?? {}).sort(([a], [b]) => (a < b ? -1 : 1));
+    const text = files.map(([key, [size, crc]]) => `${ascii(JSON.stringify(key))}: [${size}, ${crc}]`);
+    return crc32(new TextEncoder().encode(`{${text.join(", ")}}`));
   }
 
   async array(part: string, name: string): Promise<StoredArray> {

@@ -3,21 +3,23 @@
 import { NAMES } from "../names";
 import type { Subject } from "./subject";
 
-/** Part of a subject, if its store has one. */
-const AVERAGES = "averages";
+const PART = NAMES.parts.averages;
 
-/** Response of each stored voxel to one image, or undefined if the store has no averages. */
+/** Why the store's averages cannot be shown, and what would help; undefined if they can. */
+export function lackOfAverages({ group, sessions }: Subject): string | undefined {
+  if (!group.has(PART)) {
+    return `The store has no averages of all images, which the whole brain is drawn from: laion-zarr convert --parts ${PART}.`;
+  }
+  const sources = group.parts[PART]!.sources;
+  const current = sessions.every((name) => sources[name]?.["crc32"] === group.fingerprint(name));
+  if (current && Object.keys(sources).length === sessions.length) return undefined;
+  return `The averages of all images were made from other betas than the store has now: laion-zarr convert --parts ${PART}.`;
+}
+
+/** Response of each stored voxel to one image, or undefined if there are no averages of it. */
 export async function readAverage(subject: Subject, image: string): Promise<Float32Array | undefined> {
   const { group } = subject;
-  if (!group.has(AVERAGES, NAMES.images.image_name)) return undefined;
-  const row = (await group.text(AVERAGES, NAMES.images.image_name)).indexOf(image);
+  const row = (await group.text(PART, NAMES.averages.image_name)).indexOf(image);
   if (row < 0) return undefined;
-  for (const name of group.arrays(AVERAGES)) {
-    const array = await group.array(AVERAGES, name);
-    const [along, across] = array.metadata.dimension_names ?? [];
-    if (along === NAMES.dims.image && across === NAMES.dims.voxel) {
-      return (await array.rows(row, row + 1)) as Float32Array;
-    }
-  }
-  return undefined;
+  return (await (await group.array(PART, NAMES.averages.mean)).rows(row, row + 1)) as Float32Array;
 }

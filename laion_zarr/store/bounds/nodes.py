@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -106,19 +107,22 @@ def _check_small(
 def _check_large(
     chunking: Chunking, dtype: str, shape: list[int], chunks: Mapping[str, int]
 ) -> None:
-    if dtype == STRING or array_bytes(dtype, [chunking.rows, *shape[1:]]) > MOST_CHUNK:
+    if dtype == STRING or array_bytes(dtype, [chunking.rows, *chunking.row(shape)]) > MOST_CHUNK:
         raise OutOfBounds(f"has the shape {shape}, whose chunks are larger than {MOST_CHUNK:,}")
     n_chunks = -(-shape[0] // chunking.rows)
-    n_shards = -(-n_chunks // chunking.per_shard)
-    below = "/0" * (len(shape) - 1)
-    if len(chunks) != n_shards or any(f"{n}{below}" not in chunks for n in range(n_shards)):
+    n_shards, n_blocks = -(-n_chunks // chunking.per_shard), chunking.n_blocks(shape)
+    wheres = itertools.product(range(n_shards), range(n_blocks))
+    if len(chunks) != n_shards * n_blocks or any(
+        f"{n}{chunking.below(block, len(shape))}" not in chunks for n, block in wheres
+    ):
         raise OutOfBounds(
-            f"has {len(chunks):,} objects for its shape {shape}, expected {n_shards:,}"
+            f"has {len(chunks):,} objects for its shape {shape}, expected {n_shards * n_blocks:,}"
         )
-    unpacked = array_bytes(dtype, [chunking.rows, *shape[1:]])
+    unpacked = array_bytes(dtype, [chunking.rows, *chunking.row(shape)])
     index = index_bytes(chunking.per_shard)
     _check_sizes(chunks, chunking.per_shard * stored_bytes(unpacked) + index)
-    if chunking.packing is None:  # all chunks have one size
+    if chunking.packing is None:  # all chunks have one size, and all columns
+        below = chunking.below(0, len(shape))
         stored = unpacked + 4
         for number in range(n_shards):
             held = min(chunking.per_shard, n_chunks - number * chunking.per_shard)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from laion_zarr.store.bounds.payloads import MOST_CHUNK
 from laion_zarr.store.bounds.text import OutOfBounds
+from laion_zarr.store.schema import Chunking
 
 # What a codec may add to a chunk that it cannot make smaller, and the checksum of the chunk.
 _OVERHEAD = 1 << 16
@@ -37,6 +38,27 @@ def check_table(table: np.ndarray, per_shard: int, shard_sizes: Sequence[int]) -
             raise OutOfBounds(f"has chunks of shard {number} that do not follow one another")
         if int(ends[-1]) + index_bytes(per_shard) != size:
             raise OutOfBounds(f"has chunks that do not fill shard {number}, of {size:,} bytes")
+
+
+def shards_of(
+    table: np.ndarray, chunking: Chunking, shape: Sequence[int], sizes: Mapping[str, int]
+) -> dict[str, np.ndarray]:
+    """Rows of the chunk table of each shard of an array, by key below ``c/``, block after block.
+
+    Raises OutOfBounds unless the table fills the shards, whose `sizes` in bytes are by key.
+    """
+    n_blocks, per_shard = chunking.n_blocks(shape), chunking.per_shard
+    n_chunks = -(-shape[0] // chunking.rows)
+    if len(table) != n_blocks * n_chunks:
+        raise OutOfBounds(f"has {len(table):,} chunks, expected {n_blocks * n_chunks:,}")
+    found: dict[str, np.ndarray] = {}
+    for block in range(n_blocks):
+        rows = table[block * n_chunks : (block + 1) * n_chunks]
+        below, starts = chunking.below(block, len(shape)), range(0, n_chunks, per_shard)
+        keys = [f"{number}{below}" for number in range(len(starts))]
+        check_table(rows, per_shard, [sizes.get(key, 0) for key in keys])
+        found |= {key: rows[lo : lo + per_shard] for key, lo in zip(keys, starts, strict=True)}
+    return found
 
 
 def check_positions(values: np.ndarray, size: int, what: str) -> None:

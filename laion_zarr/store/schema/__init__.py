@@ -2,10 +2,10 @@
 
 Modules: `specs` (what an array is: dims, dtype, units, chunks), `subjects` (the arrays of a
 subject), `localizers` (those of localizer maps), `geometry` (those of cortical surfaces), `events`
-(those of the events tables), `stimuli` (those of stimuli and splits), `known` (the array of a name
-in a part), `parts` (names of groups and parts), `columns` (names of the arrays that hold the
-columns of tables). All names are handed out
-here. ``docs/store.md`` describes the schema for readers in other programming languages.
+(those of the events tables), `averages` (those of averages over trials), `stimuli` (those of
+stimuli and splits), `known` (the array of a name in a part), `parts` (names of groups and parts),
+`columns` (names of the arrays that hold the columns of tables). All names are handed out here.
+``docs/store.md`` describes the schema for readers in other programming languages.
 
 Guarantees: the converter and the reader share these tables, so names, dims and units cannot drift
 apart; and no other room spells the name of a dim or of a group.
@@ -13,6 +13,7 @@ apart; and no other room spells the name of a dim or of a group.
 Begin with `specs.ArraySpec`, then `subjects`.
 """
 
+from laion_zarr.store.schema.averages import AVERAGE_ARRAYS, DEVIATIONS, MEAN, N_TRIALS
 from laion_zarr.store.schema.columns import (
     event_columns,
     joined_columns,
@@ -57,6 +58,7 @@ from laion_zarr.store.schema.localizers import (
 )
 from laion_zarr.store.schema.parts import (
     ANATOMY_PART,
+    AVERAGES_PART,
     BOLD_PART,
     CAPTIONS_PART,
     DEFAULT_PARTS,
@@ -152,6 +154,8 @@ __all__ = [
     "ALL_SESSIONS_NC",
     "ANATOMY_ARRAYS",
     "ANATOMY_PART",
+    "AVERAGES_PART",
+    "AVERAGE_ARRAYS",
     "BEHAVIOUR",
     "BEHAVIOUR_ARRAYS",
     "BETAS",
@@ -168,6 +172,7 @@ __all__ = [
     "DEFAULT_MASK",
     "DEFAULT_PARTS",
     "DEFAULT_STORE",
+    "DEVIATIONS",
     "EMBEDDING",
     "EMBEDDINGS_PART",
     "EMBEDDING_ARRAYS",
@@ -199,12 +204,14 @@ __all__ = [
     "MASKS",
     "MASKS_2D",
     "MASK_CHOICES",
+    "MEAN",
     "MEMBERSHIP_PART",
     "MESH",
     "METADATA_PART",
     "MM",
     "NC",
     "NOT_AVAILABLE",
+    "N_TRIALS",
     "PARTIAL",
     "PARTS",
     "PERCENT",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from laion_zarr._release import RECON_CURVATURE
+from laion_zarr.store.schema.averages import AVERAGE_ARRAYS
 from laion_zarr.store.schema.events import (
     BEHAVIOUR,
     EVENT,
@@ -22,6 +23,7 @@ from laion_zarr.store.schema.geometry import (
 from laion_zarr.store.schema.localizers import fine_roi, fine_voxels, localizer_maps
 from laion_zarr.store.schema.parts import (
     ANATOMY_PART,
+    AVERAGES_PART,
     BOLD_PART,
     CAPTIONS_PART,
     EMBEDDINGS_PART,
@@ -69,6 +71,7 @@ _PARTS: dict[str, tuple[str | None, Mapping[str, ArraySpec]]] = {
     "maps": (None, {**MAP_ARRAYS, VOXEL_INDEX.name: VOXEL_INDEX}),
     ANATOMY_PART: (None, ANATOMY_ARRAYS),
     BOLD_PART: (None, BOLD_ARRAYS),
+    AVERAGES_PART: (None, AVERAGE_ARRAYS),
     EVENTS_PART: (EVENT, {**_TYPED_EVENTS, **TABLE_ARRAYS}),
     METADATA_PART: (IMAGE, {IMAGE_NAME.name: IMAGE_NAME}),
     IMAGES_PART: (None, IMAGE_ARRAYS),

@@ -11,6 +11,7 @@ FINE_ROIS_PART = "rois_1pt5"
 GEOMETRY_PART = "geometry"
 EVENTS_PART = "events"
 BOLD_PART = "bold"
+AVERAGES_PART = "averages"
 METADATA_PART = "metadata"
 IMAGES_PART = "images"
 EMBEDDINGS_PART = "embeddings"
@@ -32,7 +33,7 @@ DEFAULT_PARTS = (
     *("betas", ANATOMY_PART, SURFACES_PART, LOCALIZERS_PART, FINE_ROIS_PART, GEOMETRY_PART),
     *(EVENTS_PART, *STIMULUS_PARTS),
 )
-PARTS = (*DEFAULT_PARTS, BOLD_PART)
+PARTS = (*DEFAULT_PARTS, BOLD_PART, AVERAGES_PART)
 # License attribute of data that contain stimulus images.
 IMAGE_LICENSE = (
     "The stimulus images are under the LAION-fMRI Data Use Agreement "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -48,7 +49,10 @@ T1W_SPACE = "subject's T1w space"
 
 @dataclass(frozen=True)
 class Chunking:
-    """Chunks and shards of a large array along its first axis, and their compression.
+    """Chunks and shards of a large array, and their compression.
+
+    Along the first axis; where `columns` says so along the second one, too, into blocks of columns.
+    Each block has shards of its own.
 
     Attributes
     ----------
@@ -60,12 +64,33 @@ class Chunking:
         Compression of a chunk; None if not compressed.
     listed : bool
         Whether the store has a table of the chunks, see `chunk_table`.
+    columns : int, optional
+        Most columns of a block, a multiple of `CHUNK_VOXELS`. If not provided, a chunk has all.
     """
 
     rows: int
     per_shard: int
     packing: str | None
     listed: bool = True
+    columns: int | None = None
+
+    def n_blocks(self, shape: Sequence[int]) -> int:
+        """Number of blocks of columns of an array."""
+        return 1 if self.columns is None else max(1, -(-shape[1] // self.columns))
+
+    def row(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """Shape of a row of a chunk; the last block of columns may fill it only in part.
+
+        Blocks are of one width, of whole chunks of voxels where there are several.
+        """
+        n_blocks = self.n_blocks(shape)
+        if n_blocks == 1:
+            return tuple(shape[1:])
+        return (-(-shape[1] // (n_blocks * CHUNK_VOXELS)) * CHUNK_VOXELS,)
+
+    def below(self, block: int, n_dims: int) -> str:
+        """What follows the number of a shard in its key, by block and number of axes."""
+        return f"/{block}" * (n_dims > 1) + "/0" * (n_dims - 2)
 
 
 @dataclass(frozen=True)

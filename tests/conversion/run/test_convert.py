@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 from converting import alone, quiet
 from trees import tree_bytes
 
 from laion_zarr import load_subject, verify
-from laion_zarr.conversion.run import pipeline
 from laion_zarr.errors import SourceError, StoreError
 
 
@@ -102,7 +103,7 @@ def test_dry_run_writes_nothing(bids_root, tmp_path):
 
 def test_too_little_disk_is_said_first(bids_root, tmp_path, monkeypatch):
     usage = type("usage", (), {"free": 1000})
-    monkeypatch.setattr(pipeline.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     with pytest.raises(StoreError, match=r"0\.0 GB free, and the conversion needs up to"):
         quiet(bids_root, tmp_path / "s.zarr")
     assert not list((tmp_path / "s.zarr").rglob("c"))

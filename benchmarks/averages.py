@@ -1,0 +1,125 @@
+"""Measures averages over the trials of each image: the part is made, and responses are read.
+
+Run ``python benchmarks/averages.py [--dir DIR] [--size full|tiny] [--json FILE]``. Subjects of 8
+and of 30 sessions are hard links to one full-size session, see ``scale.py``. Making the part is
+compared with the streaming noise ceiling of the same betas in as many threads, reading an image
+with zarr-python, which reads the same row. Requests and bytes are those of chunks of averages;
+*needed* are the bytes of the result. *Its trials* are the betas of the image, which are read and
+averaged where a store has no averages.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import zarr
+from measure import CountingStore, Figure, measure_in_folder, side_by_side, timed
+from scale import SESSION, SUBJECT, make_subject
+from threads import with_threads
+
+from laion_zarr import convert, load_subject
+from laion_zarr.analysis import noise_ceiling
+from laion_zarr.analysis.stream import compiled_loops
+from laion_zarr.conversion.synthetic import write_dataset
+
+PART = "averages"
+ROI_VOXELS = 400
+
+
+class Size(NamedTuple):
+    """Size of the dataset, numbers of sessions, and runs."""
+
+    dataset: str
+    sessions: tuple[int, ...]
+    runs: int
+
+
+SIZES = {"full": Size("full", (8, 30), 15), "tiny": Size("tiny", (2,), 1)}
+
+
+def make(root: Path, size: Size) -> None:
+    """Make subjects of many sessions; one is made and converted unless the folder holds it."""
+    one, data = root / "anatomical.zarr", root / "data"
+    if not one.exists():
+        write_dataset(data, size.dataset, [SUBJECT], [SESSION], progress=True)
+        convert(data, one, SUBJECT, SESSION, mask="anatomical", progress=False)
+    for n_sessions in size.sessions:
+        make_subject(one, root / f"of-{n_sessions}.zarr", n_sessions)
+
+
+class Counted(CountingStore):
+    """Counts reads of the chunks of averages alone."""
+
+    async def get(self, key: str, *args: Any, **options: Any) -> Any:
+        """Read an object, and count if it is a shard of averages."""
+        if f"/{PART}/mean/c/" in key:
+            return await super().get(key, *args, **options)
+        return await super(CountingStore, self).get(key, *args, **options)
+
+
+def region_of(sub: Any, n_voxels: int) -> str:
+    """The ROI whose number of voxels is nearest."""
+    sizes = {roi: int(sub.get_roi_mask(roi).sum()) for roi in sub.get_available_rois()}
+    return min(sizes, key=lambda roi: abs(sizes[roi] - n_voxels))
+
+
+def making(store: Path, n_sessions: int) -> Iterator[Figure]:
+    """Time and size of the part, beside the streaming noise ceiling."""
+    compiled_loops()  # imported before anything is measured
+    betas, n = load_subject(SUBJECT, store).get_betas(), os.cpu_count() or 1
+    stream = timed(with_threads(noise_ceiling(betas), n))
+    options = {"parts": PART, "n_workers": n, "overwrite": True, "progress": False}
+    seconds = timed(partial(convert, None, store, SUBJECT, **options))
+    what, gb = f"{n_sessions} sessions", betas.nbytes / 1e9
+    yield Figure(f"noise ceiling, {what}, {n} threads", gb / stream, "GB/s")
+    yield Figure(f"averages made, {what}, {n} threads", gb / seconds, "GB/s")
+    yield Figure(f"averages made, {what}: time", seconds / stream, "× noise ceiling", 1.5)
+    nbytes = sum(p.stat().st_size for p in (store / SUBJECT / PART).rglob("*") if p.is_file())
+    yield Figure(f"averages stored, {what}", nbytes / 1e9, "GB")
+
+
+def reading(store: Path, n_sessions: int, runs: int) -> Iterator[Figure]:
+    """Responses to one image, of the whole brain and of a region; of a region to all images."""
+    counted = Counted(store)
+    sub, what = load_subject(SUBJECT, counted), f"{n_sessions} sessions"
+    name = str(sub.metadata["label"][0])
+    lazy, region = sub.get_image_betas(images=name), region_of(sub, ROI_VOXELS)
+    mean = zarr.open_array(store / SUBJECT / PART / "mean", mode="r")
+    works: dict[str, Callable[[], Any]] = {
+        "plain": lambda: mean[3],
+        "whole brain": lazy.compute,
+        "asked for and read": lambda: sub.get_image_betas(images=name).compute(),
+        "region": lambda: sub.get_image_betas(roi=region, images=name).compute(),
+    }
+    times = side_by_side(works, runs)
+    one = "one image, whole brain"
+    yield Figure(f"{one}, {what}", 1e3 * times["whole brain"], "ms", 20)
+    yield Figure(f"{one}, {what}: time", times["whole brain"] / times["plain"], "× plain zarr")
+    yield Figure(f"{one}, {what}: asked for and read", 1e3 * times["asked for and read"], "ms")
+    counted.requests = counted.nbytes = 0
+    lazy.compute()
+    yield Figure(f"{one}, {what}: requests", counted.requests, "", 10)
+    yield Figure(f"{one}, {what}: bytes", counted.nbytes / lazy.nbytes, "× needed", 1.3)
+    trials = sub.sel(image_name=name, mask_source="anatomical")["betas"]
+    yield Figure(f"{one}, {what}: its trials", timed(trials.compute), "s")
+    yield Figure(f"one image, {region}, {what}", 1e3 * times["region"], "ms")
+    every = sub.get_image_betas(roi=region)
+    seconds = side_by_side({"it": every.compute}, max(2, runs // 5))["it"]
+    shown = f"{every.sizes['voxel']} voxels of {region}"
+    yield Figure(f"all images, {shown}, {what}, from betas", seconds, "s", 0.6)
+
+
+def figures(root: Path, size: Size) -> Iterator[Figure]:
+    """The part, made and read, by number of sessions."""
+    for n_sessions in size.sessions:
+        store = root / f"of-{n_sessions}.zarr"
+        yield from making(store, n_sessions)
+        yield from reading(store, n_sessions, size.runs)
+
+
+if __name__ == "__main__":
+    measure_in_folder(__doc__, SIZES, "anatomical.zarr", make, figures)

@@ -1,0 +1,29 @@
+"""Arrays of the averages over the trials of each image, which are made of the betas."""
+
+from __future__ import annotations
+
+from laion_zarr.store.schema.specs import (
+    CHUNK_VOXELS,
+    IMAGE,
+    VOXEL,
+    ArraySpec,
+    Chunking,
+    chunk_table,
+    specs_by_name,
+)
+from laion_zarr.store.schema.stimuli import IMAGE_NAME
+from laion_zarr.store.schema.subjects import VOXEL_INDEX
+
+DEVIATIONS = "standard deviations"
+N_TRIALS = ArraySpec("n_trials", (IMAGE,), "int32", "number of trials of the image")
+MEAN = ArraySpec(
+    "mean",
+    (IMAGE, VOXEL),
+    "float32",
+    "betas, z-scored per voxel and session, averaged over the trials of each image",
+    DEVIATIONS,
+    # 275,000 voxels in 8 blocks: an image of the whole brain takes as many requests, and the
+    # converter holds a block of all images, 0.9 GB, in memory. A shard of 256 images is ~30 MB.
+    Chunking(1, 256, "lz4", columns=270 * CHUNK_VOXELS),
+)
+AVERAGE_ARRAYS = specs_by_name(MEAN, chunk_table(MEAN.name), VOXEL_INDEX, IMAGE_NAME, N_TRIALS)
