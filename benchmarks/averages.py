@@ -23,7 +23,7 @@ from threads import with_threads
 
 from laion_zarr import convert, load_subject
 from laion_zarr.analysis import noise_ceiling
-from laion_zarr.analysis.stream import compiled_loops
+from laion_zarr.analysis.streams.stream import compiled_loops
 from laion_zarr.conversion.synthetic import write_dataset
 
 PART = "averages"

@@ -94,7 +94,20 @@ class StoreVersionError(StoreError):
 
 
 def nearest(word: object, known: Iterable[str]) -> str:
-    """Question for an error about an unknown word: the known word that is like it, if one is."""
+    """Question for an error about an unknown word: the known word that is like it, if one is.
+
+    Parameters
+    ----------
+    word : str
+        The unknown word; upper and lower case make no difference.
+    known : iterable of str
+        The known words.
+
+    Returns
+    -------
+    str
+        ``" Did you mean 'face'?"``, or ``""`` if none is like it.
+    """
     by_case = {one.lower(): one for one in known}
     near = get_close_matches(str(word).lower(), by_case, 1)
     return f" Did you mean {by_case[near[0]]!r}?" if near else ""

@@ -9,7 +9,7 @@ import numpy as np
 from zarr.abc.store import Store
 
 from laion_zarr.analysis.repeats import averaging, images_of
-from laion_zarr.analysis.stream import place_columns
+from laion_zarr.analysis.streams.stream import place_columns
 from laion_zarr.arrays.lazy import SubjectHandle
 from laion_zarr.arrays.query import Query
 from laion_zarr.conversion.averages.shards import BlockWriter

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from laion_zarr.analysis.stream import READ_BYTES
+from laion_zarr.analysis.streams.stream import READ_BYTES
 from laion_zarr.conversion.budget import BASE_MEMORY, plan_threads
 from laion_zarr.store.schema import MEAN, Chunking
 

@@ -126,7 +126,7 @@ class _NamedFile(io.RawIOBase):
 def open_named(path: str) -> io.RawIOBase:
     """Open a local file for reading; errors of the operating system will be `SourceError`s."""
     with opening(path):
-        file = io.FileIO(path)
+        file = Path(path).open("rb", buffering=0)  # noqa: SIM115
     return _NamedFile(path, file)
 
 

@@ -8,11 +8,10 @@ models and their scores (`encoding`, `scoring`; on a GPU: `device`), and permuta
 Arrays are always joined by label. Betas that `Subject.get_betas` returned are read in storage
 order, all trials of a group of voxels at a time, each chunk once: memory use depends on the size of
 a group, not on the size of the subject's data. Any other array (a product of betas, betas with a
-reordered axis, an array in memory) is processed without regard to storage order. Where numba is
-installed, loops that it compiled (`compiled`) add trials up as they are unpacked (`sums`); where it
-is not, numpy computes the same values.
+reordered axis, an array in memory) is processed without regard to storage order. The room
+`streams` below reads them.
 
-Begin with `repeats.average_repeats`, then `stream`, which reads betas in storage order.
+Begin with `repeats.average_repeats`, then the room `streams`, which reads betas in storage order.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from laion_zarr.analysis.repeats import (
     with_all_rows,
     within_sessions,
 )
-from laion_zarr.analysis.stream import (
+from laion_zarr.analysis.streams.stream import (
     Finish,
     Repeats,
     Stream,
@@ -29,7 +29,7 @@ from laion_zarr.analysis.stream import (
     standardize,
     values_of,
 )
-from laion_zarr.analysis.sums import Kept
+from laion_zarr.analysis.streams.sums import Kept
 from laion_zarr.arrays.dask_blocks import source_of
 from laion_zarr.arrays.labels import ordered, whose
 from laion_zarr.store.objects import Memory

@@ -12,7 +12,7 @@ import xarray as xr
 from dask.delayed import delayed
 
 from laion_zarr._words import ZscoreBy
-from laion_zarr.analysis.stream import (
+from laion_zarr.analysis.streams.stream import (
     Finish,
     Repeats,
     Stream,
@@ -21,7 +21,7 @@ from laion_zarr.analysis.stream import (
     mean_of_known,
     standardize,
 )
-from laion_zarr.analysis.sums import Kept
+from laion_zarr.analysis.streams.sums import Kept
 from laion_zarr.arrays.dask_blocks import SelectedBetas, joined, source_of
 from laion_zarr.arrays.labels import with_labels
 from laion_zarr.arrays.lazy import digest, transposed

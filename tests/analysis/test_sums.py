@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from statistics_by_hand import ceiling_of, means_of, reliability_of, scores
 from zarr.storage import LocalStore, WrapperStore
 
-from laion_zarr import analysis, load_subject
-from laion_zarr.analysis import noise_ceiling, reliability, repeats, split_half_reliability, stream
-from laion_zarr.analysis.stream import Stream, TrialGroups
+from laion_zarr import load_subject
+from laion_zarr.analysis import noise_ceiling, reliability, repeats, split_half_reliability, streams
+from laion_zarr.analysis.streams import stream
+from laion_zarr.analysis.streams.stream import Stream, TrialGroups
 from laion_zarr.arrays import lazy
 from laion_zarr.arrays.dask_blocks import source_of
 from laion_zarr.errors import StoreError
@@ -166,8 +167,8 @@ def test_without_a_compiler(sub, monkeypatch):
     }
     compiled = {name: lazy.compute() for name, (lazy, _) in given.items()}
     monkeypatch.setitem(sys.modules, "numba", None)
-    monkeypatch.delitem(sys.modules, "laion_zarr.analysis.compiled", raising=False)
-    monkeypatch.delattr(analysis, "compiled", raising=False)
+    monkeypatch.delitem(sys.modules, "laion_zarr.analysis.streams.compiled", raising=False)
+    monkeypatch.delattr(streams, "compiled", raising=False)
     monkeypatch.setattr(stream, "compiled_loops", stream.compiled_loops.__wrapped__)
     assert stream.compiled_loops() is None
     for name, (lazy_values, size) in given.items():

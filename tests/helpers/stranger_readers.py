@@ -21,7 +21,7 @@ import xarray as xr
 from strangers import Case, Forge
 
 from laion_zarr import Captions, Segmentations, load_stimuli, load_subject, verify
-from laion_zarr.analysis.stream import compiled_loops
+from laion_zarr.analysis.streams.stream import compiled_loops
 from laion_zarr.conversion.cli.info import describe
 from laion_zarr.errors import LaionZarrError
 from laion_zarr.splits import get_split_masks, list_splits

@@ -35,6 +35,7 @@ FLOORS = [
     ["subject"],
     ["torch_data", "derivatives", "discovery", "captions", "embeddings", "images", "segmentations"],
     ["analysis"],
+    ["analysis.streams"],
     ["stimuli"],
     ["splits"],
     ["download"],
@@ -88,7 +89,7 @@ LOCAL_IMPORTS = {
     "arrays.dataset": {"dask"},
     "analysis.encoding": {"sklearn"},
     "analysis.device": {"scipy", "sklearn", "torch"},
-    "analysis.stream": {"laion_zarr.analysis.compiled"},  # which imports numba
+    "analysis.streams.stream": {"laion_zarr.analysis.streams.compiled"},  # which imports numba
     "stimuli.decode": {"PIL"},
     "stimuli.picture_files": {"PIL"},
     "subject.stimuli": {"laion_zarr.torch_data"},  # which imports PyTorch

@@ -12,7 +12,7 @@ from statistics_by_hand import means_of, scores
 from trees import tree_bytes
 
 from laion_zarr import convert, load_subject, verify
-from laion_zarr.analysis import stream
+from laion_zarr.analysis.streams import stream
 from laion_zarr.conversion import outdated
 from laion_zarr.conversion.averages import making, sizes
 from laion_zarr.conversion.cli import main

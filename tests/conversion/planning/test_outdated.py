@@ -162,7 +162,7 @@ def test_what_a_store_lacks(bids_root, tmp_path, monkeypatch):
 def test_parts_that_are_made_only_when_named(bids_root, store, monkeypatch):
     """A kind that is not a default counts once the store has some of it; kinds are of one table."""
     name = next(iter(KINDS))
-    every = "laion_zarr.conversion.planning.outdated.DEFAULT_PARTS"
+    every = "laion_zarr.conversion.planning.outdated.schema.DEFAULT_PARTS"
     monkeypatch.setattr(every, ("betas",))
     assert not outdated(bids_root, store).differences
     monkeypatch.setattr(every, (name,))

@@ -14,7 +14,7 @@ from dask.base import normalize_token, tokenize
 from dask.highlevelgraph import HighLevelGraph
 
 from laion_zarr._progress import Bar
-from laion_zarr.analysis.sums import Adder, Kept, Plan, plan_sums
+from laion_zarr.analysis.streams.sums import Adder, Kept, Plan, plan_sums
 from laion_zarr.arrays.lazy import LazyBetas, PackedBetas, as_run, digest, transposed
 from laion_zarr.store.objects import Memory
 from laion_zarr.store.schema import CHUNK_VOXELS
@@ -178,9 +178,9 @@ class Finish:
 
 @cache
 def compiled_loops() -> ModuleType | None:
-    """Compiled loops (`analysis.compiled`); None where numba is missing or does not fit numpy."""
+    """Compiled loops (`streams.compiled`); None where numba is missing or does not fit numpy."""
     try:
-        from laion_zarr.analysis import compiled
+        from laion_zarr.analysis.streams import compiled
     except ImportError:
         return None
     return compiled

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numba import njit, types
 
-from laion_zarr.analysis.sums import Kept, Plan
+from laion_zarr.analysis.streams.sums import Kept, Plan
 
 _f4, _f8, _i8, _u4 = types.f4[::1], types.f8[::1], types.i8[::1], types.u4[::1]
 _flags = types.b1[::1]

@@ -165,7 +165,7 @@ class Adder:
     n_trials : numpy.ndarray, (bin,) int
         Number of trials of each bin.
     add : callable
-        Compiled loop: `analysis.compiled.add_sessions`.
+        Compiled loop: `streams.compiled.add_sessions`.
     """
 
     def __init__(self, plan: Plan, n_trials: np.ndarray, add: Callable[..., None]) -> None:
