@@ -19,9 +19,9 @@ from laion_zarr.analysis import (
     noise_ceiling,
     repeats,
     split_half_reliability,
-    stream,
     zscore,
 )
+from laion_zarr.analysis.streams import stream
 from laion_zarr.arrays.dask_blocks import source_of
 
 # Sums of float32 betas of some 60 trials; z-scores divide by a deviation of the same size.
