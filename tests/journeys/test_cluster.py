@@ -26,9 +26,9 @@ from laion_zarr.analysis import (
     average_repeats,
     noise_ceiling,
     split_half_reliability,
-    stream,
     zscore,
 )
+from laion_zarr.analysis.streams import stream
 from laion_zarr.conversion.budget import ClusterRoom, SessionSize, plan_cluster
 from laion_zarr.conversion.cli import main
 from laion_zarr.errors import LaionZarrError, StoreError
