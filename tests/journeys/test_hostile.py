@@ -29,7 +29,6 @@ from zarr.storage import LocalStore
 from laion_zarr import load_stimuli, load_subject
 from laion_zarr.conversion.budget import WorkPlan
 from laion_zarr.conversion.cli import main
-from laion_zarr.conversion.run import pipeline
 from laion_zarr.conversion.source.files import Source
 from laion_zarr.conversion.write import catalogue, root
 from laion_zarr.errors import (
@@ -250,7 +249,7 @@ def test_really_full_disk(
     first, first_store, tmp_path, monkeypatch, rounds, tally, n_workers, scratch
 ):
     """A file system that is full: the kernel's errors, also in workers and with scratch files."""
-    monkeypatch.setattr(pipeline, "_SPARE", -(1 << 40))  # or it is said before it is tried
+    monkeypatch.setattr(root, "_SPARE", -(1 << 40))  # or it is said before it is tried
     if scratch:
         monkeypatch.setattr(WorkPlan, "slabs_kept", lambda *_: 0)
     files = [path for path in first_store.rglob("*") if path.is_file()]
