@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from xarray.core import indexing
 
 from laion_zarr._release import FUNCTIONAL_RES, HEMIS, VOLUME_RESOLUTIONS
 from laion_zarr.arrays.lazy import LazyArray, SubjectHandle
-from laion_zarr.errors import NotConvertedError
+from laion_zarr.errors import NotConvertedError, nearest
 from laion_zarr.store import schema
 from laion_zarr.store.bounds.tables import check_positions
 from laion_zarr.store.bounds.text import OutOfBounds
@@ -166,9 +165,7 @@ def _among(what: str, value: object, known: pd.Series, others: pd.DataFrame | No
     names = sorted(set(known))
     if value in names:
         return
-    by_name = {name.lower(): name for name in names}
-    near = get_close_matches(str(value).lower(), by_name, 1)
-    hint = f" Did you mean {by_name[near[0]]!r}?" if near else ""
+    hint = nearest(value, names)
     if others is not None and value in set(others["contrast"]):
         stat = others.loc[others["contrast"] == value, "stat"].iloc[0]
         hint = f" It is there with stat={stat!r}."

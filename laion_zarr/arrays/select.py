@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from difflib import get_close_matches
 from numbers import Real
 from typing import Any
 
@@ -14,7 +13,7 @@ import xarray as xr
 
 from laion_zarr import _release as release
 from laion_zarr.arrays.labels import of_one_subject
-from laion_zarr.errors import NotConvertedError
+from laion_zarr.errors import NotConvertedError, nearest
 from laion_zarr.store.schema import (
     CHUNK_VOXELS,
     DEFAULT_MASK,
@@ -101,9 +100,7 @@ def resolve_rois(roi_table: xr.DataArray, query: object) -> list[str]:
         elif item in names:
             found.append(item)
         else:
-            known = {name.lower(): name for name in [*names, *by_category]}
-            near = get_close_matches(str(item).lower(), known, 1)
-            hint = f" Did you mean {known[near[0]]!r}?" if near else ""
+            hint = nearest(item, [*names, *by_category])
             raise ValueError(
                 f"Unknown ROI or category {item!r}.{hint} Categories: {sorted(by_category)}. "
                 f"ROIs: {sorted(names)}. 'all' means every ROI."
@@ -162,8 +159,7 @@ def labelled_trials(dataset: xr.Dataset, name: str, wanted: object) -> np.ndarra
     """Mask of trials with one of the wanted values in a coordinate along trials, (trial,) bool."""
     there = [str(key) for key, one in dataset.coords.items() if one.dims == (TRIAL,)]
     if name not in there:
-        near = get_close_matches(name, there, 1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+        hint = nearest(name, there)
         raise TypeError(f"There is no {name!r} along trials.{hint} There are: {', '.join(there)}.")
     return dataset[name].to_series().isin(as_list(wanted)).to_numpy()
 
