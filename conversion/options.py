@@ -56,7 +56,7 @@ class Options:
 
 
 @dataclass(repr=False)
-class Report:
+class Report(_repr.Shown):
     """Result of a conversion: which parts were converted, unchanged, missing or failed.
 
     Attributes
@@ -73,6 +73,8 @@ class Report:
     disk_nbytes : int
         Upper bound of the disk space needed, in bytes.
     """
+
+    _counted = "messages"
 
     converted: list[str] = field(default_factory=list)
     unchanged: list[str] = field(default_factory=list)
@@ -99,11 +101,8 @@ class Report:
             found["Next"] = "convert() does it" if dry else "laion_zarr.verify() checks the store"
         return found
 
-    def __repr__(self) -> str:
-        return _repr.as_text("conversion.Report", self._facts())
-
-    def _repr_html_(self) -> str:
-        return _repr.as_html(self._facts(), "messages")
+    def _heading(self) -> str:
+        return "conversion.Report"
 
     def raise_failures(self) -> None:
         """Raise the failures: a single error unchanged, several as one error that lists them."""
@@ -119,7 +118,7 @@ class Report:
 
 
 @dataclass(repr=False)
-class VerifyReport:
+class VerifyReport(_repr.Shown):
     """Result of `verify`: the problems that were found, and how much was checked.
 
     Attributes
@@ -133,6 +132,8 @@ class VerifyReport:
     deep : bool
         Whether every value was compared with the source.
     """
+
+    _counted = "messages"
 
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -155,11 +156,8 @@ class VerifyReport:
             found["Next"] = "verify(deep=True) compares every value with the source"
         return found
 
-    def __repr__(self) -> str:
-        return _repr.as_text("conversion.VerifyReport", self._facts())
-
-    def _repr_html_(self) -> str:
-        return _repr.as_html(self._facts(), "messages")
+    def _heading(self) -> str:
+        return "conversion.VerifyReport"
 
 
 def check_options(

@@ -16,7 +16,12 @@ _WIDTH = 100  # characters of a line of text
 
 
 class Shown:
-    """What shows itself as an overview; a class of this kind says its facts."""
+    """What shows itself as an overview; a class of this kind says its facts.
+
+    Where some of these are messages, `_counted` says so: a notebook then shows how many, folded.
+    """
+
+    _counted = ""
 
     def _facts(self) -> dict[str, Any]:
         """What it is, how much, what is missing, the next call: label -> value."""
@@ -30,7 +35,7 @@ class Shown:
         return as_text(self._heading(), self._facts())
 
     def _repr_html_(self) -> str:
-        return as_html({"laion_zarr": self._heading(), **self._facts()})
+        return as_html({"laion_zarr": self._heading(), **self._facts()}, self._counted)
 
 
 def _rois_by_category(dataset: xr.Dataset) -> dict[str, list[str]]:
