@@ -196,7 +196,7 @@ def _fit_blocks(
     bar = Bar("fit", betas.numblocks[1])
     tasks: dict[Any, Any] = {shared: (_prepared, (features.name, 0, 0), scaler, device)}
     for n in range(betas.numblocks[1]):
-        tasks[name, n] = (_fit, (betas.name, 0, n), shared, alphas, bar)
+        tasks[name, n] = (_fit_block, (betas.name, 0, n), shared, alphas, bar)
     beneath: Any = [betas, features]  # Dask's type hints do not list Array as a collection
     graph = HighLevelGraph.from_collections(name, tasks, dependencies=beneath)
     return da.Array(graph, name, (betas.chunks[1],), dtype=_fields(features.shape[1]))
@@ -287,12 +287,7 @@ def _prepared(
     return _OnDevice(scaler(features).astype(np.float32), device)
 
 
-def _fit(
-    betas: np.ndarray,
-    features: _Decomposition | _OnDevice,
-    alphas: np.ndarray,
-    bar: Bar | None = None,
-) -> np.ndarray:
+def _fit(betas: np.ndarray, features: _Decomposition | _OnDevice, alphas: np.ndarray) -> np.ndarray:
     """Fit each voxel of a block, (voxel,); a voxel with NaN gets NaN."""
     found = np.empty(betas.shape[1], dtype=_fields(features.n_features))
     for name in _FITTED:
@@ -302,8 +297,14 @@ def _fit(
         fitted = features.fit(betas.T[known], alphas)
         for name, values in zip(_FITTED, fitted, strict=True):
             found[name][known] = values
-    if bar is not None:
-        bar.step()
+    return found
+
+
+def _fit_block(
+    betas: np.ndarray, features: _Decomposition | _OnDevice, alphas: np.ndarray, bar: Bar
+) -> np.ndarray:
+    found = _fit(betas, features, alphas)
+    bar.step()
     return found
 
 

@@ -222,19 +222,12 @@ class Stream:
             found[where] = values
         assert found is not None  # a group has one voxel or more
         self._spare.append((memory, adder))
-        if self._bar is not None:
-            self._bar.step()
         return found
 
     @cached_property
     def _spare(self) -> list[tuple[Memory, Adder | None]]:
         """Memory of finished tasks, for the next ones: new memory costs a tenth of the time."""
         return []
-
-    @property
-    def _bar(self) -> Bar | None:
-        """Progress, in the process that made the tasks: not pickled."""
-        return self.__dict__.get("bar")
 
     def _adder(self) -> Adder | None:
         loops = compiled_loops()
@@ -280,10 +273,10 @@ class Stream:
     def tasks(self, voxels: np.ndarray, name: str) -> tuple[dict[Any, Any], list[np.ndarray]]:
         """Tasks ``(f"part-{name}", n)``, one per group of voxels; sorted positions in `voxels`."""
         places = [np.sort(where) for where in self.groups_of(voxels)]
-        self.__dict__["bar"] = Bar("voxels, all trials", len(places))
+        bar = Bar("voxels, all trials", len(places))
         tasks: dict[Any, Any] = {f"held-{name}": self}  # sent to a worker once, not with each task
         for n, where in enumerate(places):
-            tasks[f"part-{name}", n] = (_call, f"held-{name}", voxels[where])
+            tasks[f"part-{name}", n] = (_call, f"held-{name}", voxels[where], bar)
         return tasks, places
 
     def __dask_tokenize__(self) -> Any:
@@ -328,8 +321,10 @@ def columns_of(stream: Stream, voxels: np.ndarray, n_rows: int, width: int) -> d
     return da.Array(graph, name, ((n_rows,), widths), dtype=np.float32)
 
 
-def _call(stream: Stream, voxels: np.ndarray) -> np.ndarray:
-    return stream(voxels)
+def _call(stream: Stream, voxels: np.ndarray, bar: Bar) -> np.ndarray:
+    found = stream(voxels)
+    bar.step()
+    return found
 
 
 def _in_order(parts: list[np.ndarray], order: np.ndarray) -> np.ndarray:
