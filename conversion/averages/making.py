@@ -8,12 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from zarr.abc.store import Store
 
-from laion_zarr.analysis.repeats import averaging, images_of
+from laion_zarr.analysis.reliability import means_and_noise
+from laion_zarr.analysis.repeats import images_of
 from laion_zarr.analysis.streams.stream import place_columns
 from laion_zarr.arrays.lazy import SubjectHandle
 from laion_zarr.arrays.query import Query
-from laion_zarr.conversion.averages.shards import BlockWriter
+from laion_zarr.conversion.averages.shards import BlockWriter, SwappedWriter
 from laion_zarr.conversion.averages.sizes import AveragesSize
+from laion_zarr.conversion.write.rows import RowWriter
 from laion_zarr.conversion.write.writer import PartWriter
 from laion_zarr.errors import LaionZarrError
 from laion_zarr.store.parts import Part
@@ -22,7 +24,9 @@ from laion_zarr.store.schema import (
     COORDINATES,
     IMAGE_NAME,
     MEAN,
+    MEAN_BY_VOXEL,
     N_TRIALS,
+    NOISE,
     TRIAL,
     VOXEL,
     VOXEL_INDEX,
@@ -56,7 +60,7 @@ class AveragesMaker:
             raise LaionZarrError(f"{subject}: {error}") from error
         self._store, self._stored = store, handle.stored
         self._n_trials = np.bincount(codes)
-        self._stream = averaging(betas, "session", codes)
+        self._stream = means_and_noise(betas, "session", codes)
         self._in_storage_order = np.argsort(handle.storage_order())
         self._labels = betas[VOXEL].values[self._in_storage_order]
         self.size = AveragesSize(len(self._images), sizes[VOXEL], sizes[TRIAL])
@@ -66,15 +70,21 @@ class AveragesMaker:
         size, voxels = self.size, self._in_storage_order
         writer = PartWriter(self._store, path)
         writer.group({COORDINATES: f"{IMAGE_NAME.name} {N_TRIALS.name}"})
-        blocks = BlockWriter(writer, MEAN)
-        block = np.empty((size.n_images, size.block_width), MEAN.dtype)
+        blocks, swapped = BlockWriter(writer, MEAN), SwappedWriter(writer, MEAN_BY_VOXEL)
+        # Means, and below them the noise.
+        block = np.empty((size.n_images + 1, size.block_width), MEAN.dtype)
+        noise = RowWriter(writer, NOISE, (), {})
         with ThreadPoolExecutor(n_threads) as pool:
             for first in range(0, max(1, size.n_voxels), size.block_width):
                 some = voxels[first : first + size.block_width]
                 block[:, len(some) :] = np.nan
                 self._fill(block, some, pool, progress)
-                blocks.add(block, pool)
+                blocks.add(block[:-1], pool)
+                swapped.add(block[:-1, : len(some)], pool)
+                noise.add(block[-1, : len(some)])
         blocks.finish(size.shape)
+        swapped.finish(size.shape[::-1])
+        noise.finish()
         writer.array(VOXEL_INDEX, self._labels)
         writer.array(IMAGE_NAME, self._images)
         writer.array(N_TRIALS, self._n_trials)

@@ -21,7 +21,7 @@ from laion_zarr.errors import LaionZarrError, NotConvertedError
 from laion_zarr.store.manifest import parse_root, read_texts
 from laion_zarr.store.objects import StoreLike, location, open_store
 from laion_zarr.store.parts import Part, StoredParts
-from laion_zarr.store.schema import AVERAGES_PART
+from laion_zarr.store.schema import AVERAGE_ARRAYS, AVERAGES_PART
 
 
 def run_averages(
@@ -132,8 +132,13 @@ class AveragesRun:
         if not stored.sessions:
             self._refuse(subject, "has no session")
             return False
-        current = AVERAGES_PART in stored.parts and stored.stale_averages is None
-        if current and not self._options.overwrite:
+        # Earlier ones lack the arrays that are read voxel by voxel; readers do without.
+        whole = (
+            AVERAGES_PART in stored.parts
+            and set(AVERAGE_ARRAYS) <= set(stored.part(AVERAGES_PART).arrays())
+            and stored.stale_averages is None
+        )
+        if whole and not self._options.overwrite:
             self._report.unchanged.append(_name(subject))
             return False
         return True

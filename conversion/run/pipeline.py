@@ -94,7 +94,7 @@ def convert(
         ``events``, ``metadata``, ``images``, ``embeddings``, ``segmentations``, ``captions``,
         ``bold``, ``averages``. If not provided, all of these but ``bold``, the preprocessed time
         series (about 4 GB a session), and ``averages``, the mean response to each image (about
-        7 GB a subject), which are made from the store alone, without a source.
+        12 GB a subject), which are made from the store alone, without a source.
     mask : {"both", "anatomical", "rsquare"}
         Voxels to store: the union of both brain masks, or one of them.
     n_workers : int, optional

@@ -29,7 +29,9 @@ from laion_zarr.store.schema import (
     GEOMETRY_PART,
     IMAGE_NAME,
     MEAN,
+    MEAN_BY_VOXEL,
     N_TRIALS,
+    NOISE,
     SURFACES_PART,
     TRIALS_PART,
     VOXELS_PART,
@@ -118,16 +120,22 @@ class SubjectChecks:
 
     def _averages(self) -> None:
         path, array = f"{self.group}/{AVERAGES_PART}", self.check.array
-        mean, names = self.check.root[f"{path}/{MEAN.name}"], array(f"{path}/{IMAGE_NAME.name}")
+        names = array(f"{path}/{IMAGE_NAME.name}")
         again = f"Make them anew with 'laion-zarr convert --overwrite --parts {AVERAGES_PART}'."
-        shape = (len(names), len(array(f"{path}/voxel")))
-        if mean.shape != shape:
+        shape, what = (len(names), len(array(f"{path}/voxel"))), "images, voxels"
+        found = self.check.root[f"{path}/{MEAN.name}"].shape
+        swapped = self._swapped(path)
+        if found == shape and swapped is not None:
+            shape, found, what = shape[::-1], swapped.shape, "voxels, images"
+        if found != shape:
             self.check.problem(
-                f"{self._where(path)}/{MEAN.name} has shape {mean.shape}, expected {shape}: "
-                f"images, voxels. {again}"
+                f"{self._where(path)}: averages have shape {found}, expected {shape}: {what}. "
+                f"{again}"
             )
             return
         self.check.chunk_table(path, MEAN)
+        if swapped is not None:
+            self.check.chunk_table(path, MEAN_BY_VOXEL)
         if self._stale:
             self.check.report.notes.append(
                 f"{self._where(path)}: made from other betas than are stored; readers refuse them. "
@@ -145,6 +153,10 @@ class SubjectChecks:
             self.check.problem(
                 f"{self._where(path)} has other images, trials or voxels than the betas. {again}"
             )
+
+    def _swapped(self, path: str) -> Any:
+        """Averages voxel by voxel; None in a store whose averages were made without them."""
+        return self.check.root.get(f"{path}/{MEAN_BY_VOXEL.name}")
 
     def _surfaces(self) -> None:
         """Check that the vertices of each label lie on the surface that the masks have."""
@@ -218,7 +230,8 @@ class SubjectChecks:
         """Average the stored betas anew, in float64, and compare."""
         if self._stale:
             return
-        mean = self.check.root[f"{path}/{MEAN.name}"]
+        mean, swapped = self.check.root[f"{path}/{MEAN.name}"], self._swapped(path)
+        noise = None if swapped is None else self.check.array(f"{path}/{NOISE.name}")
         betas = [self.check.root[f"{self.group}/{ses}/{BETAS.name}"] for ses in self._sessions]
         shown = [self.check.array(f"{self.group}/{s}/image_name") for s in self._sessions]
         _, codes = np.unique(np.concatenate(shown).astype(object), return_inverse=True)
@@ -226,18 +239,30 @@ class SubjectChecks:
             for first in range(0, mean.shape[1], mean.shards[1]):
                 stored = np.asarray(mean[:, first : first + mean.shards[1]])
                 for lo in range(0, stored.shape[1], _VOXELS_AT_ONCE):
-                    its = stored[:, lo : lo + _VOXELS_AT_ONCE]
-                    rows = slice(first + lo, first + lo + its.shape[1])
-                    scored = [_scores(np.asarray(session[rows])) for session in betas]
-                    means = _means(np.concatenate(scored, axis=1), codes)
-                    self.check.report.n_values += its.size
-                    if not np.allclose(its.T, means, _SAME, _SAME, equal_nan=True):
-                        self.check.problem(
-                            f"{path}/{MEAN.name}, voxels {rows.start}-{rows.stop - 1} in storage "
-                            "order: not the averages of the betas. Make them anew with 'laion-zarr "
-                            f"convert --overwrite --parts {AVERAGES_PART}'."
-                        )
-                    bar.update(len(codes) * its.shape[1] * its.itemsize)
+                    its = stored[:, lo : lo + _VOXELS_AT_ONCE].T
+                    rows = slice(first + lo, first + lo + len(its))
+                    scores = np.concatenate([_scores(session[rows]) for session in betas], axis=1)
+                    own = [(MEAN.name, its, means := _means(scores, codes))]
+                    if swapped is not None and noise is not None:
+                        own += [(MEAN_BY_VOXEL.name, swapped[rows], its)]
+                        own += [(NOISE.name, noise[rows], _noise(scores - means[:, codes], codes))]
+                    for name, values, expected in own:
+                        self._same_averages(f"{path}/{name}", rows, values, expected)
+                    bar.update(len(codes) * its.nbytes // its.shape[1])
+
+    def _same_averages(
+        self, where: str, rows: slice, values: np.ndarray, expected: np.ndarray
+    ) -> None:
+        """Compare averages of some voxels: with others of the store exactly."""
+        self.check.report.n_values += values.size
+        exactly = expected.dtype == values.dtype
+        near = 0 if exactly else _SAME
+        if not np.allclose(values, expected, near, near, equal_nan=True):
+            self.check.problem(
+                f"{where}, voxels {rows.start}-{rows.stop - 1} in storage order: not the averages "
+                "of the betas. Make them anew with 'laion-zarr convert --overwrite --parts "
+                f"{AVERAGES_PART}'."
+            )
 
     def _compare_maps(self, path: str, where: tuple[np.ndarray, ...]) -> None:
         """Compare 3-D images at the voxel indices `where`, or whole if `where` is empty."""
@@ -317,6 +342,20 @@ def _means(scores: np.ndarray, codes: np.ndarray) -> np.ndarray:
     sums = np.add.reduceat(np.where(known, scores[:, order], 0), starts, axis=1)
     counts = np.add.reduceat(known, starts, axis=1, dtype=np.int64)
     return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
+
+
+def _noise(rest: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """Square root of the variance (ddof 1) of each code, averaged over codes, (voxel,)."""
+    order = np.argsort(codes, kind="stable")
+    starts = np.flatnonzero(np.diff(codes[order], prepend=-1))
+    known = ~np.isnan(rest[:, order])
+    squares = np.add.reduceat(np.where(known, rest[:, order], 0) ** 2, starts, axis=1)
+    counts = np.add.reduceat(known, starts, axis=1, dtype=np.int64)
+    repeated = counts > 1
+    variances = np.where(repeated, squares / np.maximum(counts - 1, 1), 0)
+    n_repeated = repeated.sum(axis=1)
+    mean = variances.sum(axis=1) / np.maximum(n_repeated, 1)
+    return np.where(n_repeated > 0, np.sqrt(mean), np.nan)
 
 
 def _volume(image: Any) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Write large arrays of the stimuli row by row."""
+"""Write large arrays row by row."""
 
 from __future__ import annotations
 

@@ -14,8 +14,10 @@ from dask.delayed import delayed
 
 from laion_zarr._words import ZscoreBy
 from laion_zarr.analysis.repeats import (
+    averaging,
     groups_of,
     images_of,
+    means_of_rows,
     of_subject,
     with_all_rows,
     within_sessions,
@@ -93,6 +95,15 @@ def noise_ceiling(
     values = _by_voxel(betas, np.where(keep, codes, -1), scored, _CEILING)
     attrs = {"units": PERCENT, "description": "noise ceiling"}
     return _per_voxel(betas, values, attrs, "noise_ceiling")
+
+
+def means_and_noise(betas: xr.DataArray, by: ZscoreBy, codes: np.ndarray) -> Stream:
+    """Computation of averages by image, and in one more column of the noise of each voxel.
+
+    Noise is the square root of the noise variance, see `noise_ceiling`; `codes` is the index of
+    each trial's image.
+    """
+    return averaging(betas, by, codes, _MEANS_AND_NOISE)
 
 
 def _along(trials: Any, betas: xr.DataArray) -> np.ndarray:
@@ -201,6 +212,13 @@ def _call(values: np.ndarray, work: _FromMemory) -> np.ndarray:
 
 def _ceiling_of_rows(rows: np.ndarray, repeats: Repeats) -> np.ndarray:
     """Noise ceiling, percent, (voxel,)."""
+    sizes = [trials.shape for trials in repeats.trials]
+    n_trials = np.concatenate([np.empty(0), *(np.full(many, n) for n, many in sizes)])
+    return _percent(_noise_of_rows(rows, repeats), n_trials)
+
+
+def _noise_of_rows(rows: np.ndarray, repeats: Repeats) -> np.ndarray:
+    """Variance over repeats, averaged over images, (voxel,); NaN where none was repeated."""
     noise, n_images = np.zeros((2, len(rows)))
     memory = Memory()
     for here, parts in repeats.few_at_a_time(rows):
@@ -217,17 +235,35 @@ def _ceiling_of_rows(rows: np.ndarray, repeats: Repeats) -> np.ndarray:
                 total[lost], known[lost] = _variances_of_known(squares[lost])
             noise[here] += total
             n_images[here] += known
-    sizes = [trials.shape for trials in repeats.trials]
-    n_trials = np.concatenate([np.empty(0), *(np.full(many, n) for n, many in sizes)])
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return _percent(noise / n_images, n_trials)
+    with np.errstate(invalid="ignore"):  # 0 / 0
+        return noise / n_images
 
 
 def _ceiling_of_means(kept: Kept, n_trials: np.ndarray) -> np.ndarray:
     """Noise ceiling, percent, (voxel,)."""
+    return _percent(_noise_of_means(kept, n_trials), n_trials)
+
+
+def _noise_of_means(kept: Kept, n_trials: np.ndarray) -> np.ndarray:
+    """As `_noise_of_rows`."""
     repeated = np.float64(np.count_nonzero(n_trials > 1))
     with np.errstate(invalid="ignore"):  # 0 / 0 where no image was repeated
-        return _percent(np.maximum(kept.variances, 0) / repeated, n_trials)
+        return np.maximum(kept.variances, 0) / repeated
+
+
+def _means_and_noise_of_rows(rows: np.ndarray, repeats: Repeats) -> np.ndarray:
+    """Averages by image, and the noise after the last, (voxel, image + 1)."""
+    noise = np.sqrt(_noise_of_rows(rows, repeats)).astype(rows.dtype)
+    return np.column_stack([means_of_rows(rows, repeats), noise])
+
+
+def _means_and_noise_of_means(kept: Kept, n_trials: np.ndarray) -> np.ndarray:
+    """As `_means_and_noise_of_rows`, in the place of the trials that are not counted."""
+    kept.means[:, len(n_trials)] = np.sqrt(_noise_of_means(kept, n_trials))
+    return kept.means
+
+
+_MEANS_AND_NOISE = Finish(_means_and_noise_of_rows, _means_and_noise_of_means)
 
 
 def _percent(noise: np.ndarray, n_trials: np.ndarray) -> np.ndarray:

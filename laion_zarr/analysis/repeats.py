@@ -169,18 +169,19 @@ def image_betas(
         of_trials = np.full(len(betas), -1)
         of_trials[keep] = codes
         stream = averaging(betas, by, of_trials)
-        width = _even_width(_BLOCK_BYTES // max(1, 4 * len(images)))
-        values = columns_of(stream, source.voxels, len(images), width)
+        values = columns_of(stream, source.voxels, len(images), block_width(len(images)))
     averaged = _by_image(kept, images, codes, values)
     return averaged if by is None else averaged.assign_attrs(units=DEVIATIONS)
 
 
-def averaging(betas: xr.DataArray, by: str | None, codes: np.ndarray) -> Stream:
-    """Computation of averages; `codes` is the index of each trial's image, -1 for none."""
+def averaging(
+    betas: xr.DataArray, by: str | None, codes: np.ndarray, finish: Finish | None = None
+) -> Stream:
+    """Computation of averages, or of what `finish` says; `codes` as in `TrialGroups.images`."""
     source = source_of(betas.data)
     assert source is not None
     scored = None if by is None else groups_of(betas, by)
-    return Stream(source.betas, of_subject(source, codes, scored), _MEANS)
+    return Stream(source.betas, of_subject(source, codes, scored), finish or _MEANS)
 
 
 # -- labels
@@ -280,6 +281,11 @@ def _in_whole_groups(data: da.Array, groups: np.ndarray) -> da.Array:
     return with_all_rows(data)
 
 
+def block_width(n_images: int) -> int:
+    """Number of voxels of a block of all images, a divisor of the voxels of a slab."""
+    return _even_width(_BLOCK_BYTES // max(1, 4 * n_images))
+
+
 def _even_width(most: int) -> int:
     """Number of voxels of a block: at most `most`, and a divisor of the voxels of a slab."""
     widths = (SLAB_VOXELS // n for n in range(1, SLAB_VOXELS + 1) if SLAB_VOXELS % n == 0)
@@ -320,7 +326,7 @@ def _scored(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
     return transposed(rows).astype(values.dtype, copy=False)
 
 
-def _means_of_rows(rows: np.ndarray, repeats: Repeats) -> np.ndarray:
+def means_of_rows(rows: np.ndarray, repeats: Repeats) -> np.ndarray:
     """Average over the repeats of each image, (voxel, image)."""
     found = np.empty((len(rows), repeats.n_images), dtype=rows.dtype)
     spare = Memory()
@@ -335,7 +341,7 @@ def _means_kept(kept: Kept, n_trials: np.ndarray) -> np.ndarray:
     return kept.means[:, : len(n_trials)]
 
 
-_MEANS = Finish(_means_of_rows, _means_kept)
+_MEANS = Finish(means_of_rows, _means_kept)
 
 
 def _mean_by_code(values: np.ndarray, codes: np.ndarray) -> np.ndarray:

@@ -12,8 +12,7 @@ import xarray as xr
 from laion_zarr import _repr
 from laion_zarr._release import Id, Ids, subject_id
 from laion_zarr._words import MaskSource, StimulusSet, ZscoreBy
-from laion_zarr.analysis.averages import betas_of_images
-from laion_zarr.analysis.repeats import image_betas
+from laion_zarr.analysis.averages import averages_of_images
 from laion_zarr.arrays import select
 from laion_zarr.arrays.lazy import SubjectHandle
 from laion_zarr.config import get_store
@@ -277,9 +276,9 @@ class Subject(Regions, Localizers, BrainSpace, Events, TimeSeries, SubjectStimul
         the result reads all chunks that hold voxels of the block: to get few voxels, select them
         with `roi` or `mask` instead of indexing the result.
 
-        Of some `images`, the averages that the store has (``laion-zarr convert --parts averages``)
-        are read where that is less than reading their trials, and their sessions. If they are older
-        than its betas, a warning says so, and they are not used.
+        The averages that the store has (``laion-zarr convert --parts averages``) are read, image by
+        image or voxel by voxel, where that is less than reading the betas. If they are older than
+        its betas, a warning says so, and they are not used.
 
         Parameters
         ----------
@@ -315,9 +314,8 @@ class Subject(Regions, Localizers, BrainSpace, Events, TimeSeries, SubjectStimul
         betas = self.get_betas(None, roi, mask, nc_threshold, mask_source=mask_source)
         trials = self._query.trials(None, images, stimuli, None)
         keep = np.isin(np.arange(len(betas)), trials)
-        if images is None:
-            return image_betas(betas, zscore, keep)
-        return betas_of_images(betas, zscore, keep, select.as_list(images))
+        wanted = None if images is None else select.as_list(images)
+        return averages_of_images(betas, zscore, keep, wanted)
 
     def _facts(self) -> dict[str, Any]:
         where = location(self._handle.stored.store)

@@ -11,6 +11,7 @@ import xarray as xr
 from counting_store import CountingStore
 
 from laion_zarr import convert, load_subject
+from laion_zarr.analysis import averages
 from laion_zarr.arrays.dask_blocks import source_of
 from laion_zarr.conversion.averages.making import AveragesMaker
 from laion_zarr.errors import StoreError
@@ -34,7 +35,8 @@ def objects_read(store, work):
     before = len(store.reads)
     result = work()
     keys = [key for key, _, _ in store.reads[before:]]
-    return result, [k for k in keys if "/mean/c/" in k], [k for k in keys if "/betas/c/" in k]
+    means = [k for k in keys if "/mean/c/" in k or "/mean_by_voxel/c/" in k]
+    return result, means, [k for k in keys if "/betas/c/" in k]
 
 
 def is_read(found):
@@ -90,19 +92,47 @@ def test_one_image_reads_its_own_chunks(in_blocks, names):
     np.testing.assert_array_equal(region[0], first.sel(voxel=region["voxel"]))
 
 
-def test_what_is_less_to_read_from_betas_is_read_from_betas(averaged, by_betas, names):
-    """Other scores, other questions, and all images."""
+def test_a_region_reads_its_own_chunks(averaged, by_betas):
+    counting = CountingStore(averaged)
+    sub = load_subject(SUB, counting)
+    for options in ({"roi": "FFA1"}, {}, {"roi": "FFA1", "stimuli": "unique"}):
+        found, means, betas = objects_read(counting, partial(sub.get_image_betas, **options))
+        assert (means, betas) == ([], [])
+        assert is_read(found)
+        assert found.data.numblocks == (1, 1)
+        first = len(counting.reads)
+        _, means, betas = objects_read(counting, found.compute)
+        assert set(means) == {f"{PART}/mean_by_voxel/c/0/0"}
+        assert betas == []
+        nbytes = sum(size for key, _, size in counting.reads[first:] if "_by_voxel/c/" in key)
+        source = source_of(sub.get_betas(roi=options.get("roi")).data)
+        chunks = np.unique(source.betas.handle.storage_order()[source.voxels] // 16)
+        assert nbytes <= len(chunks) * (16 * 10 * 4 + 40)
+        same(found, by_betas.sel(image=found["image"], voxel=found["voxel"]))
+
+
+def test_what_is_least_to_read_is_read(averaged, by_betas, names):
+    """Averages image by image or voxel by voxel; of other scores, the betas."""
     sub = load_subject(SUB, averaged)
     for by in ("run", None):
         assert not is_read(sub.get_image_betas(images=names[0], zscore=by))
-    assert not is_read(sub.get_image_betas())
-    for roi, n_images in (("FFA1", 2), ("FFA1", 10), ("face", 1), (None, 9)):
+    for roi, n_images in (("FFA1", 1), ("FFA1", 10), ("face", 1), (None, 2), (None, 9)):
         found = sub.get_image_betas(roi=roi, images=names[:n_images])
         source = source_of(sub.get_betas(roi=roi).data)
-        chunks = np.unique(source.betas.handle.storage_order()[source.voxels] // 128)
-        less = n_images * 717 < len(chunks) * 128 * len(sub.metadata)
-        assert is_read(found) == less == ((roi, n_images) != ("FFA1", 10))
+        chunks = np.unique(source.betas.handle.storage_order()[source.voxels] // 16)
+        by_image = n_images * 717 <= len(chunks) * 16 * len(names)
+        assert is_read(found)
+        assert any("averages-by-voxel" in name for name in found.data.dask.layers) != by_image
         same(found, by_betas.sel(image=names[:n_images], voxel=found["voxel"]))
+
+
+def test_few_trials_are_read_from_betas(averaged, by_betas, monkeypatch):
+    """Where these are less to read: of chunks that averages share with too many other voxels."""
+    monkeypatch.setattr(averages, "_CHUNK", 1 << 20)
+    sub = load_subject(SUB, averaged)
+    found = sub.get_image_betas(roi="FFA1", images=by_betas["image"].values.tolist())
+    assert not is_read(found)
+    same(found, by_betas.sel(voxel=found["voxel"]))
 
 
 def test_stimuli_leave_images_out(averaged, by_betas, names):

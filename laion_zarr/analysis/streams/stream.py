@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import dask.array as da
 import numpy as np
@@ -187,20 +188,55 @@ def compiled_loops() -> ModuleType | None:
 
 
 @dataclass(frozen=True)
-class Stream:
-    """Computation over all trials of a group of voxels; each chunk of betas is read once.
+class ByVoxel(ABC):
+    """Computation of some values of each voxel, for groups of voxels that are read together.
 
     Attributes
     ----------
     betas : LazyBetas
         All betas of a subject.
+    """
+
+    label: ClassVar[str] = "by-column"  # names the results in graphs of Dask
+
+    betas: LazyBetas
+
+    @abstractmethod
+    def __call__(self, voxels: np.ndarray) -> np.ndarray:
+        """Compute the result for voxels, given as positions in the stored union of voxels."""
+
+    @property
+    @abstractmethod
+    def n_read(self) -> int:
+        """Number of values that are read of each voxel."""
+
+    def groups_of(self, voxels: np.ndarray) -> Iterator[np.ndarray]:
+        """Positions in `voxels` of those that are read together, in storage order."""
+        fit = READ_BYTES // max(1, 4 * self.n_read)
+        return self.betas.by_storage(voxels, min(max(CHUNK_VOXELS, fit), _MOST_VOXELS))
+
+    def tasks(self, voxels: np.ndarray, name: str) -> tuple[dict[Any, Any], list[np.ndarray]]:
+        """Tasks ``(f"part-{name}", n)``, one per group of voxels; sorted positions in `voxels`."""
+        places = [np.sort(where) for where in self.groups_of(voxels)]
+        bar = Bar("voxels, all trials", len(places))
+        tasks: dict[Any, Any] = {f"held-{name}": self}  # sent to a worker once, not with each task
+        for n, where in enumerate(places):
+            tasks[f"part-{name}", n] = (_call, f"held-{name}", voxels[where], bar)
+        return tasks, places
+
+
+@dataclass(frozen=True)
+class Stream(ByVoxel):
+    """Computation over all trials of a group of voxels; each chunk of betas is read once.
+
+    Attributes
+    ----------
     groups : TrialGroups
         Image and z-scoring group of each trial of the subject.
     finish : Finish
         The statistic.
     """
 
-    betas: LazyBetas
     groups: TrialGroups
     finish: Finish
 
@@ -265,25 +301,16 @@ class Stream:
             values[kept.lost] = self._of_rows(packed, chunk, rows[kept.lost])
         return values
 
-    def groups_of(self, voxels: np.ndarray) -> Iterator[np.ndarray]:
-        """Positions in `voxels` of those that are read together, in storage order."""
-        fit = READ_BYTES // max(1, 4 * self.betas.shape[0])
-        return self.betas.by_storage(voxels, min(max(CHUNK_VOXELS, fit), _MOST_VOXELS))
-
-    def tasks(self, voxels: np.ndarray, name: str) -> tuple[dict[Any, Any], list[np.ndarray]]:
-        """Tasks ``(f"part-{name}", n)``, one per group of voxels; sorted positions in `voxels`."""
-        places = [np.sort(where) for where in self.groups_of(voxels)]
-        bar = Bar("voxels, all trials", len(places))
-        tasks: dict[Any, Any] = {f"held-{name}": self}  # sent to a worker once, not with each task
-        for n, where in enumerate(places):
-            tasks[f"part-{name}", n] = (_call, f"held-{name}", voxels[where], bar)
-        return tasks, places
+    @property
+    def n_read(self) -> int:
+        """Number of trials."""
+        return self.betas.shape[0]
 
     def __dask_tokenize__(self) -> Any:
         return normalize_token((self.betas, self.groups, self.finish))
 
 
-def values_of(stream: Stream, voxels: np.ndarray) -> da.Array:
+def values_of(stream: ByVoxel, voxels: np.ndarray) -> da.Array:
     """Dask array of one value per voxel, (voxel,) float32, in one block."""
     name = f"by-voxel-{tokenize(stream, digest(voxels))}"
     tasks, places = stream.tasks(voxels, name)
@@ -294,14 +321,14 @@ def values_of(stream: Stream, voxels: np.ndarray) -> da.Array:
     return da.Array(graph, name, ((len(voxels),),), dtype=np.float32)
 
 
-def columns_of(stream: Stream, voxels: np.ndarray, n_rows: int, width: int) -> da.Array:
+def columns_of(stream: ByVoxel, voxels: np.ndarray, n_rows: int, width: int) -> da.Array:
     """Dask array of several values per voxel, (row, voxel) float32, in blocks of `width` voxels.
 
     Zarr requires chunks of equal size, and C order differs from storage order: the voxels that are
     read together belong to several blocks. Each group is cut into one piece per block, and a block
     is assembled from its pieces.
     """
-    name = f"by-column-{tokenize(stream, digest(voxels), width)}"
+    name = f"{stream.label}-{tokenize(stream, digest(voxels), width)}"
     tasks, places = stream.tasks(voxels, name)
     starts = range(0, max(1, len(voxels)), width)  # one empty block if there are no voxels
     pieces: list[list[Any]] = [[] for _ in starts]
@@ -321,7 +348,7 @@ def columns_of(stream: Stream, voxels: np.ndarray, n_rows: int, width: int) -> d
     return da.Array(graph, name, ((n_rows,), widths), dtype=np.float32)
 
 
-def _call(stream: Stream, voxels: np.ndarray, bar: Bar) -> np.ndarray:
+def _call(stream: ByVoxel, voxels: np.ndarray, bar: Bar) -> np.ndarray:
     found = stream(voxels)
     bar.step()
     return found

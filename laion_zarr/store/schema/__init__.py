@@ -13,7 +13,14 @@ apart; and no other room spells the name of a dim or of a group.
 Begin with `specs.ArraySpec`, then `subjects`.
 """
 
-from laion_zarr.store.schema.averages import AVERAGE_ARRAYS, DEVIATIONS, MEAN, N_TRIALS
+from laion_zarr.store.schema.averages import (
+    AVERAGE_ARRAYS,
+    DEVIATIONS,
+    MEAN,
+    MEAN_BY_VOXEL,
+    N_TRIALS,
+    NOISE,
+)
 from laion_zarr.store.schema.columns import (
     event_columns,
     joined_columns,
@@ -205,11 +212,13 @@ __all__ = [
     "MASKS_2D",
     "MASK_CHOICES",
     "MEAN",
+    "MEAN_BY_VOXEL",
     "MEMBERSHIP_PART",
     "MESH",
     "METADATA_PART",
     "MM",
     "NC",
+    "NOISE",
     "NOT_AVAILABLE",
     "N_TRIALS",
     "PARTIAL",

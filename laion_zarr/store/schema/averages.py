@@ -26,4 +26,32 @@ MEAN = ArraySpec(
     # converter holds a block of all images, 0.9 GB, in memory. A shard of 256 images is ~30 MB.
     Chunking(1, 256, "lz4", columns=270 * CHUNK_VOXELS),
 )
-AVERAGE_ARRAYS = specs_by_name(MEAN, chunk_table(MEAN.name), VOXEL_INDEX, IMAGE_NAME, N_TRIALS)
+MEAN_BY_VOXEL = ArraySpec(
+    "mean_by_voxel",
+    (VOXEL, IMAGE),
+    "float32",
+    f"the values of {MEAN.name} once more, with all images of a voxel together",
+    DEVIATIONS,
+    # A voxel is one chunk, 0.35 MB for 6,204 images, and a region of 400 voxels ~27 of them, which
+    # are mostly adjacent. A shard is ~34 MB.
+    Chunking(16, 96, "lz4"),
+)
+NOISE = ArraySpec(
+    "noise",
+    (VOXEL,),
+    "float32",
+    "standard deviation of single trials around the mean of their image: square root of the "
+    "variance over trials (ddof 1), averaged over the images with two trials or more",
+    DEVIATIONS,
+    Chunking(2048, 256, "lz4", listed=False),  # of one voxel, 8 kB are read
+)
+AVERAGE_ARRAYS = specs_by_name(
+    MEAN,
+    chunk_table(MEAN.name),
+    MEAN_BY_VOXEL,
+    chunk_table(MEAN_BY_VOXEL.name),
+    NOISE,
+    VOXEL_INDEX,
+    IMAGE_NAME,
+    N_TRIALS,
+)

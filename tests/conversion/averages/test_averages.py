@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import warnings
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -41,6 +42,32 @@ def test_stored_are_the_averages_of_the_betas_bit_for_bit(averaged, bare):
         assert group["n_trials"][:].tolist() == expected["n_trials"].values.tolist()
         where = np.argsort(voxels)[np.isin(np.sort(voxels), expected["voxel"])]
         np.testing.assert_array_equal(mean[:, where], expected)
+
+
+def test_stored_voxel_by_voxel_are_the_same_bits(averaged, in_blocks):
+    for store in (averaged, in_blocks):
+        group = zarr.open_group(store, mode="r")[PART]
+        swapped = group["mean_by_voxel"]
+        assert swapped.chunks == (16, group["image_name"].size)
+        assert swapped[:].T.tobytes() == group["mean"][:].tobytes()
+
+
+def test_stored_noise_is_how_trials_of_an_image_differ(averaged):
+    root = zarr.open_group(averaged, mode="r")[SUB]
+    sessions = [root[name] for name in ("ses-01", "ses-02")]
+    labels = [name for its in sessions for name in its["image_name"][:].tolist()]
+    groups = [name for its in sessions for name in its["session"][:].tolist()]
+    z = scores(np.concatenate([its["betas"][:].T for its in sessions]), groups)
+    expected = np.full(z.shape[1], np.nan)
+    for voxel in range(z.shape[1]):
+        own = [z[np.array(labels) == name, voxel] for name in set(labels)]
+        own = [values[~np.isnan(values)] for values in own]
+        variances = [values.var(ddof=1) for values in own if len(values) > 1]
+        if variances:
+            expected[voxel] = np.sqrt(np.mean(variances))
+    found = root["averages/noise"][:]
+    assert np.isnan(found).any()
+    np.testing.assert_allclose(found, expected, rtol=2e-5, atol=2e-5)
 
 
 def test_stored_are_the_means_of_scores(averaged):
@@ -101,6 +128,23 @@ def test_with_the_betas_in_one_run(bids_root, averaged, tmp_path):
     assert tree_bytes(tmp_path / "s.zarr" / PART) == tree_bytes(averaged / PART)
 
 
+def test_averages_of_before_there_was_noise(averaged, bare, copy_of, monkeypatch):
+    """They are read image by image as before, and made anew by the next run that names them."""
+    own = copy_of(bare)
+    with monkeypatch.context() as patch:
+        patch.setattr(making, "SwappedWriter", MagicMock())
+        patch.setattr(making, "RowWriter", MagicMock())
+        make(own)
+    assert {p.name for p in (own / PART).iterdir()} & {"mean_by_voxel", "noise"} == set()
+    assert verify(own, progress=False).notes == []
+    sub, other = load_subject(SUB, own), load_subject(SUB, bare)
+    for images in (_first(own), None):
+        found, expected = (one.get_image_betas(images=images) for one in (sub, other))
+        np.testing.assert_array_equal(found, expected)
+    assert make(own).converted == [f"{SUB} averages"]
+    assert tree_bytes(own) == tree_bytes(averaged)
+
+
 # -- what is stale
 
 
@@ -156,7 +200,8 @@ def test_voxels_in_another_order_make_averages_stale(bids_root, averaged, copy_o
     options = {"parts": ["betas"], "mask": "rsquare", "overwrite": True, "progress": False}
     report = convert(bids_root, own, SUB, **options)
     assert any(MEND in line for line in report.missing)
-    expected = load_subject(SUB, own).get_image_betas(mask_source="rsquare").compute()
+    with pytest.warns(UserWarning, match="made from other betas"):
+        expected = load_subject(SUB, own).get_image_betas(mask_source="rsquare").compute()
     make(own)
     found = zarr.open_group(own, mode="r")[PART]
     assert found["mean"].shape[1] == expected.sizes["voxel"]
@@ -261,7 +306,7 @@ def test_deep_verification_averages_anew(in_blocks, bids_root, copy_of, monkeypa
     make(own, overwrite=True)
     with pytest.raises(StoreError, match=r"not the averages of the betas.* --parts averages"):
         verify(own, bids_root, deep=True, progress=False)
-    assert report.n_values > mean.size
+    assert report.n_values > 2 * mean.size
     assert verify(own, progress=False).problems == []
 
 
