@@ -47,6 +47,7 @@ def names() -> dict[str, object]:
         "allSessionsCeiling": schema.ALL_SESSIONS_NC,
         "groups": {"stimuli": schema.STIMULI_GROUP, "splits": schema.SPLITS_GROUP},
         "parts": parts,
+        "chunkTable": schema.chunk_table("").name,
         "dims": {"voxel": schema.VOXEL, "image": schema.IMAGE},
         "maps": {
             name: {"description": spec.description, "units": spec.units or ""}

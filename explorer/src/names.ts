@@ -24,6 +24,7 @@ export const NAMES = {
     "captions": "captions",
     "membership": "membership"
   },
+  "chunkTable": "_chunks",
   "dims": {
     "voxel": "voxel",
     "image": "image"
@@ -79,6 +80,10 @@ export const NAMES = {
   "averages": {
     "mean": "mean",
     "mean_chunks": "mean_chunks",
+    "mean_by_voxel": "mean_by_voxel",
+    "mean_by_voxel_chunks": "mean_by_voxel_chunks",
+    "noise": "noise",
+    "noise_chunks": "noise_chunks",
     "voxel": "voxel",
     "image_name": "image_name",
     "n_trials": "n_trials"

@@ -85,7 +85,8 @@ def test_standard_error(page, address, sub):
     trials = scored.mean("voxel").groupby("image_name")
     rest = trials - trials.mean()
     n = np.array(found["counts"])
-    noise = np.sqrt(float((rest**2).sum()) / (n - 1).clip(0).sum())
+    variances = (rest**2).groupby("image_name").sum().values[n > 1] / (n[n > 1] - 1)
+    noise = np.sqrt(variances.mean())
     np.testing.assert_allclose(found["error"], noise / np.sqrt(n), rtol=1e-5)
 
 

@@ -70,7 +70,7 @@ class Page:
         """Responses that are shown."""
         self.until(lambda: self.ask("window.explorer?.context.responses"), "responses are shown")
         return self.ask(
-            "(({images, mean, error, counts, nVoxels, order}) => ({images, nVoxels,"
+            "(({images, mean, error, counts, nVoxels, order, atMost}) => ({images, nVoxels, atMost,"
             "mean: [...mean], error: [...error], counts: [...counts], order: [...order]}))"
             "(explorer.context.responses)"
         )

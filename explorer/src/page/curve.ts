@@ -50,7 +50,7 @@ export class Curve {
       svg("line", { class: "zero", x1: LEFT, x2: WIDTH, y1: y(0), y2: y(0) }),
       svg("polyline", { class: "line", points: points((code) => mean[code]!).join(" ") }),
       ...[low, 0, high].map((value) => label(signed(value, 1), LEFT - 4, y(value) + 4, "end")),
-      label(`${n.toLocaleString("en")} images by response (SD); band: ± standard error`, LEFT, HEIGHT - 6, "start"),
+      label(`${n.toLocaleString("en")} images by response (SD); band: ± standard error${responses.atMost ? " at most" : ""}`, LEFT, HEIGHT - 6, "start"),
       this.#mark,
     );
     this.#plot.setAttribute("aria-valuemin", "1");
@@ -85,7 +85,7 @@ export class Curve {
     this.#mark.setAttribute("x1", String(this.#x(rank)));
     this.#mark.setAttribute("x2", String(this.#x(rank)));
     const text =
-      `${rank + 1}. ${responses.images[code]}: ${signed(responses.mean[code]!)} ± ` +
+      `${rank + 1}. ${responses.images[code]}: ${signed(responses.mean[code]!)} ± ${responses.atMost ? "at most " : ""}` +
       `${known(responses.error[code]!).toFixed(2)} SD, ${responses.counts[code]} trials`;
     this.#text.textContent = text;
     this.#plot.setAttribute("aria-valuenow", String(rank + 1));

@@ -2,6 +2,7 @@
 
 import { NAMES } from "../names";
 import { Problem } from "../store/source";
+import { hasVoxels, readVoxels, sizeOfVoxels } from "../voxel/averages";
 import { readResponses, sizeOf } from "../voxel/responses";
 import type { Subject } from "../voxel/subject";
 import { type WordScore, scoreWords, wordsOf } from "../voxel/words";
@@ -13,7 +14,9 @@ import { agreement, strip } from "./pictures";
 
 const SHOWN = 8;
 const WORDS_SHOWN = 10;
-const LARGE = 400e6; // bytes of betas that are not read without asking
+const LARGE = 400e6; // bytes that are not read without asking
+/** Whether to read much, and single trials where averages would do. */
+type Wish = { confirmed?: boolean; trials?: boolean };
 
 export class ResponsePanel {
   readonly element: HTMLElement;
@@ -74,7 +77,7 @@ export class ResponsePanel {
   }
 
   /** Read and show the responses that the state names, if they are not shown yet. */
-  async refresh(confirmed = false): Promise<void> {
+  async refresh(wish: Wish = {}): Promise<void> {
     const { state, subject } = this.context;
     const { of, voxel, region: name } = state.view;
     this.#showWhich();
@@ -90,13 +93,13 @@ export class ResponsePanel {
       this.#job.say("Click a voxel in the brain, or name a region.");
       return this.onShown();
     }
-    await this.#job.run("Reading responses …", (signal) => this.#read(signal, confirmed));
+    await this.#job.run("Reading responses …", (signal) => this.#read(signal, wish));
     if (this.context.responses === undefined) this.#body.hidden = true;
     if (this.#job.failed) this.#shown = ""; // to be tried again
     this.onShown();
   }
 
-  async #read(signal: AbortSignal, confirmed: boolean): Promise<void> {
+  async #read(signal: AbortSignal, wish: Wish): Promise<void> {
     const { subject, state } = this.context;
     const region = state.view.of === "region" ? subject.regionNamed(state.view.region) : undefined;
     const rows = region ? subject.rowsOf(region, true) : Int32Array.of(subject.row(Number(state.view.voxel)) ?? -1);
@@ -105,13 +108,14 @@ export class ResponsePanel {
     if (rows.length === 0) throw new Problem(`No voxel of ${region?.name} is in the anatomical brain mask.`);
     if (rows[0]! < 0) throw new Problem(`Voxel ${state.view.voxel} of ${subject.name} is not stored.`);
     if (subject.sessions.length === 0) throw new Problem(`The store has no betas of ${subject.name}.`);
-    const array = await subject.group.array(subject.sessions[0]!, NAMES.betas);
-    const bytes = sizeOf(rows, array.chunkRows, await subject.trials());
-    if (bytes > LARGE && !confirmed) return this.#ask(bytes);
+    const averaged = hasVoxels(subject) && !wish.trials;
+    const bytes = averaged ? await sizeOfVoxels(subject, rows) : await this.#sizeOfBetas(rows);
+    if (bytes > LARGE && !wish.confirmed) return this.#ask("This is a large region.", `Read ${size(bytes)}`, { ...wish, confirmed: true });
     const onProgress = (share: number) => this.#job.say(`Reading responses: ${Math.round(100 * share)} % of ${size(bytes)} …`);
-    const responses = await readResponses(subject, rows, { onProgress, signal });
+    const responses = await (averaged ? readVoxels : readResponses)(subject, rows, { onProgress, signal });
     signal.throwIfAborted();
     this.context.responses = responses;
+    if (responses.atMost) await this.#offerTrials(rows);
     this.#curve.show(responses);
     this.#curve.mark(state.view.picture);
     this.#body.hidden = false;
@@ -119,13 +123,23 @@ export class ResponsePanel {
     await Promise.all([this.#showWords(), this.#showLocalizers()]);
   }
 
-  #ask(bytes: number): void {
+  async #sizeOfBetas(rows: Int32Array): Promise<number> {
+    const { subject } = this.context;
+    const array = await subject.group.array(subject.sessions[0]!, NAMES.betas);
+    return sizeOf(rows, array.chunkRows, await subject.trials());
+  }
+
+  #ask(why: string, what: string, wish: Wish): void {
     const read = () => {
       this.#shown = "";
-      void this.refresh(true);
+      void this.refresh(wish);
     };
-    const button = h("button", { type: "button", onclick: read }, `Read ${size(bytes)} of betas`);
-    this.#asking.replaceChildren("This is a large region. ", button);
+    this.#asking.replaceChildren(`${why} `, h("button", { type: "button", onclick: read }, what));
+  }
+
+  async #offerTrials(rows: Int32Array): Promise<void> {
+    const why = "The band is at most this wide: the mean standard error of the voxels. What noise they do not share averages out.";
+    this.#ask(why, `Read single trials (${size(await this.#sizeOfBetas(rows))})`, { confirmed: true, trials: true });
   }
 
   /** Mark the picture that is looked at. */

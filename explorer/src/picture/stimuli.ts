@@ -85,7 +85,7 @@ export class Stimuli {
     const row = rows.get(name);
     if (row === undefined) return undefined;
     const first = starts[row]!;
-    const file = (await bytes.rows(first, first + sizes[row]!)) as Uint8Array;
+    const file = await bytes.bytes(first, first + sizes[row]!);
     if (crc32(file) !== checksums[row]) {
       throw new Problem(`${bytes.key}: the picture ${name} does not match its checksum.`);
     }

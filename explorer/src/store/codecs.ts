@@ -7,7 +7,7 @@ import { decompress } from "fzstd";
 import * as zarr from "zarrita";
 import { bloscDecode } from "./blosc";
 import { crc32c } from "./checksums";
-import { Problem } from "./source";
+import { Mismatch } from "./source";
 
 const CRC_BYTES = 4;
 
@@ -50,7 +50,7 @@ class CheckedCrc32c extends Decoder {
   decode(data: Uint8Array): Uint8Array {
     const body = data.subarray(0, data.length - CRC_BYTES);
     const view = new DataView(data.buffer, data.byteOffset + body.length, CRC_BYTES);
-    if (view.getUint32(0, true) !== crc32c(body)) throw new Problem("checksum");
+    if (view.getUint32(0, true) !== crc32c(body)) throw new Mismatch();
     return body;
   }
 

@@ -9,6 +9,12 @@ export interface Source {
   read(key: string, span?: Span): Promise<Uint8Array>;
 }
 
+/** Read as they are stored; float16 as its bits, which not every browser has numbers for. */
+export type Numbers = Float32Array | Float64Array | Int8Array | Int16Array | Int32Array | Uint8Array | Uint16Array | Uint32Array;
+
+/** Bytes do not match their checksum. */
+export class Mismatch extends Error {}
+
 /** Something that a user can read and act on; any other error is a fault of the page. */
 export class Problem extends Error {}
 

@@ -4,15 +4,13 @@ import * as zarr from "zarrita";
 import { NAMES } from "../names";
 import { crc32, crc32c } from "./checksums";
 import { register } from "./codecs";
-import { ByteCache, type Source, type Span, Problem } from "./source";
+import { type Shape, bytesOf, listed } from "./shards";
+import { ByteCache, type Numbers, type Source, type Span, Mismatch, Problem } from "./source";
 
-/** Read as they are stored; float16 as its bits, which not every browser has numbers for. */
-export type Numbers = Float32Array | Float64Array | Int8Array | Int16Array | Int32Array | Uint8Array | Uint16Array | Uint32Array;
-
+export type { Numbers } from "./source";
 export type Named<T> = { [key: string]: T };
-type Metadata = {
+type Metadata = Shape & {
   node_type: string;
-  shape: number[];
   data_type: string;
   fill_value: unknown;
   dimension_names?: string[];
@@ -31,7 +29,7 @@ export class StoredArray {
   constructor(
     readonly key: string,
     readonly metadata: Metadata,
-    store: zarr.AsyncReadable,
+    readonly store: zarr.AsyncReadable,
     readonly onDamage: () => void,
   ) {
     const bits = { ...metadata, data_type: "uint16", fill_value: 0 };
@@ -78,6 +76,11 @@ export class StoredArray {
     return plain(await this.#proven(() => zarr.get(this.#array, selection), [start]));
   }
 
+  /** Bytes `start` to `end` of files that lie one after the other; who asks proves them. */
+  async bytes(start: number, end: number): Promise<Uint8Array> {
+    return this.#proven(() => bytesOf(this.store, this.key, this.metadata, start, end), [start]);
+  }
+
   async text(): Promise<string[]> {
     if (this.shape.includes(0)) return [];
     const found = await this.#proven(() => zarr.get(this.#array, null));
@@ -91,7 +94,7 @@ export class StoredArray {
       if (error instanceof Problem) throw error;
       this.onDamage();
       const cause = error instanceof zarr.CodecPipelineError ? error.cause : error;
-      const why = cause instanceof Problem ? "does not match its checksum" : `cannot be decoded (${String(cause)})`;
+      const why = cause instanceof Mismatch ? "does not match its checksum" : `cannot be decoded (${String(cause)})`;
       const chunk = where ? `, at ${where.join(", ")},` : "";
       throw new Problem(`${this.key}${chunk} ${why}: it is damaged, or cut. 'laion-zarr verify' lists what is damaged.`);
     }
@@ -151,7 +154,8 @@ export class Group {
     if (!found || !this.has(part, name)) {
       throw new Problem(`${this.name} has no ${part}/${name} in ${this.store.source.name}.`);
     }
-    return this.store.array(`${found.path}/${name}`);
+    const table = name + NAMES.chunkTable;
+    return this.store.array(`${found.path}/${name}`, this.has(part, table) ? () => this.values(part, table) : undefined);
   }
 
   async attributes(part: string): Promise<Named<unknown>> {
@@ -178,6 +182,7 @@ export class Store {
   #nodes: Named<unknown> = {};
   #groups: string[] = [];
   readonly #opened = new Map<string, Promise<Group>>();
+  readonly #arrays = new Map<string, StoredArray>();
 
   private constructor(readonly source: Source) {
     const direct: zarr.AsyncReadable = {
@@ -245,9 +250,16 @@ export class Store {
     return (this.#nodes[path] = JSON.parse(new TextDecoder().decode(data)));
   }
 
-  async array(path: string): Promise<StoredArray> {
+  /** An array; one in shards with its table of chunks. */
+  async array(path: string, table?: () => Promise<Numbers>): Promise<StoredArray> {
     const metadata = (await this.node(path)) as Metadata;
-    return new StoredArray(path, metadata, this.#readable, () => this.#cache.clear());
+    let array = this.#arrays.get(path);
+    if (!array) {
+      const readable = table ? listed(this.#readable, path, metadata, table) : this.#readable;
+      array = new StoredArray(path, metadata, readable, () => this.#cache.clear());
+      this.#arrays.set(path, array);
+    }
+    return array;
   }
 
   async #whole(key: string): Promise<Uint8Array> {

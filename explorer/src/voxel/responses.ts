@@ -11,6 +11,8 @@ export type Responses = {
   mean: Float64Array;
   /** Standard error of each mean, from what repeats of an image differ by. */
   error: Float64Array;
+  /** Whether the standard errors are no larger than that, see `readVoxels`. */
+  atMost: boolean;
   /** Images, the strongest response first; without those that have none. */
   order: Int32Array;
   nVoxels: number;
@@ -27,7 +29,7 @@ export function sizeOf(rows: Int32Array, chunkRows: number, trials: Trials): num
 }
 
 /** Chunks that hold the rows, ascending. */
-function chunksOf(rows: Int32Array, chunkRows: number): number[] {
+export function chunksOf(rows: Int32Array, chunkRows: number): number[] {
   return [...new Set(Array.from(rows, (row) => Math.floor(row / chunkRows)))].sort((a, b) => a - b);
 }
 
@@ -141,20 +143,24 @@ class Sums {
       counts[codes[trial]!]! += 1;
       ownMean[codes[trial]!]! += value;
     });
-    let squares = 0;
+    // As of noise ceilings: the variance over trials (ddof 1), averaged over images with several.
+    let variances = 0;
     ofTrials.forEach((value, trial) => {
       const code = codes[trial]!;
-      if (value === value) squares += (value - ownMean[code]! / counts[code]!) ** 2;
+      if (value === value && counts[code]! > 1) variances += (value - ownMean[code]! / counts[code]!) ** 2 / (counts[code]! - 1);
     });
-    const freedom = counts.reduce((sum, n) => sum + Math.max(0, n - 1), 0);
-    const noise = Math.sqrt(squares / freedom);
+    const noise = Math.sqrt(variances / counts.filter((n) => n > 1).length);
     const error = Float64Array.from(counts, (n) => noise / Math.sqrt(n));
-    const there = Int32Array.from(images.keys()).filter((code) => Number.isFinite(mean[code]));
-    const order = there.sort((a, b) => mean[b]! - mean[a]! || a - b);
     const toImage = this.#code < 0 ? undefined : {
       order: Int32Array.from(this.#toImage, ([row]) => row),
       values: Float32Array.from(this.#toImage, ([, value]) => value),
     };
-    return { images, counts, mean, error, order, nVoxels, toImage };
+    return { images, counts, mean, error, atMost: false, order: sorted(mean), nVoxels, toImage };
   }
+}
+
+/** Images that have a response, the strongest first. */
+export function sorted(mean: Float64Array): Int32Array {
+  const there = Int32Array.from(mean.keys()).filter((code) => Number.isFinite(mean[code]));
+  return there.sort((a, b) => mean[b]! - mean[a]! || a - b);
 }

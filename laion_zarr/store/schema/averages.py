@@ -43,7 +43,7 @@ NOISE = ArraySpec(
     "standard deviation of single trials around the mean of their image: square root of the "
     "variance over trials (ddof 1), averaged over the images with two trials or more",
     DEVIATIONS,
-    Chunking(2048, 256, "lz4", listed=False),  # of one voxel, 8 kB are read
+    Chunking(2048, 256, "lz4"),  # of one voxel, 8 kB are read
 )
 AVERAGE_ARRAYS = specs_by_name(
     MEAN,
@@ -51,6 +51,7 @@ AVERAGE_ARRAYS = specs_by_name(
     MEAN_BY_VOXEL,
     chunk_table(MEAN_BY_VOXEL.name),
     NOISE,
+    chunk_table(NOISE.name),
     VOXEL_INDEX,
     IMAGE_NAME,
     N_TRIALS,
