@@ -9,7 +9,8 @@ export type RegionStyle = "outline" | "filled" | "off";
 type Point = [number, number, number];
 
 const UINT8 = 2;
-const FLOAT32 = 16;
+// Bytes of a NIfTI header that say which values are the ends of the colours.
+const [CAL_MAX, CAL_MIN] = [124, 128];
 const COLOURS = "overlay";
 const SAMPLED = 17; // every so manieth voxel tells the range of the anatomy
 // As NiiVue's own, but with the region above the overlay, and a rim of equal width on all screens.
@@ -38,6 +39,8 @@ export class Slices {
   readonly #nv: Niivue;
   #subject: Subject | undefined;
   #overlay: NVImage | undefined;
+  /** The anatomy, until it is drawn together with the first overlay. */
+  #head: NVImage | undefined;
   #isVolume = false;
   /** What is drawn: drawing it again would take a second without a graphics card. */
   #drawn: { values: Float32Array | undefined; scale: string } | undefined;
@@ -83,25 +86,17 @@ export class Slices {
     const { anatomy } = NAMES.parts;
     const { t1w } = NAMES.anatomy;
     const there = subject.group.has(anatomy, t1w);
-    const values = there ? ((await subject.group.values(anatomy, t1w)) as Float32Array) : maskOf(subject);
+    const values = there ? asBytes((await subject.group.values(anatomy, t1w)) as Float32Array) : maskOf(subject);
     this.#subject = subject;
     this.#drawn = undefined;
     this.#marked = "";
     this.#nv.closeDrawing();
     for (const volume of [...this.#nv.volumes]) this.#nv.removeVolume(volume);
-    const head = await image(subject, values.map((value) => (Number.isFinite(value) ? value : 0)), FLOAT32, "T1w");
-    head.colormap = "gray";
-    const seen = values.filter((_, n) => n % SAMPLED === 0).sort();
-    head.cal_min = 0;
-    head.cal_max = seen[Math.floor(0.998 * (seen.length - 1))]! || 1;
-    this.#overlay = await image(subject, new Uint8Array(values.length), UINT8, "overlay");
+    this.#head = await image(subject, values, "T1w");
+    this.#head.colormap = "gray";
+    this.#overlay = await image(subject, new Uint8Array(values.length), "overlay");
     this.#overlay.opacity = 0.9;
     this.#overlay.colormap = COLOURS;
-    this.#overlay.cal_min = 0;
-    this.#overlay.cal_max = 255;
-    this.#nv.addColormap(COLOURS, { R: [0, 0], G: [0, 0], B: [0, 0], A: [0, 0], I: [0, 255] });
-    this.#nv.addVolume(head);
-    this.#nv.addVolume(this.#overlay);
   }
 
   /** Lay values of the stored voxels over the anatomy. */
@@ -116,7 +111,10 @@ export class Slices {
     const positions = table.map((_, index) => index);
     this.#nv.addColormap(COLOURS, { R: column(0), G: column(1), B: column(2), A: alpha, I: positions });
     this.#overlay!.img = onGrid(subject, (row) => (values ? indexOf(values[row]!, scale) : 0));
-    this.#nv.updateGLVolume();
+    if (!this.#head) return this.#nv.updateGLVolume();
+    this.#nv.volumes = [this.#head, this.#overlay!];
+    this.#nv.setVolume(this.#overlay!, 1); // draws both
+    this.#head = undefined;
   }
 
   /** Outline or fill the voxels of a region. */
@@ -132,7 +130,7 @@ export class Slices {
     }
     const inside = new Uint8Array(subject.size);
     for (const row of rows) inside[row] = 1;
-    this.#nv.loadDrawing(await image(subject, onGrid(subject, (row) => inside[row]!), UINT8, "region"));
+    this.#nv.loadDrawing(await image(subject, onGrid(subject, (row) => inside[row]!), "region"));
     this.#nv.drawClearAllUndoBitmaps();
     this.#nv.setDrawOpacity(style === "filled" || this.#isVolume ? 0.75 : 0.02);
   }
@@ -165,11 +163,14 @@ export class Slices {
  * A volume on the functional grid, in C order as it is stored. NIfTI has the first axis fastest: to
  * it, this is a volume whose axes are in reverse.
  */
-async function image(subject: Subject, values: Uint8Array | Float32Array, type: number, name: string): Promise<NVImage> {
+async function image(subject: Subject, values: Uint8Array, name: string): Promise<NVImage> {
   const rows = subject.affine.map(([x, y, z, shift]) => [z!, y!, x!, shift!]);
   const length = (axis: number) => Math.hypot(...rows.slice(0, 3).map((row) => row[axis]!));
   const shape = [...subject.shape].reverse();
-  const file = NVImage.createNiftiArray(shape, [length(0), length(1), length(2)], rows.flat(), type as never, values);
+  const file = NVImage.createNiftiArray(shape, [length(0), length(1), length(2)], rows.flat(), UINT8, values);
+  const header = new DataView(file.buffer, file.byteOffset);
+  header.setFloat32(CAL_MAX, 255, true); // or NiiVue looks for the range itself
+  header.setFloat32(CAL_MIN, 0, true);
   return NVImage.loadFromUrl({ url: file, name: `${name}.nii` });
 }
 
@@ -187,10 +188,19 @@ function onGrid(subject: Subject, value: (row: number) => number): Uint8Array {
   return grid;
 }
 
-function maskOf(subject: Subject): Float32Array {
+/** From black at 0 to white at the value that few are above: the graphics card holds no finer ones. */
+function asBytes(values: Float32Array): Uint8Array {
+  const seen = Float32Array.from({ length: Math.ceil(values.length / SAMPLED) }, (_, n) => values[n * SAMPLED]!).sort();
+  const scale = 255 / (seen[Math.floor(0.998 * (seen.length - 1))]! || 1);
+  const found = new Uint8ClampedArray(values.length); // where NaN becomes 0
+  for (let at = 0; at < values.length; at++) found[at] = values[at]! * scale;
+  return new Uint8Array(found.buffer);
+}
+
+function maskOf(subject: Subject): Uint8Array {
   const [x, y, z] = subject.shape;
-  const mask = new Float32Array(x * y * z);
-  for (const label of subject.voxel) mask[label] = 0.4;
+  const mask = new Uint8Array(x * y * z);
+  for (const label of subject.voxel) mask[label] = 100;
   return mask;
 }
 

@@ -11,7 +11,7 @@ import type { Context } from "./context";
 import { h, labelled, option } from "./dom";
 import { Job } from "./job";
 
-const SETTLED = 150; // ms without a move of the crosshair, until responses are read
+const SETTLED = 150; // ms: of moves of the crosshair that follow one another this fast, the last counts
 
 export class BrainPanel {
   readonly element: HTMLElement;
@@ -39,6 +39,7 @@ export class BrainPanel {
   #shown = "";
   #cursor: Point = [0, 0, 0];
   #settling = 0;
+  #moved = -Infinity;
 
   constructor(readonly context: Context) {
     const go = h("form", { class: "go", onsubmit: (event) => this.#goTo(event) }, labelled("Go to", this.#voxel), h("button", {}, "Go"));
@@ -269,8 +270,13 @@ export class BrainPanel {
     const row = label === undefined ? undefined : subject.row(label);
     this.#describe(label, row);
     window.clearTimeout(this.#settling);
+    const now = performance.now();
+    const alone = now - this.#moved > SETTLED;
+    this.#moved = now;
     if (label === undefined || row === undefined) return;
-    this.#settling = window.setTimeout(() => state.set({ voxel: String(label), of: "voxel" }), SETTLED);
+    const choose = () => state.set({ voxel: String(label), of: "voxel" });
+    if (alone) choose();
+    else this.#settling = window.setTimeout(choose, SETTLED);
   }
 
   /** Arrow keys move the crosshair by a voxel; in the volume view they turn it. */

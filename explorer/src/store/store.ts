@@ -76,6 +76,11 @@ export class StoredArray {
     return plain(await this.#proven(() => zarr.get(this.#array, selection), [start]));
   }
 
+  /** Begin to read the first chunk. */
+  async prefetch(): Promise<void> {
+    await this.store.get(`/${this.key}/c/${this.shape.map(() => 0).join("/")}`);
+  }
+
   /** Bytes `start` to `end` of files that lie one after the other; who asks proves them. */
   async bytes(start: number, end: number): Promise<Uint8Array> {
     return this.#proven(() => bytesOf(this.store, this.key, this.metadata, start, end), [start]);
@@ -170,6 +175,11 @@ export class Group {
   async text(part: string, name: string): Promise<string[]> {
     return (await this.array(part, name)).text();
   }
+
+  /** Begin to read an array of one chunk, if it is there, which will be asked for soon. */
+  prefetch(part: string, name: string): void {
+    if (this.has(part, name)) this.array(part, name).then((array) => array.prefetch()).catch(() => undefined);
+  }
 }
 
 export class Store {
@@ -179,10 +189,11 @@ export class Store {
   readonly #readable: zarr.AsyncReadable;
   readonly #cache = new ByteCache(CACHE_BYTES);
   readonly #sizes = new Map<string, [number, number]>();
-  #nodes: Named<unknown> = {};
+  readonly #nodes = new Map<string, Promise<unknown>>();
   #groups: string[] = [];
   readonly #opened = new Map<string, Promise<Group>>();
   readonly #arrays = new Map<string, StoredArray>();
+  readonly #reading = new Map<string, Promise<Uint8Array>>();
 
   private constructor(readonly source: Source) {
     const direct: zarr.AsyncReadable = {
@@ -193,23 +204,11 @@ export class Store {
     this.#readable = zarr.withByteCaching(joined as never, { cache: this.#cache }) as never;
   }
 
-  /** Read the manifest of the root and the metadata of all arrays: two requests. */
+  /** Read the manifest of the root, which names the groups. */
   static async open(source: Source): Promise<Store> {
     const store = new Store(source);
-    const [manifest, root] = await Promise.all([
-      store.#read(NAMES.manifest),
-      store.#read("zarr.json"),
-    ]);
-    const listed = parseManifest(manifest, NAMES.manifest) as {
-      files: Named<[number, number]>;
-      groups: string[];
-    };
+    const listed = parseManifest(await store.#read(NAMES.manifest), NAMES.manifest) as { groups: string[] };
     store.#groups = listed.groups;
-    store.#prove("zarr.json", root, listed.files["zarr.json"]);
-    const node = JSON.parse(new TextDecoder().decode(root)) as {
-      consolidated_metadata?: { metadata: Named<unknown> };
-    };
-    store.#nodes = node.consolidated_metadata?.metadata ?? {};
     return store;
   }
 
@@ -242,12 +241,18 @@ export class Store {
     return new Group(this, name, parts);
   }
 
-  /** Metadata of a group or an array; of a part that is newer than the joined metadata, its own. */
-  async node(path: string): Promise<unknown> {
-    const known = this.#nodes[path];
-    if (known !== undefined) return known;
-    const data = await this.#whole(`${path}/zarr.json`);
-    return (this.#nodes[path] = JSON.parse(new TextDecoder().decode(data)));
+  /**
+   * Metadata of a group or an array. Those of all arrays, which the root has joined, are 1.1 MB of a
+   * subject with 30 sessions, and a view needs few of them.
+   */
+  node(path: string): Promise<unknown> {
+    let node = this.#nodes.get(path);
+    if (!node) {
+      node = this.#whole(`${path}/zarr.json`).then((data) => JSON.parse(new TextDecoder().decode(data)) as unknown);
+      node.catch(() => this.#nodes.delete(path));
+      this.#nodes.set(path, node);
+    }
+    return node;
   }
 
   /** An array; one in shards with its table of chunks. */
@@ -262,7 +267,17 @@ export class Store {
     return array;
   }
 
-  async #whole(key: string): Promise<Uint8Array> {
+  /** A whole object; asked for again before it is there, it is read once. */
+  #whole(key: string): Promise<Uint8Array> {
+    let reading = this.#reading.get(key);
+    if (!reading) {
+      reading = this.#readWhole(key).finally(() => this.#reading.delete(key));
+      this.#reading.set(key, reading);
+    }
+    return reading;
+  }
+
+  async #readWhole(key: string): Promise<Uint8Array> {
     const expected = this.#sizes.get(key);
     if (!expected) throw new Problem(`${key} is listed by no manifest of ${this.source.name}.`);
     const data = await this.#read(key);

@@ -41,13 +41,15 @@ export class Subject {
     const { voxels, trials } = NAMES.parts;
     if (!group.has(voxels)) throw new Problem(`${name} has no voxels in this store.`);
     const { roi, category, roi_mask, nc, noise_ceiling, in_anatomical } = NAMES.voxels;
+    // Asked for now, so that it is there when it is drawn; what is wrong with it is told then.
+    group.prefetch(NAMES.parts.anatomy, NAMES.anatomy.t1w);
     const read = (array: string) => group.values(voxels, array);
     const optional = <T>(array: string, get: (array: string) => Promise<T>, none: T) =>
       group.has(voxels, array) ? get(array) : Promise.resolve(none);
     const text = (array: string) => group.text(voxels, array);
-    const [grid, label, inBrain, names, categories, mask, ceilings, ceiling] = await Promise.all([
+    const [grid, [i, j, k], inBrain, names, categories, mask, ceilings, ceiling] = await Promise.all([
       group.attributes(voxels),
-      read(NAMES.voxels.voxel),
+      Promise.all([read(NAMES.voxels.i), read(NAMES.voxels.j), read(NAMES.voxels.k)]),
       read(in_anatomical),
       optional(roi, text, []),
       optional(category, text, []),
@@ -55,14 +57,17 @@ export class Subject {
       optional(nc, text, []),
       optional<Numbers>(noise_ceiling, read, new Float32Array(0)),
     ]);
+    const shape = grid.shape as [number, number, number];
+    // The labels themselves are four times as many bytes, packed.
+    const label = Int32Array.from(i, (x, row) => (x * shape[1] + j[row]!) * shape[2] + k[row]!);
     const listed = Object.keys(group.parts[trials]?.sources ?? {});
     const sessions = listed.filter((part) => part.startsWith("ses-") && group.has(part)).sort();
     return new Subject(
       name,
       group,
-      grid.shape as [number, number, number],
+      shape,
       grid.affine as Affine,
-      label as Int32Array,
+      label,
       inBrain as Uint8Array,
       names.map((region, row) => ({ name: region, category: categories[row] ?? "", row })),
       mask as Uint8Array,
