@@ -176,6 +176,22 @@ def test_overlays(page, address, sub):
     assert page.problems() == []
 
 
+def test_localizers_on_surfaces_are_those_of_the_vertices(page, address, sub):
+    row = sub.get_available_localizers().query("space == 'fsnative' and stat == 'z'").iloc[0]
+    contrast = f"{row['task']}/{row['session']}/{row['contrast']}"
+    page.open(f"{address}#view=pial&overlay=localizer/{contrast}")
+    code = "(({vertices}) => vertices && [[...vertices.L], [...vertices.R]])(explorer.context)"
+    shown = page.until(lambda: page.ask(code), "values of the vertices")
+    wanted = sub.get_localizer_surface(row["task"], row["contrast"])
+    for hemi, values in zip("LR", shown, strict=True):
+        np.testing.assert_array_equal(np.array(values, "f4"), wanted[hemi])
+    page.says("brain", "Values of the vertices, as the store has them.")
+    page.panel("brain").get_by_label("Overlay").select_option("ceiling/NoiseceilingAllrep")
+    page.says("brain", "Each vertex has the value of its voxel.")
+    assert page.ask("explorer.context.vertices ?? null") is None
+    assert page.problems() == []
+
+
 def test_threshold_colours_and_views(page, address):
     page.open(f"{address}#region={ROI}&of=region")
     brain = page.panel("brain")

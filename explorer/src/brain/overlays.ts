@@ -1,7 +1,7 @@
 /** What can be laid over the brain: one value per stored voxel, with a name and units. */
 
 import { NAMES } from "../names";
-import type { Subject } from "../voxel/subject";
+import type { LocalizerMap, Subject } from "../voxel/subject";
 
 export type Overlay = {
   id: string;
@@ -66,10 +66,26 @@ export async function valuesOf(subject: Subject, id: string): Promise<Float32Arr
   if (kind === "ceiling") return subject.ceilingOf(rest[0]!);
   if (kind === "map") return subject.map(rest[0]!, rest[1]!);
   if (kind !== "localizer") return undefined;
-  const [task, session, contrast] = rest;
-  const maps = await subject.localizers();
-  const map = maps.find((one) => one.task === task && one.session === session && one.contrast === contrast);
+  const map = same(await subject.localizers(), rest);
   return map && subject.localizer(map.row);
+}
+
+export type Vertices = { L: Float32Array; R: Float32Array };
+
+/** Values of an overlay per vertex of the subject's surfaces, where the store has such: of localizers. */
+export async function verticesOf(subject: Subject, id: string): Promise<Vertices | undefined> {
+  const [kind, ...rest] = id.split("/");
+  if (kind !== "localizer") return undefined;
+  const values = async (hemi: "L" | "R") => {
+    const map = same(await subject.localizersOf(hemi), rest);
+    return map && subject.localizer(map.row, hemi);
+  };
+  const [L, R] = await Promise.all([values("L"), values("R")]);
+  return L && R && { L, R };
+}
+
+function same(maps: LocalizerMap[], [task, session, contrast]: string[]): LocalizerMap | undefined {
+  return maps.find((one) => one.task === task && one.session === session && one.contrast === contrast);
 }
 
 /** End of the colours: the value that few are beyond. */

@@ -5,6 +5,7 @@ import { NAMES } from "../names";
 import type { StoredArray } from "../store/store";
 import { type Affine, type Subject, place } from "../voxel/subject";
 import { REGION_COLOUR, type Scale, colourTable, indexOf } from "./colours";
+import type { Vertices } from "./overlays";
 import type { RegionStyle } from "./slices";
 
 export type Shape = "pial" | "inflated";
@@ -127,8 +128,13 @@ export class Surfaces {
     };
   }
 
-  /** Colour each vertex by the voxel in the middle of the cortex there. */
-  show(values: Float32Array | undefined, scale: Scale): void {
+  /** Whether values per vertex are those of these surfaces. */
+  fits(vertices: Vertices): boolean {
+    return HEMIS.every((hemi) => vertices[hemi].length === this.#cortices.get(hemi)?.rows.length);
+  }
+
+  /** Colour each vertex by its own value, or by that of the voxel in the middle of the cortex there. */
+  show(values: Float32Array | undefined, vertices: Vertices | undefined, scale: Scale): void {
     const table = colourTable(scale);
     const [marked, style] = this.#marked;
     for (const [hemi, mesh] of this.#meshes) {
@@ -136,7 +142,8 @@ export class Surfaces {
       const rim = marked && style !== "off" ? edge(rows, marked, faces) : undefined;
       const colours = new Uint8Array(4 * rows.length);
       rows.forEach((row, vertex) => {
-        const index = values && row >= 0 ? indexOf(values[row]!, scale) : 0;
+        const value = vertices ? vertices[hemi][vertex]! : values && row >= 0 ? values[row]! : NaN;
+        const index = indexOf(value, scale);
         const grey = curvature[vertex]! > 0 ? DARK : LIGHT;
         let colour: readonly number[] = index ? table[index]! : [grey, grey, grey];
         if (rim?.[vertex] || (style === "filled" && row >= 0 && marked?.[row])) colour = REGION_COLOUR;

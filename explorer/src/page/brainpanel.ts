@@ -1,7 +1,7 @@
 /** The brain, what is laid over it, and what is under the crosshair. */
 
 import { DEFAULT_SCHEME, SCHEMES, type Scale, gradients } from "../brain/colours";
-import { NONE, OWN, type Overlay, PICTURE, highEnd, overlaysOf, valuesOf } from "../brain/overlays";
+import { NONE, OWN, type Overlay, PICTURE, highEnd, overlaysOf, valuesOf, verticesOf } from "../brain/overlays";
 import { type RegionStyle, Slices, centre } from "../brain/slices";
 import { type Shape, Surfaces, hasInflated, hasSurfaces } from "../brain/surfaces";
 import { Problem } from "../store/source";
@@ -113,7 +113,7 @@ export class BrainPanel {
         this.#values = this.context.shown = values;
         this.#shown = wanted;
       }
-      await this.#draw();
+      await this.#draw(signal);
     });
   }
 
@@ -168,7 +168,7 @@ export class BrainPanel {
     };
   }
 
-  async #draw(): Promise<void> {
+  async #draw(signal: AbortSignal): Promise<void> {
     const { state, subject } = this.context;
     const overlay = this.overlay;
     const scale = this.#scale(overlay);
@@ -187,16 +187,20 @@ export class BrainPanel {
     this.#slicesPlace.hidden = onSurface;
     this.#surfacePlace.hidden = !onSurface;
     if (onSurface) {
-      const surfaces = await this.#surface(view as Shape);
+      const [surfaces, own] = await Promise.all([this.#surface(view as Shape), verticesOf(subject, overlay.id)]);
+      if (signal.aborted) return;
       surfaces.mark(rows, style);
-      surfaces.show(this.#values, scale);
+      this.context.vertices = own && surfaces.fits(own) ? own : undefined;
+      surfaces.show(this.#values, this.context.vertices, scale);
     } else {
+      this.context.vertices = undefined;
       this.#slices.resize();
       this.#slices.setView(view === "volume");
       this.#slices.show(this.#values, scale);
       await this.#slices.mark(rows, style);
     }
     this.#drawLegend(overlay, scale);
+    if (onSurface && overlay.id !== NONE.id) this.#legend.append(h("span", { class: "hint" }, this.context.vertices ? OF_VERTICES : OF_VOXELS));
     this.cross();
   }
 
@@ -309,6 +313,8 @@ export class BrainPanel {
 
 const CANVAS_LABEL = "Slices of the brain. Click to choose a voxel; arrow keys, Page Up and Page Down move the crosshair.";
 const SURFACE_LABEL = "Surface of the cortex. Drag or arrow keys turn it, a click chooses a voxel.";
+const OF_VERTICES = "Values of the vertices, as the store has them.";
+const OF_VOXELS = "Each vertex has the value of its voxel.";
 type Point = [number, number, number];
 /** Steps of the crosshair along left-right, back-front, down-up. */
 const STEPS: { [key: string]: Point } = {

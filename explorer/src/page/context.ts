@@ -1,5 +1,6 @@
 /** What all panels share: the store, the subject, the stimuli, and what is looked at. */
 
+import type { Vertices } from "../brain/overlays";
 import type { Stimuli } from "../picture/stimuli";
 import type { State } from "../state";
 import type { Store } from "../store/store";
@@ -15,6 +16,8 @@ export class Context {
   responses: Responses | undefined;
   /** Values that lie over the brain, in storage order. */
   shown: Float32Array | undefined;
+  /** Values per vertex of the surfaces, where these are shown instead. */
+  vertices: Vertices | undefined;
   own: OwnValues | undefined;
   readonly #pictures = new Map<string, Promise<string | undefined>>();
 
