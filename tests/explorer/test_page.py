@@ -209,6 +209,11 @@ def test_threshold_colours_and_views(page, address):
         pictures.append(brain.locator(".canvases").screenshot())
         assert page.problems() == []
     assert len(set(pictures)) == 4
+    turned = brain.locator("canvas").last
+    turned.focus()
+    page.page.keyboard.press("ArrowLeft")
+    page.page.wait_for_timeout(200)
+    assert brain.locator(".canvases").screenshot() != pictures[-1]
     kept = page.ask("location.hash")
     for part in ("low=35", "high=60", "colours=cividis", "style=filled", "view=inflated"):
         assert part in kept

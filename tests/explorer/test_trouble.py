@@ -90,7 +90,7 @@ def test_a_flipped_byte_of_labels_is_named(page, copy_of, store):
     page.errors.clear()  # the page says it in words; it also rejects
 
 
-@pytest.mark.parametrize("name", ["manifest.json", "zarr.json", "sub-01/manifest.json"])
+@pytest.mark.parametrize("name", ["manifest.json", "sub-01/manifest.json", "sub-01/voxels/zarr.json"])
 def test_flipped_metadata_are_named(page, copy_of, store, name):
     own = copy_of(store)
     flip(own / name, 60)
@@ -114,7 +114,7 @@ def test_a_flipped_byte_of_a_picture_is_no_picture(page, copy_of, with_splits):
 
 
 def test_objects_that_are_missing(page, address):
-    pattern = "**/ses-02/betas/**"
+    pattern = "**/ses-02/betas/c/**"
     page.page.route(pattern, lambda route: route.fulfill(status=404))
     page.open(address + AT)
     page.until(page.problems, "a problem")

@@ -58,7 +58,7 @@ export class Surfaces {
       isOrientCube: false,
       logLevel: "silent",
       loadingText: "",
-      show3Dcrosshair: true,
+      show3Dcrosshair: false, // until there is a place to show
       sliceType: SLICE_TYPE.RENDER,
       clipPlaneHotKey: "",
       cycleClipPlaneHotKey: "",
@@ -90,6 +90,7 @@ export class Surfaces {
       const points = Float32Array.from(vertices.get(shape)!);
       const mesh = new NVMesh(points, faces, `hemi-${hemi}`, plain, 1, true, this.#nv.gl);
       this.#nv.addMesh(mesh);
+      this.#nv.setMeshShader(mesh.id, "Diffuse"); // lit from where one looks: others leave the bottom dark
       this.#meshes.set(hemi, mesh);
     });
   }

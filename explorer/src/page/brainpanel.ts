@@ -46,8 +46,8 @@ export class BrainPanel {
     this.element = h(
       "section", { class: "panel brain", "aria-label": "Brain" },
       h("div", { class: "controls" },
-        labelled("Overlay", this.#overlay), labelled("View", this.#view), labelled("From", this.#low),
-        labelled("to", this.#high), labelled("Colours", this.#colours), labelled("Region", this.#style)),
+        labelled("Overlay", this.#overlay), labelled("View", this.#view),
+        h("span", { class: "pair" }, labelled("From", this.#low), labelled("to", this.#high)), labelled("Colours", this.#colours), labelled("Region", this.#style)),
       h("div", { class: "canvases" }, this.#slicesPlace, this.#surfacePlace),
       this.#legend, this.#job.status, this.#note, this.#readout, go,
     );
@@ -67,6 +67,7 @@ export class BrainPanel {
       const turn = TURNS[event.key];
       if (!turn) return;
       event.preventDefault();
+      event.stopImmediatePropagation(); // NiiVue has other uses for these keys
       this.#surfaces?.turn(...turn);
     });
   }
@@ -223,12 +224,12 @@ export class BrainPanel {
     const units = overlay.id === OWN.id ? this.context.own?.units ?? "" : overlay.units;
     const name = overlay.id === OWN.id ? this.context.own?.name ?? overlay.label : overlay.label;
     const bar = (colours: string) => h("span", { class: "bar", style: `background: ${colours}` });
-    const end = (value: number) => h("span", {}, String(value));
-    const cold = negative ? [end(-scale.high), bar(negative), end(-scale.low)] : [];
-    this.#legend.replaceChildren(
-      h("span", { class: "title" }, name), ...cold, end(scale.low), bar(positive), end(scale.high),
-      h("span", {}, UNITS[units] ?? units),
-    );
+    const end = (value: number) => h("span", {}, String(value).replace("-", "−"));
+    const range = (from: number, colours: string, to: number, after: string) =>
+      h("span", { class: "range" }, end(from), bar(colours), end(to), after);
+    const cold = negative ? [range(-scale.high, negative, -scale.low, "")] : [];
+    const warm = range(scale.low, positive, scale.high, UNITS[units] ?? units);
+    this.#legend.replaceChildren(h("span", { class: "title" }, name), ...cold, warm);
   }
 
   /** Move the crosshair to the voxel of the state, and say what is there. */
@@ -248,7 +249,7 @@ export class BrainPanel {
     const { subject } = this.context;
     const entry = (term: string, text: string) => [h("dt", {}, term), h("dd", { "data-readout": term }, text)];
     if (label === undefined) {
-      this.#readout.replaceChildren(h("dd", { class: "hint" }, "Click in the brain to choose a voxel; arrow keys and Page Up, Page Down move it."));
+      this.#readout.replaceChildren(h("dd", { class: "hint" }, this.#surfacePlace.hidden ? HINT : SURFACE_HINT));
       return;
     }
     const mm = subject.mm(label).map((value) => value.toFixed(1).replace("-", "−"));
@@ -313,6 +314,8 @@ export class BrainPanel {
 
 const CANVAS_LABEL = "Slices of the brain. Click to choose a voxel; arrow keys, Page Up and Page Down move the crosshair.";
 const SURFACE_LABEL = "Surface of the cortex. Drag or arrow keys turn it, a click chooses a voxel.";
+const HINT = "Click in the brain to choose a voxel; arrow keys and Page Up, Page Down move it.";
+const SURFACE_HINT = "Click on the surface to choose a voxel; drag or arrow keys turn it.";
 const OF_VERTICES = "Values of the vertices, as the store has them.";
 const OF_VOXELS = "Each vertex has the value of its voxel.";
 type Point = [number, number, number];

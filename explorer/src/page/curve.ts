@@ -49,7 +49,7 @@ export class Curve {
       svg("polygon", { class: "band", points: [...upper, ...lower].join(" ") }),
       svg("line", { class: "zero", x1: LEFT, x2: WIDTH, y1: y(0), y2: y(0) }),
       svg("polyline", { class: "line", points: points((code) => mean[code]!).join(" ") }),
-      ...[low, 0, high].map((value) => label(signed(value, 1), LEFT - 4, y(value) + 4, "end")),
+      ...[low, 0, high].map((value) => label(value === 0 ? "0" : signed(value, 1), LEFT - 4, y(value) + 4, "end")),
       label(`${n.toLocaleString("en")} images by response (SD); band: ± standard error${responses.atMost ? " at most" : ""}`, LEFT, HEIGHT - 6, "start"),
       this.#mark,
     );

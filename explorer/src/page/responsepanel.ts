@@ -32,11 +32,12 @@ export class ResponsePanel {
   readonly #pictures = h("div");
   readonly #words = h("details", {}, h("summary", {}, "Words of its pictures"));
   readonly #localizers = h("details", {}, h("summary", {}, "Localizer contrasts"));
-  #shown = "";
+  readonly #noise = h("p", { class: "hint" });
+  #shown: string | undefined;
   onShown: () => void = () => {};
 
   constructor(readonly context: Context) {
-    this.#body.append(this.#curve.element, this.#pictures, this.#words, this.#localizers, this.#more.status);
+    this.#body.append(this.#curve.element, this.#noise, this.#pictures, this.#words, this.#localizers, this.#more.status);
     this.element = h(
       "section", { class: "panel responses", "aria-label": "Responses" },
       this.#title, h("form", { class: "go", onsubmit: (event) => this.#submit(event) },
@@ -53,8 +54,8 @@ export class ResponsePanel {
   load(): void {
     const regions = this.context.subject.regions;
     this.#names.replaceChildren(...regions.map(({ name, category }) => h("option", { value: name }, category)));
+    this.#shown = undefined;
     this.#region.title = `${count(regions.length, "region")}: ${regions.map(({ name }) => name).join(", ")}`;
-    this.#shown = "";
   }
 
   #submit(event: Event): void {
@@ -86,6 +87,7 @@ export class ResponsePanel {
     if (wanted === this.#shown) return;
     this.#shown = wanted;
     this.#asking.replaceChildren();
+    this.#noise.replaceChildren();
     this.context.responses = undefined;
     if (!wanted) {
       this.#title.textContent = "Responses";
@@ -95,7 +97,7 @@ export class ResponsePanel {
     }
     await this.#job.run("Reading responses …", (signal) => this.#read(signal, wish));
     if (this.context.responses === undefined) this.#body.hidden = true;
-    if (this.#job.failed) this.#shown = ""; // to be tried again
+    if (this.#job.failed) this.#shown = undefined; // to be tried again
     this.onShown();
   }
 
@@ -110,7 +112,7 @@ export class ResponsePanel {
     if (subject.sessions.length === 0) throw new Problem(`The store has no betas of ${subject.name}.`);
     const averaged = hasVoxels(subject) && !wish.trials;
     const bytes = averaged ? await sizeOfVoxels(subject, rows) : await this.#sizeOfBetas(rows);
-    if (bytes > LARGE && !wish.confirmed) return this.#ask("This is a large region.", `Read ${size(bytes)}`, { ...wish, confirmed: true });
+    if (bytes > LARGE && !wish.confirmed) return this.#ask(this.#asking, "This is a large region.", `Read ${size(bytes)}`, { ...wish, confirmed: true });
     const onProgress = (share: number) => this.#job.say(`Reading responses: ${Math.round(100 * share)} % of ${size(bytes)} …`);
     const responses = await (averaged ? readVoxels : readResponses)(subject, rows, { onProgress, signal });
     signal.throwIfAborted();
@@ -129,17 +131,17 @@ export class ResponsePanel {
     return sizeOf(rows, array.chunkRows, await subject.trials());
   }
 
-  #ask(why: string, what: string, wish: Wish): void {
+  #ask(place: HTMLElement, why: string, what: string, wish: Wish): void {
     const read = () => {
-      this.#shown = "";
+      this.#shown = undefined;
       void this.refresh(wish);
     };
-    this.#asking.replaceChildren(`${why} `, h("button", { type: "button", onclick: read }, what));
+    place.replaceChildren(`${why} `, h("button", { type: "button", onclick: read }, what));
   }
 
   async #offerTrials(rows: Int32Array): Promise<void> {
     const why = "The band is at most this wide: the mean standard error of the voxels. What noise they do not share averages out.";
-    this.#ask(why, `Read single trials (${size(await this.#sizeOfBetas(rows))})`, { confirmed: true, trials: true });
+    this.#ask(this.#noise, why, `Read single trials (${size(await this.#sizeOfBetas(rows))})`, { confirmed: true, trials: true });
   }
 
   /** Mark the picture that is looked at. */
