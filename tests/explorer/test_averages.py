@@ -54,7 +54,9 @@ def test_a_region(page, averaged, bare):
     expected = load_subject("sub-01", bare).get_image_betas(roi=ROI).mean("voxel")
     with exploring(averaged) as address:
         asked = objects_asked_for(page)
-        page.open(f"{address}#region={ROI}&of=region")
+        page.open(address)
+        page.ask("explorer.context.little = 0")  # this region would be read by trials at once
+        page.ask(f"explorer.state.set({{region: '{ROI}', of: 'region'}})")
         found = page.responses()
         assert asked("ses-01/betas/c/") == []
         np.testing.assert_allclose(found["mean"], expected, atol=1e-5)

@@ -19,6 +19,8 @@ export class Context {
   /** Values per vertex of the surfaces, where these are shown instead. */
   vertices: Vertices | undefined;
   own: OwnValues | undefined;
+  /** Bytes of single trials of a region that are read for its standard error where averages would do. */
+  little = 32e6;
   readonly #pictures = new Map<string, Promise<string | undefined>>();
 
   constructor(

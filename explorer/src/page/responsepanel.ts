@@ -110,7 +110,8 @@ export class ResponsePanel {
     if (rows.length === 0) throw new Problem(`No voxel of ${region?.name} is in the anatomical brain mask.`);
     if (rows[0]! < 0) throw new Problem(`Voxel ${state.view.voxel} of ${subject.name} is not stored.`);
     if (subject.sessions.length === 0) throw new Problem(`The store has no betas of ${subject.name}.`);
-    const averaged = hasVoxels(subject) && !wish.trials;
+    let averaged = hasVoxels(subject) && !wish.trials;
+    if (averaged && rows.length > 1) averaged = (await this.#sizeOfBetas(rows)) > this.context.little;
     const bytes = averaged ? await sizeOfVoxels(subject, rows) : await this.#sizeOfBetas(rows);
     if (bytes > LARGE && !wish.confirmed) return this.#ask(this.#asking, "This is a large region.", `Read ${size(bytes)}`, { ...wish, confirmed: true });
     const onProgress = (share: number) => this.#job.say(`Reading responses: ${Math.round(100 * share)} % of ${size(bytes)} …`);
