@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import zarr
 from measure import CountingStore, Figure, measure_in_folder, side_by_side, timed
 from scale import SESSION, SUBJECT, make_subject
@@ -23,6 +24,7 @@ from threads import with_threads
 
 from laion_zarr import convert, load_subject
 from laion_zarr.analysis import noise_ceiling
+from laion_zarr.analysis.repeats import image_betas
 from laion_zarr.analysis.streams.stream import compiled_loops
 from laion_zarr.conversion.synthetic import write_dataset
 
@@ -56,7 +58,7 @@ class Counted(CountingStore):
 
     async def get(self, key: str, *args: Any, **options: Any) -> Any:
         """Read an object, and count if it is a shard of averages."""
-        if f"/{PART}/mean/c/" in key:
+        if f"/{PART}/mean/c/" in key or f"/{PART}/mean_by_voxel/c/" in key:
             return await super().get(key, *args, **options)
         return await super(CountingStore, self).get(key, *args, **options)
 
@@ -107,10 +109,17 @@ def reading(store: Path, n_sessions: int, runs: int) -> Iterator[Figure]:
     trials = sub.sel(image_name=name, mask_source="anatomical")["betas"]
     yield Figure(f"{one}, {what}: its trials", timed(trials.compute), "s")
     yield Figure(f"one image, {region}, {what}", 1e3 * times["region"], "ms")
-    every = sub.get_image_betas(roi=region)
-    seconds = side_by_side({"it": every.compute}, max(2, runs // 5))["it"]
-    shown = f"{every.sizes['voxel']} voxels of {region}"
-    yield Figure(f"all images, {shown}, {what}, from betas", seconds, "s", 0.6)
+    yield from region_by_voxel(sub, region, what, max(2, runs // 5))
+
+
+def region_by_voxel(sub: Any, region: str, what: str, runs: int) -> Iterator[Figure]:
+    """Responses of a region to all images, from averages voxel by voxel, and from betas."""
+    every, betas = sub.get_image_betas(roi=region), sub.get_betas(roi=region)
+    anew = image_betas(betas, "session", np.ones(len(betas), dtype=bool))
+    times = side_by_side({"averages": every.compute, "betas": anew.compute}, runs)
+    shown = f"all images, {every.sizes['voxel']} voxels of {region}, {what}"
+    yield Figure(f"{shown}: from averages", times["averages"], "s", 0.6)
+    yield Figure(f"{shown}: from betas", times["betas"], "s")
 
 
 def figures(root: Path, size: Size) -> Iterator[Figure]:

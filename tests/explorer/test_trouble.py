@@ -90,7 +90,9 @@ def test_a_flipped_byte_of_labels_is_named(page, copy_of, store):
     page.errors.clear()  # the page says it in words; it also rejects
 
 
-@pytest.mark.parametrize("name", ["manifest.json", "sub-01/manifest.json", "sub-01/voxels/zarr.json"])
+@pytest.mark.parametrize(
+    "name", ["manifest.json", "sub-01/manifest.json", "sub-01/voxels/zarr.json"]
+)
 def test_flipped_metadata_are_named(page, copy_of, store, name):
     own = copy_of(store)
     flip(own / name, 60)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from explorer_page import CHROMIUM, NO_BROWSER
 from places import ROOT
 
 BENCHMARKS = ROOT / "benchmarks"
@@ -93,4 +94,16 @@ def test_small_benchmarks_of_statistics(tmp_path, name, n_budgets):
     run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     figures = json.loads(out.read_text())
     assert sum(figure["budget"] is not None for figure in figures) >= n_budgets
+    assert all(figure["what"] in run.stdout for figure in figures)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason=NO_BROWSER)
+def test_small_benchmark_of_the_explorer(tmp_path):
+    pytest.importorskip("playwright")
+    out = tmp_path / "figures.json"
+    script = str(BENCHMARKS / "explorer.py")
+    command = [sys.executable, script, "--size", "tiny", "--json", str(out)]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    figures = json.loads(out.read_text())
+    assert sum(figure["budget"] is not None for figure in figures) == 10
     assert all(figure["what"] in run.stdout for figure in figures)
