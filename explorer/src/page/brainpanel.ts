@@ -78,8 +78,8 @@ export class BrainPanel {
 
   /** Show another subject. */
   async load(): Promise<void> {
-    const { subject } = this.context;
-    this.#overlays = [...(await overlaysOf(subject)), PICTURE, ...(this.context.own ? [OWN] : [])];
+    const { subject, own } = this.context;
+    this.#overlays = [...(await overlaysOf(subject)), PICTURE, ...(own ? [{ ...OWN, signed: own.values.some((value) => value < 0) }] : [])];
     this.#overlay.replaceChildren(...grouped(this.#overlays));
     const views = [option("slices", "slices"), option("volume", "volume")];
     if (hasSurfaces(subject)) {
