@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import http.client
 import os
 import signal
@@ -51,6 +52,18 @@ def test_serves_the_page_and_the_store(server, store):
         assert ask(server, f"/{name}")[0].status == 200
     answer, body = ask(server, f"{STORE}sub-01/manifest.json")
     assert (answer.status, body) == (200, (store / "sub-01/manifest.json").read_bytes())
+
+
+def test_packs_what_is_text_for_who_asks(server, store):
+    for name in ("sub-01/manifest.json", "sub-01/voxels/i/zarr.json"):
+        answer, body = ask(server, f"{STORE}{name}", **{"Accept-Encoding": "gzip"})
+        assert answer.getheader("Content-Encoding") == "gzip"
+        data = (store / name).read_bytes()
+        assert gzip.decompress(body) == data
+        assert len(body) < len(data)
+    name = "sub-01/voxels/i/c/0"
+    answer, body = ask(server, f"{STORE}{name}", **{"Accept-Encoding": "gzip"})
+    assert (answer.getheader("Content-Encoding"), body) == (None, (store / name).read_bytes())
 
 
 @pytest.mark.parametrize(
