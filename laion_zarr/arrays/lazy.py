@@ -157,7 +157,7 @@ class LazyBetas(LazyArray):
         betas = self.handle.array(session, self.spec)
         for chunk, inside, where in betas.gather(stored, (pick.n_trials,)):
             if whole:
-                found[targets[where]] = chunk[inside]
+                found[targets[where]] = chunk[as_run(inside)]
             else:
                 found[np.ix_(targets[where], pick.out)] = chunk[np.ix_(inside, pick.trials)]
 

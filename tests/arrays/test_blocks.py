@@ -222,6 +222,15 @@ def test_mixes_with_other_arrays(sub):
     assert type((betas + 1).data) is da.Array
 
 
+def test_results_are_not_shared(sub):
+    """What is computed together may be changed in place, one without the other."""
+    betas = sub.get_betas(roi="face")
+    one, other = dask.compute(betas[:20].data, betas[5:].data)
+    was = other.copy()
+    one[:] = 0
+    np.testing.assert_array_equal(other, was)
+
+
 def test_a_part_that_was_assigned(sub):
     """What was assigned is kept by indexing and by copies, and the first array stays as it was."""
     betas = sub.get_betas(roi="face")
