@@ -7,11 +7,10 @@ blocks of the Dask array.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from numbers import Integral
+from threading import Lock
 from typing import Any, NamedTuple
 
 import dask.array as da
@@ -19,15 +18,14 @@ import numpy as np
 from dask.array.slicing import normalize_index
 from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
-from dask.system import CPU_COUNT
 
 from laion_zarr.arrays.lazy import LazyBetas, as_run, digest
 from laion_zarr.arrays.select import of_size, trial_blocks, uniform_blocks, voxel_blocks
 
 Chunks = tuple[Any, Any]  # block sizes along trials and voxels, None where a user gives none
-# A selection of at most `_WHOLE_BYTES` has blocks of all its trials, for what is computed along
-# them. One that is larger would have to be in memory at once to be put together.
-_WHOLE_BYTES, _BLOCK_BYTES = 1 << 30, 1 << 26
+# A selection of at most `_WHOLE_BYTES`, such as a session of the whole brain, is read into one
+# array, and has blocks of all its trials, for what is computed along them.
+_WHOLE_BYTES, _BLOCK_BYTES = 5 << 28, 1 << 26
 
 
 class SelectedBetas:
@@ -53,6 +51,12 @@ class SelectedBetas:
     def __getitem__(self, key: tuple[Any, ...]) -> np.ndarray:
         return self.betas.outer((self.trials[key[0]], self.voxels[key[1]]))
 
+    def read_into(self, memory: _Memory, rows: slice, columns: slice) -> np.ndarray:
+        """Read a block into its place in the memory of all."""
+        block = memory.values()[rows, columns]
+        self.betas.read_into(self.trials[rows], self.voxels[columns], block)
+        return block
+
     def taken(self, trials: Any, voxels: Any) -> SelectedBetas:
         """Selection of this selection, by positions along its axes (slice or array)."""
         return SelectedBetas(self.betas, self.trials[trials], self.voxels[voxels])
@@ -64,9 +68,9 @@ class SelectedBetas:
         ----------
         chunks : tuple
             Block sizes along trials and voxels, as the user wants them. If both are None, blocks
-            hold all trials, or, of a selection of more than 1 GiB, a session and a slab. Sessions
-            and slabs that are not of one size in the selection are read as they are, then put
-            together to blocks of one size, the only ones that Zarr can write.
+            hold all trials, or, of more than 1.25 GiB, a session and a slab. Sessions and slabs
+            that are not of one size in the selection are read as they are, then put together to
+            blocks of one size, the only ones that Zarr can write.
         """
         return _Recipe(self, chunks, None, chunks).array()
 
@@ -77,7 +81,19 @@ class SelectedBetas:
         what = (self.betas.handle, list(self.betas.n_trials), *positions, str(blocks))
         name = f"{self.betas.spec.name}-{tokenize(*what)}"
         meta = np.empty((0, 0), dtype=self.dtype)
-        return da.from_array(self, blocks, name, asarray=False, fancy=False, meta=meta)
+        read = da.from_array(self, blocks, name, asarray=False, fancy=False, meta=meta)
+        return self._together(read) if read.npartitions > 1 and self.is_small() else read
+
+    def _together(self, read: da.Array) -> da.Array:
+        """The same blocks, all of them read into one piece of memory."""
+        name, source = f"together-{read.name}", f"source-{read.name}"
+        tasks: dict[Any, Any] = {source: self, _memory_of(name): (_Memory, self.shape, self.dtype)}
+        rows, columns = map(_windows, read.chunks)
+        for m, down in enumerate(rows):
+            for n, across in enumerate(columns):
+                task = (SelectedBetas.read_into, source, _memory_of(name), down, across)
+                tasks[name, m, n] = task
+        return da.Array(tasks, name, read.chunks, meta=read._meta)
 
     def read_blocks(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Sizes of the blocks that are read by themselves."""
@@ -88,6 +104,29 @@ class SelectedBetas:
     def is_small(self) -> bool:
         """Whether the selection may be in memory at once, to be put together to other blocks."""
         return self.shape[0] * self.shape[1] * self.dtype.itemsize <= _WHOLE_BYTES
+
+
+class _Memory:
+    """Memory for a whole selection, taken when the first block is read; a computation has its own.
+
+    Blocks that are read into it are the selection without a copy. Elsewhere, as on another worker,
+    there is another memory, and blocks are copied.
+    """
+
+    def __init__(self, shape: tuple[int, int], dtype: np.dtype) -> None:
+        self.shape, self.dtype = shape, dtype
+        self._lock = Lock()
+        self._values: np.ndarray | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Memory, (self.shape, self.dtype)
+
+    def values(self) -> np.ndarray:
+        """The memory, as an array of the whole selection."""
+        with self._lock:
+            if self._values is None:
+                self._values = np.empty(self.shape, self.dtype)
+            return self._values
 
 
 @dataclass(frozen=True)
@@ -201,18 +240,36 @@ class BetasArray(da.Array, metaclass=_LikeDask):
 
 
 def _result(blocks: list[list[np.ndarray]]) -> np.ndarray:
-    """The array of its blocks, copied in several threads, where Dask copies in one."""
-    downs = np.cumsum([0, *(len(line[0]) for line in blocks)]).tolist()
-    rights = np.cumsum([0, *(piece.shape[1] for piece in blocks[0])]).tolist()
-    out = np.empty((downs[-1], rights[-1]), blocks[0][0].dtype)
-    pieces = [
-        (out[slice(*rows), slice(*columns)], piece)
-        for rows, line in zip(pairwise(downs), blocks, strict=True)
-        for columns, piece in zip(pairwise(rights), line, strict=True)
-    ]
-    with ThreadPoolExecutor(CPU_COUNT) as pool:
-        list(pool.map(np.copyto, *zip(*pieces, strict=True)))
+    """The array of its blocks: what they were read into, or a copy."""
+    downs = _windows([len(line[0]) for line in blocks])
+    rights = _windows([piece.shape[1] for piece in blocks[0]])
+    shape, base = (downs[-1].stop, rights[-1].stop), blocks[0][0].base
+    pieces = [piece for line in blocks for piece in line]
+    places = [(down, across) for down in downs for across in rights]
+    if isinstance(base, np.ndarray) and base.shape == shape:
+        there = [_address(base[place]) for place in places]
+        if there == list(map(_address, pieces)) and all(piece.base is base for piece in pieces):
+            return base
+    out = np.empty(shape, blocks[0][0].dtype)
+    for piece, place in zip(pieces, places, strict=True):
+        out[place] = piece
     return out
+
+
+def _address(values: np.ndarray) -> tuple[Any, ...]:
+    return values.ctypes.data, values.shape, values.strides
+
+
+def _windows(sizes: Sequence[int]) -> list[slice]:
+    """Where blocks of these sizes lie along an axis."""
+    return [
+        slice(end - size, end) for size, end in zip(sizes, np.cumsum(sizes).tolist(), strict=True)
+    ]
+
+
+def _memory_of(name: str) -> str:
+    """Key of the memory that the blocks of an array are read into."""
+    return f"memory-{name}"
 
 
 def source_of(data: Any) -> SelectedBetas | None:
@@ -271,10 +328,14 @@ def _graph(
     name = f"joined-{tokenize(read.name, digest(every), str(blocks))}"
     down = _cuts(read.chunks[0], blocks[0], every)
     across = _cuts(read.chunks[1], blocks[1], np.arange(read.shape[1]))
+    # All rows in order: a block is a window of the memory that all is read into, if there is one.
+    memory = _memory_of(read.name) if rows is None and _memory_of(read.name) in read.dask else None
+    windows = [_windows(sizes) for sizes in blocks]
     tasks: dict[Any, Any] = {
         (name, m, n): (
             _join,
-            (blocks[0][m], blocks[1][n]),
+            memory,
+            (windows[0][m], windows[1][n]),
             read.dtype,
             [[(read.name, cut.block, other.block) for other in columns] for cut in lines],
             [cut.rows for cut in lines],
@@ -315,16 +376,21 @@ def _cuts(read: tuple[int, ...], blocks: tuple[int, ...], rows: np.ndarray) -> l
 
 
 def _join(
-    shape: tuple[int, int],
+    memory: _Memory | None,
+    window: tuple[slice, slice],
     dtype: np.dtype,
     pieces: list[list[np.ndarray]],
     rows: list[tuple[Any, Any]],
     columns: list[tuple[Any, Any]],
 ) -> np.ndarray:
-    """One block of parts of the blocks that are read."""
+    """One block of parts of the blocks that are read: a window of their memory, or a copy."""
+    if memory is not None and all(
+        piece.base is memory.values() for line in pieces for piece in line
+    ):
+        return memory.values()[window]
     if len(rows) == len(columns) == 1 and isinstance(rows[0][1], slice):
         return pieces[0][0][rows[0][0], columns[0][0]]
-    out = np.empty(shape, dtype)
+    out = np.empty([place.stop - place.start for place in window], dtype)
     for line, (inside, where) in zip(pieces, rows, strict=True):
         for piece, (inside_too, where_too) in zip(line, columns, strict=True):
             out[where, where_too] = piece[inside, inside_too]

@@ -231,6 +231,55 @@ def test_results_are_not_shared(sub):
     np.testing.assert_array_equal(other, was)
 
 
+@pytest.mark.parametrize("take", [lambda b: b, lambda b: b[:, 5:90]], ids=["all", "some"])
+def test_all_is_read_into_one_array(sub, source, masks, monkeypatch, take):
+    """Neither blocks nor the result are copied, and no two results have memory in common."""
+    monkeypatch.setattr(dask_blocks, "_BLOCK_BYTES", 5_000)
+    join, joined = dask_blocks._join, []
+
+    def remember(memory, *rest):
+        joined.append((memory, join(memory, *rest)))
+        return joined[-1][1]
+
+    monkeypatch.setattr(dask_blocks, "_join", remember)
+    betas = take(sub.get_betas())
+    found = betas.values
+    assert len(joined) == len(betas.chunks[1]) > 1
+    assert all(memory.values() is found for memory, _ in joined)
+    assert all(block.base is found for _, block in joined)
+    again = betas.values
+    assert not np.shares_memory(again, found)
+    found[:] = 0
+    np.testing.assert_array_equal(again, take(source[:, masks["anatomical"]]))
+    np.testing.assert_array_equal(betas.persist(), again)
+
+
+def test_blocks_from_several_processes(sub, source, masks, monkeypatch):
+    """Where blocks are read elsewhere, they are copied."""
+    monkeypatch.setattr(dask_blocks, "_BLOCK_BYTES", 20_000)
+    betas = sub.get_betas()
+    with dask.config.set(scheduler="processes", num_workers=2):
+        np.testing.assert_array_equal(betas, source[:, masks["anatomical"]])
+        np.testing.assert_array_equal(betas[::3], source[::3, masks["anatomical"]])
+
+
+def test_a_result_of_other_memory():
+    """Blocks that lie in some memory, but not in their places, or not in the same, are copied."""
+    memory = np.arange(12.0, dtype="f4").reshape(3, 4).copy()
+    left, right = memory[:, :2], memory[:, 2:]
+    assert dask_blocks._result([[left, right]]) is memory
+    of_others = right.copy(), memory.copy()[:, 2:]
+    for blocks in (
+        [[right, left]],
+        *([[left, other]] for other in of_others),
+        [[left]],
+        [[memory]],
+    ):
+        found = dask_blocks._result(blocks)
+        np.testing.assert_array_equal(found, np.block(blocks))
+        assert not np.shares_memory(found, memory)
+
+
 def test_a_part_that_was_assigned(sub):
     """What was assigned is kept by indexing and by copies, and the first array stays as it was."""
     betas = sub.get_betas(roi="face")
