@@ -143,9 +143,9 @@ class Subject(Regions, Localizers, BrainSpace, Events, TimeSeries, SubjectStimul
             exactly one session is given, otherwise in ``NoiseceilingAllrep``.
         chunks : dict, optional
             Dask block sizes by dim; blocks of these sizes are read from the store, without
-            rechunking. If not provided, blocks of all trials and up to 64 MB, or, of a selection of
-            more than 1.25 GiB, blocks of one session × one slab of voxels; in any case of one size, so
-            that ``to_zarr`` can write them.
+            rechunking. If not provided, blocks of all trials and up to 64 MB, or, of more than 1.25
+            GiB, of one session × one slab of voxels; in any case of one size, so that ``to_zarr``
+            can write them.
         **labels : value or list of values
             Values of any other coordinate along trials: ``response_correct=True``,
             ``trial_type="old"``, ``run=[1, 2]``. NaN, a trial without an answer, is neither.
