@@ -1,4 +1,4 @@
-"""Draws figures that ``budgets.py`` or ``scale.py`` measured.
+"""Draws figures that ``budgets.py``, ``scale.py`` or ``threads.py`` measured.
 
 Run ``python benchmarks/figures.py JSON DIR``. Also prints them as a Markdown table for the
 documentation.
@@ -21,6 +21,7 @@ OURS, OTHERS, LIMIT = "#c44e52", "#9aa5b1", "#4c72b0"
 _WAY = re.compile(r"(.+ voxels, one session): (.+)")
 _AT_SCALE = re.compile(r"((.+), \d+ sessions): peak memory of a worker")
 _GROWTH = re.compile(r"(open|\S+, \d+ voxels), (\d+) sessions")
+_THREADS = re.compile(r"(.+), (\d+) threads?")
 Figures = list[dict[str, Any]]
 
 
@@ -109,12 +110,35 @@ def scale(figures: Figures, path: Path) -> None:
     plt.close(fig)
 
 
+def throughput(figures: Figures, path: Path) -> None:
+    """Draw bytes per second of each statistic by number of threads, and half of raw reading."""
+    lines: dict[str, list[tuple[int, float]]] = {}
+    for figure in figures:
+        if figure["unit"] == "GB/s" and (match := _THREADS.fullmatch(figure["what"])):
+            lines.setdefault(match[1], []).append((int(match[2]), figure["value"]))
+    fig, ax = plt.subplots(figsize=(6, 3.6), layout="constrained")
+    for (name, points), marker in zip(lines.items(), "os^D", strict=True):
+        raw = name.startswith("raw")
+        threads, rates = zip(*points, strict=True)
+        ax.plot(threads, rates, f"{marker}-", color=OTHERS if raw else None, label=name)
+        if raw:
+            half = [rate / 2 for rate in rates]
+            ax.plot(threads, half, "--", color=OTHERS, label="half of it: the budget")
+    ax.set(xlabel="threads", ylabel="GB of betas per second", xticks=threads, ylim=(0, None))
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(frameon=False, fontsize=8)
+    fig.savefig(path, dpi=130)
+    plt.close(fig)
+
+
 def main() -> None:
     """Draw the figures and print the table."""
     source, folder = map(Path, sys.argv[1:])
     figures: Figures = json.loads(source.read_text(encoding="utf-8"))
     if any(_AT_SCALE.fullmatch(f["what"]) for f in figures):
         scale(figures, folder / "scale.png")
+    elif any(_THREADS.fullmatch(f["what"]) for f in figures):
+        throughput(figures, folder / "threads.png")
     else:
         budgets(figures, folder / "budgets.png")
         ways(figures, folder / "ways.png")

@@ -1,25 +1,32 @@
-"""Dask arrays of selected betas, from which the selection can be recovered.
+"""Dask arrays of selected betas, which select anew when they are indexed.
 
-A computation per voxel can then read voxels in storage order, each chunk once and with all of its
-trials, independently of the blocks of the Dask array.
+What is read follows from what is selected, however the selection was made; a computation per voxel
+can read voxels in storage order, each chunk once and with all of its trials, independently of the
+blocks of the Dask array.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from numbers import Integral
+from threading import Lock
+from typing import Any, NamedTuple
 
 import dask.array as da
 import numpy as np
+from dask.array.slicing import normalize_index
 from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
-from dask.local import get_sync
 
-from laion_zarr.arrays.lazy import LazyBetas, digest
-from laion_zarr.arrays.select import trial_blocks, uniform_blocks, voxel_blocks
+from laion_zarr.arrays.lazy import LazyBetas, as_run, digest
+from laion_zarr.arrays.select import of_size, trial_blocks, uniform_blocks, voxel_blocks
 
 Chunks = tuple[Any, Any]  # block sizes along trials and voxels, None where a user gives none
-# In names of arrays: of one whose blocks are put together from those that are read, and of sources.
-_JOINED, _SOURCE = "joined-", "original-"
+# A selection of at most `_WHOLE_BYTES`, such as a session of the whole brain, is read into one
+# array, and has blocks of all its trials, for what is computed along them.
+_WHOLE_BYTES, _BLOCK_BYTES = 5 << 28, 1 << 26
 
 
 class SelectedBetas:
@@ -45,36 +52,241 @@ class SelectedBetas:
     def __getitem__(self, key: tuple[Any, ...]) -> np.ndarray:
         return self.betas.outer((self.trials[key[0]], self.voxels[key[1]]))
 
-    def chunked(self, chunks: Chunks = (None, None)) -> da.Array:
+    def read_into(self, memory: _Memory, rows: slice, columns: slice) -> np.ndarray:
+        """Read a block into its place in the memory of all."""
+        block = memory.values()[rows, columns]
+        self.betas.read_into(self.trials[rows], self.voxels[columns], block)
+        return block
+
+    def taken(self, trials: Any, voxels: Any) -> SelectedBetas:
+        """Selection of this selection, by positions along its axes (slice or array)."""
+        return SelectedBetas(self.betas, self.trials[trials], self.voxels[voxels])
+
+    def chunked(self, chunks: Chunks = (None, None)) -> BetasArray:
         """Dask array of the selection.
 
         Parameters
         ----------
         chunks : tuple
-            Block sizes along trials and voxels, as the user wants them. If None, a block is a
-            session, or a slab, if these have one size in the selection. If not, they are read as
-            they are, then put together to blocks of one size, the only ones that Zarr can write.
+            Block sizes along trials and voxels, as the user wants them. If both are None, blocks
+            hold all trials, or, of more than 1.25 GiB, a session and a slab. Sessions and slabs
+            that are not of one size in the selection are read as they are, then put together to
+            blocks of one size, the only ones that Zarr can write.
         """
-        read = self.as_read(chunks)
-        blocks = tuple(
-            uniform_blocks(given) if size is None else given
-            for size, given in zip(chunks, read.chunks, strict=True)
-        )
-        return joined(read, blocks)
+        return _Recipe(self, chunks, None, chunks).array()
 
     def as_read(self, chunks: Chunks = (None, None)) -> da.Array:
         """Dask array of the selection in blocks that are read by themselves: sessions, slabs."""
-        ends = np.cumsum(list(self.betas.n_trials.values()))
-        sessions = np.searchsorted(ends, self.trials, side="right")
-        default = trial_blocks(sessions), voxel_blocks(self.voxels)
-        blocks = tuple(
-            own if size is None else size for size, own in zip(chunks, default, strict=True)
-        )
+        blocks = _or(chunks, self.read_blocks())
         positions = digest(self.trials), digest(self.voxels)
         what = (self.betas.handle, list(self.betas.n_trials), *positions, str(blocks))
         name = f"{self.betas.spec.name}-{tokenize(*what)}"
         meta = np.empty((0, 0), dtype=self.dtype)
-        return da.from_array(self, blocks, name, asarray=False, fancy=False, meta=meta)
+        read = da.from_array(self, blocks, name, asarray=False, fancy=False, meta=meta)
+        return self._together(read) if read.npartitions > 1 and self.is_small() else read
+
+    def _together(self, read: da.Array) -> da.Array:
+        """The same blocks, all of them read into one piece of memory."""
+        name, source = f"together-{read.name}", f"source-{read.name}"
+        tasks: dict[Any, Any] = {source: self, _memory_of(name): (_Memory, self.shape, self.dtype)}
+        rows, columns = map(_windows, read.chunks)
+        for m, down in enumerate(rows):
+            for n, across in enumerate(columns):
+                task = (SelectedBetas.read_into, source, _memory_of(name), down, across)
+                tasks[name, m, n] = task
+        return da.Array(tasks, name, read.chunks, meta=read._meta)
+
+    def read_blocks(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Sizes of the blocks that are read by themselves."""
+        ends = np.cumsum(list(self.betas.n_trials.values()))
+        sessions = np.searchsorted(ends, self.trials, side="right")
+        return trial_blocks(sessions), voxel_blocks(self.voxels)
+
+    def is_small(self) -> bool:
+        """Whether the selection may be in memory at once, to be put together to other blocks."""
+        return self.shape[0] * self.shape[1] * self.dtype.itemsize <= _WHOLE_BYTES
+
+
+class _Memory:
+    """Memory for a whole selection, taken when the first block is read; a computation has its own.
+
+    Blocks that are read into it are the selection without a copy. Elsewhere, as on another worker,
+    there is another memory, and blocks are copied.
+    """
+
+    def __init__(self, shape: tuple[int, int], dtype: np.dtype) -> None:
+        self.shape, self.dtype = shape, dtype
+        self._lock = Lock()
+        self._values: np.ndarray | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Memory, (self.shape, self.dtype)
+
+    def values(self) -> np.ndarray:
+        """The memory, as an array of the whole selection."""
+        with self._lock:
+            if self._values is None:
+                self._values = np.empty(self.shape, self.dtype)
+            return self._values
+
+
+@dataclass(frozen=True)
+class _Recipe:
+    """How the betas of a `BetasArray` are read and put together.
+
+    Attributes
+    ----------
+    read : SelectedBetas
+        What is read.
+    chunks : tuple
+        Sizes of the blocks that are read; None for sessions and slabs.
+    trials : numpy.ndarray of int, optional
+        Positions of the trials of the array among those that are read; None for all in order.
+    blocks : tuple
+        Sizes of the array's blocks; None where they follow from the selection.
+    """
+
+    read: SelectedBetas
+    chunks: Chunks
+    trials: np.ndarray | None
+    blocks: Chunks
+
+    def selected(self) -> SelectedBetas:
+        """What the array holds."""
+        return self.read if self.trials is None else self.read.taken(self.trials, slice(None))
+
+    def indexed(self, trials: Any, voxels: Any, blocks: Chunks) -> _Recipe:
+        """Recipe of a selection of the array, by positions or slices.
+
+        `blocks` are used along the axes on which the user chose blocks. Other trials of the same
+        voxels share what is read: a chunk holds all trials of a session, so that reading only some
+        saves nothing, and what is done by image would read each chunk again for each image.
+        """
+        given = _where_given(self.blocks, blocks)
+        if isinstance(voxels, slice) and voxels == slice(None) and self.read.is_small():
+            every = np.arange(self.read.shape[0]) if self.trials is None else self.trials
+            return _Recipe(self.read, self.chunks, every[trials], given)
+        return _Recipe(self.selected().taken(trials, voxels), given, None, given)
+
+    def array(self) -> BetasArray:
+        """Dask array of the recipe."""
+        read = self.read.as_read(self.chunks)
+        blocks = self._blocks(read)
+        graph, name = _graph(read, blocks, self.trials)
+        made = BetasArray(graph, name, blocks, meta=read._meta)
+        made._made = name, self
+        return made
+
+    def _blocks(self, read: da.Array) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Sizes of the array's blocks: those that are given, or as they follow from `read`."""
+        selected = self.selected()
+        trials, voxels = read.chunks if self.trials is None else selected.read_blocks()
+        if len(trials) > 1 and self.blocks == (None, None) and selected.is_small():
+            n_trials, n_voxels = selected.shape
+            n_blocks = -(-n_trials * n_voxels * selected.dtype.itemsize // _BLOCK_BYTES)
+            return (n_trials,), of_size(-(-n_voxels // max(1, n_blocks)), n_voxels)
+        given = _where_given(self.blocks, read.chunks) if self.trials is None else self.blocks
+        return _or(given, (uniform_blocks(trials), uniform_blocks(voxels)))
+
+
+class _LikeDask(type):
+    """Metaclass of arrays that xarray takes for Dask's: it compares types, see its issue 11539."""
+
+    def __eq__(cls, other: object) -> bool:
+        return other is cls or other is da.Array
+
+    def __hash__(cls) -> int:
+        return hash(da.Array)
+
+
+class BetasArray(da.Array, metaclass=_LikeDask):
+    """Dask array of betas; indexing it selects anew, so that only what is selected is read.
+
+    It is in all else a Dask array, and what is computed from it is one. Made by
+    `SelectedBetas.chunked`.
+    """
+
+    __slots__ = ("_made",)
+    _made: tuple[str, _Recipe]
+
+    def recipe(self) -> _Recipe | None:
+        """How the array is read; None if values were assigned to a part of it."""
+        name, recipe = self._made
+        return recipe if name == self.name else None
+
+    def __getitem__(self, index: Any) -> da.Array:
+        plain = super().__getitem__(index)
+        recipe, key = self.recipe(), _key_of(index, self.shape)
+        if recipe is None or key is None or plain is self:
+            return plain
+        one = [isinstance(positions, Integral) for positions in key]
+        sizes = iter(plain.chunks)
+        rows, columns = ((1,) if single else next(sizes) for single in one)
+        trials, voxels = (np.array([k]) if n else k for k, n in zip(key, one, strict=True))
+        made = recipe.indexed(trials, voxels, (rows, columns)).array()
+        return da.Array.__getitem__(made, tuple(0 if single else slice(None) for single in one))
+
+    def __dask_postcompute__(self) -> tuple[Callable[..., np.ndarray], tuple[()]]:
+        return _result, ()
+
+    def copy(self) -> da.Array:
+        """Copy of the array, since assignment changes it in place."""
+        made = BetasArray(self.dask, self.name, self.chunks, meta=self)
+        made._made = self._made
+        return made
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        recipe = self.recipe()
+        return super().__reduce__() if recipe is None else (_Recipe.array, (recipe,))
+
+
+def _result(blocks: list[list[np.ndarray]]) -> np.ndarray:
+    """The array of its blocks: what they were read into, or a copy."""
+    downs = _windows([len(line[0]) for line in blocks])
+    rights = _windows([piece.shape[1] for piece in blocks[0]])
+    shape, base = (downs[-1].stop, rights[-1].stop), blocks[0][0].base
+    pieces = [piece for line in blocks for piece in line]
+    places = [(down, across) for down in downs for across in rights]
+    if isinstance(base, np.ndarray) and base.shape == shape and not _on_a_worker():
+        there = [base[place].__array_interface__ for place in places]
+        ours = [piece.__array_interface__ for piece in pieces]
+        if ours == there and all(piece.base is base for piece in pieces):
+            return base
+    out = np.empty(shape, blocks[0][0].dtype)
+    for piece, place in zip(pieces, places, strict=True):
+        out[place] = piece
+    return out
+
+
+def _on_a_worker() -> bool:
+    """Whether a worker of a cluster runs this; it keeps blocks for what is asked for next."""
+    distributed: Any = sys.modules.get("distributed")
+    try:
+        return distributed is not None and distributed.get_worker() is not None
+    except ValueError:
+        return False
+
+
+def _windows(sizes: Sequence[int]) -> list[slice]:
+    """Where blocks of these sizes lie along an axis."""
+    ends = np.cumsum(sizes).tolist()
+    return [slice(end - size, end) for size, end in zip(sizes, ends, strict=True)]
+
+
+def _memory_of(name: str) -> str:
+    """Key of the memory that the blocks of an array are read into."""
+    return f"memory-{name}"
+
+
+def source_of(data: Any) -> SelectedBetas | None:
+    """Selection that a Dask array reads; None if computed from betas or if trials do not ascend.
+
+    Slices, masks and positions that were taken of a selection are a selection, too.
+    """
+    recipe = data.recipe() if isinstance(data, BetasArray) else None
+    source = None if recipe is None else recipe.selected()
+    # Repeated or unsorted trials give None: a trial that was selected twice must count twice.
+    return source if source is not None and (np.diff(source.trials) > 0).all() else None
 
 
 def joined(read: da.Array, blocks: tuple[tuple[int, ...], ...]) -> da.Array:
@@ -83,115 +295,105 @@ def joined(read: da.Array, blocks: tuple[tuple[int, ...], ...]) -> da.Array:
     `dask.array.Array.rechunk` gives the same, but takes three times as long to build its graph, and
     on a cluster exchanges blocks between all workers.
     """
-    if blocks == read.chunks:
-        return read
-    name = f"{_JOINED}{read.name}"
-    rows, columns = (_overlaps(*sizes) for sizes in zip(read.chunks, blocks, strict=True))
-    tasks: dict[Any, Any] = {
-        (name, m, n): (
-            _join,
-            [[(read.name, row, column) for column, _ in across] for row, _ in down],
-            [cut for _, cut in down],
-            [cut for _, cut in across],
-        )
-        for m, down in enumerate(rows)
-        for n, across in enumerate(columns)
-    }
-    beneath: Any = [read]  # Dask's type hints do not list Array as a collection
-    graph = HighLevelGraph.from_collections(name, tasks, dependencies=beneath)
+    graph, name = _graph(read, blocks, None)
     return da.Array(graph, name, blocks, meta=read)
 
 
-def _overlaps(read: tuple[int, ...], blocks: tuple[int, ...]) -> list[list[tuple[int, slice]]]:
-    """For each block: the blocks read that it overlaps, and which part of them, along an axis."""
+def _or(given: Chunks, default: Chunks) -> Chunks:
+    """Sizes of blocks along both axes: those that are given, or others."""
+    trials, voxels = (b if a is None else a for a, b in zip(given, default, strict=True))
+    return trials, voxels
+
+
+def _where_given(given: Chunks, sizes: Chunks) -> Chunks:
+    """Sizes of blocks along the axes on which any are given."""
+    trials, voxels = (None if a is None else b for a, b in zip(given, sizes, strict=True))
+    return trials, voxels
+
+
+def _key_of(index: Any, shape: tuple[int, ...]) -> tuple[Any, Any] | None:
+    """Positions along trials and voxels; None if they are lazy, or if there is a new axis."""
+    key = normalize_index(index, shape)
+    known = (slice, Integral, np.ndarray)
+    if len(key) != 2 or not all(isinstance(one, known) and np.ndim(one) < 2 for one in key):  # type: ignore[arg-type]
+        return None
+    return key[0], key[1]
+
+
+def _graph(
+    read: da.Array, blocks: tuple[tuple[int, ...], ...], rows: np.ndarray | None
+) -> tuple[HighLevelGraph, str]:
+    """Graph of an array, and its name: blocks of some rows, put together from those of `read`."""
+    if rows is None and blocks == read.chunks:
+        return read.dask, read.name
+    every = np.arange(read.shape[0]) if rows is None else rows
+    name = f"joined-{tokenize(read.name, digest(every), str(blocks))}"
+    down = _cuts(read.chunks[0], blocks[0], every)
+    across = _cuts(read.chunks[1], blocks[1], np.arange(read.shape[1]))
+    # All rows in order: a block is a window of the memory that all is read into, if there is one.
+    memory = _memory_of(read.name) if rows is None and _memory_of(read.name) in read.dask else None
+    windows = [_windows(sizes) for sizes in blocks]
+    tasks: dict[Any, Any] = {
+        (name, m, n): (
+            _join,
+            memory,
+            (windows[0][m], windows[1][n]),
+            read.dtype,
+            [[(read.name, cut.block, other.block) for other in columns] for cut in lines],
+            [cut.rows for cut in lines],
+            [cut.rows for cut in columns],
+        )
+        for m, lines in enumerate(down)
+        for n, columns in enumerate(across)
+    }
+    beneath: Any = [read]  # Dask's type hints do not list Array as a collection
+    return HighLevelGraph.from_collections(name, tasks, dependencies=beneath), name
+
+
+class _Cut(NamedTuple):
+    """What one block gives to another: number of the block, and positions in both."""
+
+    block: int
+    rows: tuple[Any, Any]
+
+
+def _cuts(read: tuple[int, ...], blocks: tuple[int, ...], rows: np.ndarray) -> list[list[_Cut]]:
+    """For each block: what of which block read it holds, along an axis of which `rows` are kept."""
     starts, ends = np.cumsum([0, *read[:-1]]), np.cumsum(read)
     found, first = [], 0
     for size in blocks:
-        last = first + size
-        parts = np.flatnonzero((ends > first) & (starts < last)) if size else [0]
+        wanted = rows[first : first + size]
+        of = np.searchsorted(ends, wanted, side="right")
+        order = np.argsort(of, kind="stable")
+        numbers, lows = np.unique(of[order], return_index=True)
+        parts = np.split(order, lows[1:]) if size else []
         found.append(
             [
-                (int(n), slice(int(max(first - starts[n], 0)), int(min(last, ends[n]) - starts[n])))
-                for n in parts
+                _Cut(n, (as_run(wanted[part] - starts[n]), as_run(part)))
+                for n, part in zip(numbers.tolist(), parts, strict=True)
             ]
         )
-        first = last
+        first += size
     return found
 
 
-def _join(pieces: list[list[np.ndarray]], rows: list[slice], columns: list[slice]) -> np.ndarray:
-    """One block from parts of the blocks that are read."""
-    parts = [
-        [piece[row, column] for piece, column in zip(line, columns, strict=True)]
-        for line, row in zip(pieces, rows, strict=True)
-    ]
-    return parts[0][0] if len(rows) == len(columns) == 1 else np.block(parts)
-
-
-def source_of(data: Any) -> SelectedBetas | None:
-    """Selection that a Dask array reads; None if computed from betas or if trials do not ascend.
-
-    Slices, masks and positions that were taken of a selection are a selection, too.
-    """
-    if not isinstance(data, da.Array) or data.ndim != 2:
-        return None
-    layers = data.dask.layers
-    # `from_array` keeps its source in a layer of this name; computed arrays have other names.
-    (key, *others) = [key for key in layers if key.startswith(_SOURCE)] or [None]
-    if key is None or others:
-        return None
-    kept = layers[key].get(key)
-    source = getattr(kept, "value", kept)
-    if not isinstance(source, SelectedBetas):
-        return None
-    read = key.removeprefix(_SOURCE)
-    taken = {name for name in layers if name not in (key, read, f"{_JOINED}{read}")}
-    if any(not name.startswith("getitem-") for name in taken):
-        return None
-    picked = _picked(data, key, source) if taken else source
-    # Repeated or unsorted trials give None: a trial that was selected twice must count twice.
-    return picked if picked is not None and (np.diff(picked.trials) > 0).all() else None
-
-
-class _Positions:
-    """In the place of betas: which of their trials and voxels indexing takes, along each axis."""
-
-    def __init__(self, trials: np.ndarray, voxels: np.ndarray) -> None:
-        self.trials, self.voxels = trials, voxels
-
-    def __getitem__(self, key: tuple[Any, Any]) -> _Positions:
-        return _Positions(self.trials[key[0]], self.voxels[key[1]])
-
-    def __array_function__(self, function: Any, types: Any, args: Any, options: Any) -> Any:
-        """Do what Dask does to put pieces together: concatenate, block, and take in order."""
-        if function is np.block:
-            return self._joined([self._joined(row, 1) for row in args[0]], 0)
-        if function is np.concatenate:
-            return self._joined(args[0], **options)
-        if function is np.take:
-            key = [slice(None), slice(None)]
-            key[options["axis"]] = args[1]
-            return args[0][tuple(key)]
-        return NotImplemented
-
-    @staticmethod
-    def _joined(parts: list[_Positions], axis: int) -> _Positions:
-        trials, voxels = [part.trials for part in parts], [part.voxels for part in parts]
-        if axis == 0:
-            return _Positions(np.concatenate(trials), voxels[0])
-        return _Positions(trials[0], np.concatenate(voxels))
-
-
-def _picked(data: da.Array, key: str, source: SelectedBetas) -> SelectedBetas | None:
-    """Selection that indexing makes of a source; None where Dask does it in an unknown way."""
-    graph = {**data.dask, key: _Positions(source.trials, source.voxels)}
-    try:
-        keys: Any = data.__dask_keys__()
-        rows = get_sync(graph, keys)
-        found = np.block(list(map(list, rows)))
-    except Exception:  # of a task that another release of Dask makes, at what is no array
-        return None
-    if not isinstance(found, _Positions):
-        return None
-    picked = SelectedBetas(source.betas, found.trials, found.voxels)
-    return picked if picked.shape == data.shape else None
+def _join(
+    memory: _Memory | None,
+    window: tuple[slice, slice],
+    dtype: np.dtype,
+    pieces: list[list[np.ndarray]],
+    rows: list[tuple[Any, Any]],
+    columns: list[tuple[Any, Any]],
+) -> np.ndarray:
+    """One block of parts of the blocks that are read: a window of their memory, or a copy."""
+    if memory is not None and all(
+        piece.base is memory.values() for line in pieces for piece in line
+    ):
+        return memory.values()[window]
+    if len(rows) == len(columns) == 1 and isinstance(rows[0][1], slice):
+        return pieces[0][0][rows[0][0], columns[0][0]]
+    out = np.empty([place.stop - place.start for place in window], dtype)
+    for line, (inside, where) in zip(pieces, rows, strict=True):
+        for piece, (inside_too, where_too) in zip(line, columns, strict=True):
+            out[where, where_too] = piece[inside, inside_too]
+    return out

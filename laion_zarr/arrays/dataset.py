@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from importlib.metadata import version
-from typing import Any
 
+import dask.array as da
 import numpy as np
 import xarray as xr
 from xarray.core import indexing
 
-from laion_zarr.arrays.dask_blocks import SelectedBetas
 from laion_zarr.arrays.lazy import LazyBetas, LazyMap, SubjectHandle
 from laion_zarr.arrays.localizers import with_z_maps
 from laion_zarr.store import schema
@@ -163,8 +162,11 @@ def lazy_betas(handle: SubjectHandle, labels: xr.Dataset) -> LazyBetas:
     return LazyBetas(handle, n_trials, labels.sizes[VOXEL])
 
 
-def owned(dataset: xr.Dataset) -> xr.Dataset:
-    """Copy the labels and masks of a selection, so that the caller may modify them."""
+def owned(dataset: xr.Dataset, betas: da.Array | None = None) -> xr.Dataset:
+    """Copy the labels and masks of a selection, so that the caller may modify them.
+
+    `betas`, if given, take the place of those of `dataset`.
+    """
     # Strings are copied as references: `str` is immutable, and a deep copy of 30,000 strings takes
     # longer than all other steps of a selection.
     lazy = {schema.BETAS.name, *schema.MAP_ARRAYS, schema.LOCALIZER_Z}
@@ -174,25 +176,7 @@ def owned(dataset: xr.Dataset) -> xr.Dataset:
         was = dataset.variables[name]
         # fastpath: the values are arrays, and xarray need not inspect the objects in them.
         copies[name] = xr.Variable(was.dims, was.values.copy(), dict(was.attrs), fastpath=True)
+    if betas is not None:
+        attributes = dataset.variables[schema.BETAS.name].attrs
+        copies[schema.BETAS.name] = xr.Variable((TRIAL, VOXEL), betas, attributes)
     return dataset.assign(copies)
-
-
-def chunked(dataset: xr.Dataset, selected: SelectedBetas, chunks: dict[str, Any]) -> xr.Dataset:
-    """Make the betas of a selection Dask-backed; a block reads only chunks with its voxels.
-
-    Parameters
-    ----------
-    dataset : xarray.Dataset
-        Selection from the result of `build_dataset`.
-    selected : SelectedBetas
-        Betas at the trials and voxels of `dataset`.
-    chunks : dict
-        Block sizes by dim, as for `SelectedBetas.chunked`.
-    """
-    return dataset.assign(
-        betas=xr.Variable(
-            (TRIAL, VOXEL),
-            selected.chunked((chunks.get(TRIAL), chunks.get(VOXEL))),
-            dataset["betas"].attrs,
-        )
-    )

@@ -131,6 +131,12 @@ class LazyBetas(LazyArray):
 
     def _read(self, *positions: np.ndarray) -> np.ndarray:
         rows, cols = positions
+        out = np.empty((len(rows), len(cols)), dtype=self.dtype)
+        self.read_into(rows, cols, out)
+        return out
+
+    def read_into(self, rows: np.ndarray, cols: np.ndarray, out: np.ndarray) -> None:
+        """Read betas at positions along both axes into an array (trial, voxel)."""
         # (voxel, trial), as on disk, so that whole rows are copied out of a chunk.
         found = np.empty((len(cols), len(rows)), dtype=self.dtype)
         stored = self.handle.storage_order()[cols]
@@ -142,7 +148,7 @@ class LazyBetas(LazyArray):
                 pick = _Trials(n_trials, rows[here] - first, here)
                 self._read_session(session, pick, stored[by_storage], by_storage, found)
             first += n_trials
-        return transposed(found)
+        transposed(found, out)
 
     def _read_session(
         self,
@@ -157,7 +163,7 @@ class LazyBetas(LazyArray):
         betas = self.handle.array(session, self.spec)
         for chunk, inside, where in betas.gather(stored, (pick.n_trials,)):
             if whole:
-                found[targets[where]] = chunk[inside]
+                found[targets[where]] = chunk[as_run(inside)]
             else:
                 found[np.ix_(targets[where], pick.out)] = chunk[np.ix_(inside, pick.trials)]
 
@@ -300,11 +306,13 @@ def _numbers(values: np.ndarray) -> np.ndarray:
     return np.flatnonzero(np.bincount(values))
 
 
-def transposed(values: np.ndarray) -> np.ndarray:
-    """C-contiguous transpose, copied in tiles: numpy's own copy has a cache miss at every value."""
+def transposed(values: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    """Transpose, copied to `out` in tiles: numpy's own copy has a cache miss at every value."""
+    if out is None:
+        out = np.empty(values.shape[::-1], dtype=values.dtype)
     if min(values.shape) <= _TILE // 16:
-        return np.ascontiguousarray(values.T)
-    out = np.empty(values.shape[::-1], dtype=values.dtype)
+        out[...] = values.T
+        return out
     for lo in range(0, values.shape[0], _TILE):
         for start in range(0, values.shape[1], _TILE // 16):
             tile = values[lo : lo + _TILE, start : start + _TILE // 16]

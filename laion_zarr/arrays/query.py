@@ -12,7 +12,7 @@ import xarray as xr
 from laion_zarr._release import Ids, session_id
 from laion_zarr.arrays import select
 from laion_zarr.arrays.dask_blocks import SelectedBetas
-from laion_zarr.arrays.dataset import build_dataset, chunked, lazy_betas, owned
+from laion_zarr.arrays.dataset import build_dataset, lazy_betas, owned
 from laion_zarr.arrays.lazy import SubjectHandle
 from laion_zarr.errors import NotConvertedError
 from laion_zarr.store.schema import ALL_SESSIONS_NC, NC, SESSION, TRIAL, VOXEL, maps_part
@@ -138,7 +138,8 @@ class Query:
             rows = np.flatnonzero(self.lazy[SESSION].to_series().isin(sessions))
         positions = {TRIAL: trials, VOXEL: voxels, SESSION: rows}
         picked = self.lazy.isel({dim: select.compact(keep) for dim, keep in positions.items()})
-        return chunked(owned(picked), SelectedBetas(self.betas, trials, voxels), blocks)
+        betas = SelectedBetas(self.betas, trials, voxels)
+        return owned(picked, betas.chunked((blocks.get(TRIAL), blocks.get(VOXEL))))
 
     def ceiling(self, session: str | None, desc: object) -> xr.DataArray:
         """Noise ceiling of all stored voxels: of one session, or the cross-session map `desc`."""

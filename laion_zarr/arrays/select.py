@@ -201,7 +201,7 @@ def trial_blocks(sessions: np.ndarray) -> tuple[int, ...]:
     runs = _run_lengths(sessions)
     if len(runs) <= _MAX_RUNS_PER_SESSION * len(set(sessions.tolist())):
         return runs
-    return _of_size(_TRIALS_PER_BLOCK, len(sessions))
+    return of_size(_TRIALS_PER_BLOCK, len(sessions))
 
 
 def uniform_blocks(sizes: tuple[int, ...]) -> tuple[int, ...]:
@@ -219,10 +219,10 @@ def uniform_blocks(sizes: tuple[int, ...]) -> tuple[int, ...]:
         whole = (starts % size == 0) & (ends == np.minimum(starts + size, total))
         return int(np.count_nonzero(whole)), size
 
-    return _of_size(max({size for size in sizes if 2 * size >= max(sizes)}, key=kept), total)
+    return of_size(max({size for size in sizes if 2 * size >= max(sizes)}, key=kept), total)
 
 
-def _of_size(size: int, length: int) -> tuple[int, ...]:
+def of_size(size: int, length: int) -> tuple[int, ...]:
     """Blocks of one size along an axis, the last one smaller."""
     if not length:
         return (0,)
@@ -242,7 +242,7 @@ def voxel_blocks(positions_in_union: np.ndarray) -> tuple[int, ...]:
     slabs = positions_in_union // SLAB_VOXELS
     if (np.diff(slabs) >= 0).all():
         return _run_lengths(slabs)
-    return _of_size(SLAB_VOXELS, len(slabs))
+    return of_size(SLAB_VOXELS, len(slabs))
 
 
 def check_chunks(chunks: object, sizes: Mapping[Hashable, int]) -> dict[str, object]:

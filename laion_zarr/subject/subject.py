@@ -142,9 +142,9 @@ class Subject(Regions, Localizers, BrainSpace, Events, TimeSeries, SubjectStimul
             exactly one session is given, otherwise in ``NoiseceilingAllrep``.
         chunks : dict, optional
             Dask block sizes by dim; blocks of these sizes are read from the store, without
-            rechunking. If not provided, blocks of one session × one slab of voxels, or one session
-            × all selected voxels if these are few; where sessions or slabs differ in size, blocks
-            of one size, so that ``to_zarr`` can write them.
+            rechunking. If not provided, blocks of all trials and up to 64 MB, or, of more than 1.25
+            GiB, of one session × one slab of voxels; in any case of one size, so that ``to_zarr``
+            can write them.
         **labels : value or list of values
             Values of any other coordinate along trials: ``response_correct=True``,
             ``trial_type="old"``, ``run=[1, 2]``. NaN, a trial without an answer, is neither.
@@ -229,7 +229,7 @@ class Subject(Regions, Localizers, BrainSpace, Events, TimeSeries, SubjectStimul
         mask_source : {"anatomical", "rsquare"}
             Brain mask whose voxels are the voxel axis.
         chunks : dict, optional
-            Dask block sizes by dim, such as ``{"trial": -1, "voxel": 2048}``.
+            Dask block sizes by dim, such as ``{"trial": -1, "voxel": 2048}``; see `sel`.
 
         Returns
         -------

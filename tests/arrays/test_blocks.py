@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import pickle
+
 import dask
+import dask.array as da
 import numpy as np
 import pytest
+import xarray as xr
 from counting_store import CountingStore
 from source_answers import SESSIONS, SLAB, SUB
 from source_answers import labels as labels
@@ -15,31 +19,60 @@ from source_answers import source as source
 
 from laion_zarr import load_subject
 from laion_zarr.analysis import noise_ceiling
-from laion_zarr.arrays.dask_blocks import source_of
+from laion_zarr.arrays import dask_blocks
+from laion_zarr.arrays.dask_blocks import BetasArray, source_of
 
 
-def test_blocks(sub, large, source, masks):
-    n_first, n_voxels = int((sub.metadata["session"] == "ses-01").sum()), masks["anatomical"].sum()
+@pytest.fixture
+def _large(monkeypatch):
+    """No selection may be in memory at once: as those of more than 1 GiB."""
+    monkeypatch.setattr(dask_blocks, "_WHOLE_BYTES", 0)
+
+
+def test_blocks_hold_all_trials(sub, source, masks, monkeypatch):
+    n_voxels, n_first = int(masks["anatomical"].sum()), of_first(sub)
+    betas = sub.get_betas()
+    assert betas.chunks == ((len(source),), (n_voxels,))
+    assert betas[betas["session"] == "ses-02"].chunks == ((len(source) - n_first,), (n_voxels,))
+    monkeypatch.setattr(dask_blocks, "_BLOCK_BYTES", betas.nbytes // 3)
+    cut = sub.get_betas()
+    assert cut.chunks[0] == (len(source),)
+    assert set(cut.chunks[1][:-1]) == {-(-n_voxels // 3)}, "of one size, as Zarr can write"
+    np.testing.assert_array_equal(cut, source[:, masks["anatomical"]])
+
+
+@pytest.mark.usefixtures("_large")
+def test_blocks_of_large_selections(sub, large, source, masks):
+    n_first, n_voxels = of_first(sub), masks["anatomical"].sum()
     betas = sub.get_betas()
     # Blocks of one size, of which most are sessions, and the last one smaller: as Zarr can write.
     assert betas.chunks == ((n_first, n_first, len(source) - 2 * n_first), (n_voxels,))
     assert sub.get_betas(session="ses-02").chunks == ((len(source) - n_first,), (n_voxels,))
-    betas = sub.get_betas(chunks={"trial": -1, "voxel": 7})
-    assert betas.chunks[0] == (len(source),)
-    assert betas.chunks[1][:-1] == (7,) * (len(betas.chunks[1]) - 1)
-    assert sum(betas.chunks[1]) == n_voxels
     np.testing.assert_array_equal(betas, source[:, masks["anatomical"]])
     dataset = load_subject(SUB, large).dataset
     assert dataset["betas"].chunks == ((6, 6, 1), (SLAB, SLAB, dataset.sizes["voxel"] - 2 * SLAB))
+    assert len(sub.get_betas(stimuli="shared").chunks[0]) == 2, "one block a session"
+
+
+def test_blocks_as_asked_for(sub, large, source, masks):
+    betas = sub.get_betas(chunks={"trial": -1, "voxel": 7})
+    assert betas.chunks[0] == (len(source),)
+    assert betas.chunks[1][:-1] == (7,) * (len(betas.chunks[1]) - 1)
+    assert sum(betas.chunks[1]) == masks["anatomical"].sum()
+    np.testing.assert_array_equal(betas, source[:, masks["anatomical"]])
+    assert betas[3:, 5:20].chunks == ((len(source) - 3,), (2, 7, 6)), "as Dask would cut them"
     selected = load_subject(SUB, large).sel(roi="all", chunks={"voxel": 100})
     assert set(selected["betas"].chunks[1][:-1]) == {100}
 
 
-def test_stimuli_keep_one_block_a_session(sub, labels):
+def of_first(sub):
+    return int((sub.metadata["session"] == "ses-01").sum())
+
+
+def test_shared_trials_in_order(sub, labels):
     betas = sub.get_betas(stimuli="shared")
     shared = [label for label in labels if label.startswith("shared_")]
     assert betas["image_name"].values.tolist() == shared
-    assert len(betas.chunks[0]) == 2
 
 
 def test_answers_do_not_mix(sub, source, masks, rois):
@@ -52,7 +85,7 @@ def test_answers_do_not_mix(sub, source, masks, rois):
         for mask in ("anatomical", "rsquare")
     ]
     arrays = [sub.get_betas(**options) for options in asked]
-    n_first = int((sub.metadata["session"] == "ses-01").sum())
+    n_first = of_first(sub)
     rows = {None: slice(None), "ses-01": slice(n_first), "ses-02": slice(n_first, None)}
     for options, found in zip(asked, dask.compute(*arrays), strict=True):
         kept = rois[options["roi"]][1] & masks[options["mask_source"]]
@@ -95,6 +128,177 @@ def test_a_selection_of_a_selection_is_known(sub, store, chunks):
     ]
     for other in others:
         assert source_of(other.data) is None
+
+
+# -- indexing selects anew
+
+
+TAKEN = {
+    "session": lambda b: b[b["session"] == "ses-02"],
+    "few trials": lambda b: b.isel(trial=[3, 40, 41]),
+    "one trial": lambda b: b[30],
+    "backwards": lambda b: b[::-3, ::-2],
+    "repeated": lambda b: b[[5, 5, 0]],
+    "ten voxels": lambda b: b[:, np.arange(3, 300, 30)],
+    "one voxel": lambda b: b[:, 17],
+    "one value": lambda b: b[40, 17],
+    "sorted": lambda b: b.sortby("image_name"),
+    "masks": lambda b: b[(b["run"] == 1).values, (b["i"] > 3).values],
+    "where": lambda b: b.where(b["session"] == "ses-01", drop=True),
+    "none": lambda b: b[[], 4:9],
+    "steps": lambda b: b.isel(trial=slice(2, 45))[:, 9:80].isel(voxel=[4, 1], trial=slice(9, None)),
+    "points": lambda b: b.isel(
+        trial=xr.DataArray([0, 3], dims="p"), voxel=xr.DataArray([9, 2], dims="p")
+    ),
+}
+ASKED = [{}, {"chunks": {"trial": 7}}, {"chunks": {"voxel": 50}}, {"stimuli": "shared"}]
+
+
+@pytest.mark.parametrize("taken", TAKEN)
+@pytest.mark.parametrize("asked", ASKED, ids=str)
+def test_indexing_is_as_in_memory(sub, asked, taken):
+    betas = sub.get_betas(**asked)
+    if taken in ("one trial", "few trials", "one value", "steps") and asked == ASKED[-1]:
+        betas = sub.get_betas()[::1]
+    xr.testing.assert_identical(TAKEN[taken](betas).compute(), TAKEN[taken](betas.compute()))
+
+
+@pytest.mark.usefixtures("_large")
+@pytest.mark.parametrize("taken", TAKEN)
+def test_indexing_of_large_selections(sub, taken):
+    betas = sub.get_betas()
+    xr.testing.assert_identical(TAKEN[taken](betas).compute(), TAKEN[taken](betas.compute()))
+
+
+def read_of(counting, lazy):
+    """Keys of the betas that computing reads, in the order of their names."""
+    before = len(counting.of_betas())
+    lazy.compute()
+    return sorted(counting.of_betas()[before:])
+
+
+@pytest.mark.parametrize("whole", [1 << 30, 0], ids=["small", "large"])
+def test_indexing_reads_what_selecting_reads(store, monkeypatch, whole):
+    """As few requests, whether the package or xarray selects."""
+    monkeypatch.setattr(dask_blocks, "_WHOLE_BYTES", whole)
+    counting = CountingStore(store)
+    sub = load_subject(SUB, counting)
+    betas = sub.get_betas()
+    voxels = betas["voxel"].values[[200, 3, 77]]
+    ways = [
+        (betas[betas["session"] == "ses-02"], sub.get_betas("ses-02")),
+        (betas.sel(voxel=voxels), sub.sel(voxel=voxels)["betas"]),
+        (betas[:, 5], sub.sel(voxel=int(betas["voxel"][5]))["betas"]),
+        (betas.sel(trial=[1, 2]), sub.sel(trial=[1, 2], mask_source="anatomical")["betas"]),
+        (sub.dataset["betas"].sel(trial=[1, 2]), sub.sel(trial=[1, 2])["betas"]),
+    ]
+    for ours, own in ways:
+        found = read_of(counting, ours)
+        assert found, "nothing was read"
+        assert found == read_of(counting, own)
+    assert set(read_of(counting, ways[0][0])) < set(read_of(counting, betas))
+
+
+def test_groups_share_what_they_read(store):
+    """What is done by image reads each chunk once, not once for each image."""
+    counting = CountingStore(store)
+    betas = load_subject(SUB, counting).get_betas()
+    every = read_of(counting, betas)
+    with xr.set_options(use_flox=False):
+        grouped = betas.groupby("image_name").map(lambda one: one - one.mean("trial"))
+    assert read_of(counting, grouped) == every
+
+
+def test_mixes_with_other_arrays(sub):
+    """Xarray compares the types of lazy arrays that it computes together."""
+    betas = sub.get_betas(roi="face")
+    both = xr.Dataset({"betas": betas, "doubled": betas * 2}).compute()
+    np.testing.assert_array_equal(both["doubled"], 2 * both["betas"])
+    added = xr.apply_ufunc(np.add, betas, betas * 1, dask="parallelized", output_dtypes=["f4"])
+    np.testing.assert_array_equal(added, 2 * betas)
+    for one, other in ((betas, betas * 1), (betas * 1, betas)):
+        np.testing.assert_array_equal((one.data + other.data).compute(), 2 * betas)
+    assert type(betas.data) is BetasArray
+    assert type((betas + 1).data) is da.Array
+
+
+def test_results_are_not_shared(sub):
+    """What is computed together may be changed in place, one without the other."""
+    betas = sub.get_betas(roi="face")
+    one, other = dask.compute(betas[:20].data, betas[5:].data)
+    was = other.copy()
+    one[:] = 0
+    np.testing.assert_array_equal(other, was)
+
+
+@pytest.mark.parametrize("take", [lambda b: b, lambda b: b[:, 5:90]], ids=["all", "some"])
+def test_all_is_read_into_one_array(sub, source, masks, monkeypatch, take):
+    """Neither blocks nor the result are copied, and no two results have memory in common."""
+    monkeypatch.setattr(dask_blocks, "_BLOCK_BYTES", 5_000)
+    join, joined = dask_blocks._join, []
+
+    def remember(memory, *rest):
+        joined.append((memory, join(memory, *rest)))
+        return joined[-1][1]
+
+    monkeypatch.setattr(dask_blocks, "_join", remember)
+    betas = take(sub.get_betas())
+    found = betas.values
+    assert len(joined) == len(betas.chunks[1]) > 1
+    assert all(memory.values() is found for memory, _ in joined)
+    assert all(block.base is found for _, block in joined)
+    again = betas.values
+    assert not np.shares_memory(again, found)
+    found[:] = 0
+    np.testing.assert_array_equal(again, take(source[:, masks["anatomical"]]))
+    np.testing.assert_array_equal(betas.persist(), again)
+
+
+def test_blocks_from_several_processes(sub, source, masks, monkeypatch):
+    """Where blocks are read elsewhere, they are copied."""
+    monkeypatch.setattr(dask_blocks, "_BLOCK_BYTES", 20_000)
+    betas = sub.get_betas()
+    with dask.config.set(scheduler="processes", num_workers=2):
+        np.testing.assert_array_equal(betas, source[:, masks["anatomical"]])
+        np.testing.assert_array_equal(betas[::3], source[::3, masks["anatomical"]])
+
+
+def test_a_result_of_other_memory():
+    """Blocks that lie in some memory, but not in their places, or not in the same, are copied."""
+    memory = np.arange(12.0, dtype="f4").reshape(3, 4).copy()
+    left, right = memory[:, :2], memory[:, 2:]
+    assert dask_blocks._result([[left, right]]) is memory
+    of_others = right.copy(), memory.copy()[:, 2:]
+    for blocks in (
+        [[right, left]],
+        *([[left, other]] for other in of_others),
+        [[left]],
+        [[memory]],
+    ):
+        found = dask_blocks._result(blocks)
+        np.testing.assert_array_equal(found, np.block(blocks))
+        assert not np.shares_memory(found, memory)
+
+
+def test_a_part_that_was_assigned(sub):
+    """What was assigned is kept by indexing and by copies, and the first array stays as it was."""
+    betas = sub.get_betas(roi="face")
+    was, changed = betas.values, betas.copy()
+    changed[2] = 5.0
+    assert source_of(changed.data) is None
+    for each in (changed, changed.copy(), pickle.loads(pickle.dumps(changed))):
+        np.testing.assert_array_equal(
+            each[1:4, :3], np.stack([was[1], was[2] * 0 + 5, was[3]])[:, :3]
+        )
+    np.testing.assert_array_equal(betas[2], was[2])
+
+
+def test_pickled_and_copied_arrays_stay_selections(sub):
+    betas = sub.get_betas(roi="face")[3:40, ::2]
+    for again in (pickle.loads(pickle.dumps(betas)), betas.copy(deep=True), betas.copy()):
+        assert again.data.name == betas.data.name
+        assert type(again.data) is BetasArray
+        np.testing.assert_array_equal(again[:, 2:5], betas.values[:, 2:5])
 
 
 def test_statistics_of_a_selection_read_each_chunk_once(store):

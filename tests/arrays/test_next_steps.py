@@ -21,16 +21,11 @@ pytestmark = [
 NC = "NoiseceilingAllrep"
 
 
-def whole(betas):
-    """Betas in blocks of all trials, for what computes along them in one piece."""
-    return betas.copy(data=betas.data.rechunk({0: -1})) if betas.chunks else betas
-
-
 ON_BETAS = {
     "accessor": lambda b: b.assign_coords(kind=b["image_name"].str.slice(0, 6)),
     "apply_ufunc": lambda b: xr.apply_ufunc(
         np.ptp,
-        whole(b),
+        b,
         input_core_dims=[["trial"]],
         kwargs={"axis": -1},
         dask="parallelized",
@@ -54,12 +49,12 @@ ON_BETAS = {
     "drop_duplicates": lambda b: b.swap_dims(trial="image_name").drop_duplicates("image_name"),
     "dropna": lambda b: b.dropna("voxel"),
     "expand_dims": lambda b: b.expand_dims(subject=["sub-01"]),
-    "ffill": lambda b: whole(b).ffill("trial"),
+    "ffill": lambda b: b.ffill("trial"),
     "fillna": lambda b: b.fillna(0),
     "groupby": lambda b: b.groupby("image_name").mean(),
     "groupby arithmetic": lambda b: b.groupby("session") - b.groupby("session").mean(),
     "groupby map": lambda b: b.groupby("session").map(lambda one: one - one.mean("trial")),
-    "groupby median": lambda b: whole(b).groupby("image_name").median(),
+    "groupby median": lambda b: b.groupby("image_name").median(),
     "groupby two": lambda b: b.groupby(["session", "run"]).mean(),
     "groupby_bins": lambda b: b.groupby_bins("beta_index", 3).mean(),
     "idxmax": lambda b: b.fillna(0).idxmax("voxel"),
@@ -72,7 +67,7 @@ ON_BETAS = {
     "median": lambda b: b.median("trial"),
     "pad": lambda b: b.pad(trial=(1, 1)),
     "polyfit": lambda b: b.fillna(0).polyfit("trial", 1),
-    "quantile": lambda b: whole(b).quantile([0.1, 0.9], "trial"),
+    "quantile": lambda b: b.quantile([0.1, 0.9], "trial"),
     "reduce": lambda b: b.reduce(np.nanmax, "trial"),
     "reset_coords": lambda b: b.reset_coords("image_name"),
     "roll": lambda b: b.roll(trial=1, roll_coords=True),
@@ -145,7 +140,7 @@ def test_dataset(sub, method):
 
 def test_rank(betas):
     pytest.importorskip("bottleneck")
-    same(whole(betas).rank("trial"), betas.compute().rank("trial"))
+    same(betas.rank("trial"), betas.compute().rank("trial"))
 
 
 def test_dask_dataframe(sub, betas):

@@ -35,6 +35,7 @@ from random_mirrors import (
 from trees import tree
 
 from laion_zarr import convert
+from laion_zarr.arrays import dask_blocks
 
 CHUNK, SLAB = 128, 17_280  # as docs/store.md promises them
 
@@ -106,7 +107,8 @@ def test_betas_across_slabs(large, mask_source, roi, session):
     same_betas(betas, files, trials_of(files, session), voxels)
 
 
-def test_dataset_across_slabs(large):
+def test_dataset_across_slabs(large, monkeypatch):
+    monkeypatch.setattr(dask_blocks, "_WHOLE_BYTES", 0)
     files, dataset = large.files, large.sub.dataset
     blocks = ((5, 4), (SLAB, SLAB, len(files.union) - 2 * SLAB))
     assert dataset["betas"].chunks == blocks

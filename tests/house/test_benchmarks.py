@@ -87,7 +87,9 @@ def test_small_benchmark_prints_writes_and_draws_its_figures(tmp_path):
     ]
 
 
-@pytest.mark.parametrize(("name", "n_budgets"), [("threads", 3), ("encoding", 1), ("averages", 5)])
+@pytest.mark.parametrize(
+    ("name", "n_budgets"), [("threads", 3), ("encoding", 1), ("averages", 5), ("idioms", 12)]
+)
 def test_small_benchmarks_of_statistics(tmp_path, name, n_budgets):
     out = tmp_path / "figures.json"
     command = [sys.executable, str(BENCHMARKS / f"{name}.py"), "--size", "tiny", "--json", str(out)]
@@ -107,3 +109,21 @@ def test_small_benchmark_of_the_explorer(tmp_path):
     figures = json.loads(out.read_text())
     assert sum(figure["budget"] is not None for figure in figures) == 10
     assert all(figure["what"] in run.stdout for figure in figures)
+
+
+def test_throughput_is_drawn(tmp_path):
+    names = ("raw read and decode", "noise ceiling", "split half", "averages by image")
+    rates = {(name, n): 2.0 * n / (1 + k) for k, name in enumerate(names) for n in (1, 2)}
+    figures = [
+        {
+            "what": f"{name}, {n} thread{'s' * (n > 1)}",
+            "value": rate,
+            "unit": "GB/s",
+            "budget": None,
+        }
+        for (name, n), rate in rates.items()
+    ]
+    (tmp_path / "threads.json").write_text(json.dumps(figures))
+    draw = [sys.executable, str(BENCHMARKS / "figures.py"), "threads.json", str(tmp_path)]
+    subprocess.run(draw, cwd=tmp_path, capture_output=True, check=True)
+    assert [path.name for path in tmp_path.glob("*.png")] == ["threads.png"]

@@ -116,6 +116,23 @@ def test_every_answer_is_the_same(client, store, monkeypatch):
             xr.testing.assert_identical(future.result(PATIENCE), expected[name])
 
 
+def test_a_result_is_not_what_a_cluster_keeps(store):
+    """In one process with its workers: changing a result changes nothing that they keep."""
+    betas = load_subject("sub-01", store).get_betas()
+    with (
+        distributed.LocalCluster(
+            n_workers=1, processes=False, dashboard_address=None, protocol="inproc://"
+        ) as cluster,
+        distributed.Client(cluster),
+    ):
+        kept = betas.persist()
+        found = betas.values
+        was = found.copy()
+        found[:] = 0
+        np.testing.assert_array_equal(kept, was)
+        np.testing.assert_array_equal(betas, was)
+
+
 def test_graphs_are_small(store):
     """A task is a kilobyte; labels and positions, as long as the axes, are in one of them."""
     sub = load_subject("sub-01", store)
