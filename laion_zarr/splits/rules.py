@@ -18,7 +18,7 @@ import pandas as pd
 
 from laion_zarr._release import OOD_TYPES, SUBJECTS, is_ood, is_shared, subject_id
 from laion_zarr._repr import Shown
-from laion_zarr.errors import SubjectNotFoundError
+from laion_zarr.errors import SubjectNotFoundError, nearest
 
 SHARED = "shared"
 POOLED = "pooled"  # all regular images together, for work across subjects
@@ -122,7 +122,8 @@ def check_name(name: object, pool: str | None = None) -> str:
     names = NAMES if pool is None else names_of(pool)
     if name not in names:
         where = "" if pool is None else f" of the pool {pool!r}"
-        raise ValueError(f"Unknown split {name!r}{where}. Splits: {', '.join(names)}.")
+        hint = nearest(name, names)
+        raise ValueError(f"Unknown split {name!r}{where}.{hint} Splits: {', '.join(names)}.")
     return str(name)
 
 

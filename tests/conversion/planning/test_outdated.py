@@ -223,7 +223,7 @@ def test_unknown_kinds_by_pattern(mirror, own, capsys):
     }
     assert sorted(name for some in frame["files"] for name in some) == sorted(names)
     (line,) = [line for line in str(report).splitlines() if dwi in line]
-    assert line.split() == ["sub-01,", SUB, "unknown", "kind", dwi, "4", "0.0", "kB"]
+    assert line.split() == ["sub-01,", SUB, "unknown", "kind", dwi, "4", "12", "B"]
 
 
 def test_known_kinds_are_no_news():
