@@ -14,6 +14,7 @@ from laion_zarr.store.bounds.text import printable
 from laion_zarr.store.schema import MASKS, NC, ROI, SESSION, TRIAL, VOXEL
 
 _WIDTH = 100  # characters of a line of text
+_LEFT = "text-align:left"
 
 
 class Shown:
@@ -117,7 +118,7 @@ def as_html(found: dict[str, Any], counted: str = "") -> str:
         else:
             cell = escape(str(value))
         rows.append(
-            f"<tr><th style='text-align:left;padding-right:1em'>{escape(name)}</th>"
-            f"<td style='text-align:left'>{cell}</td></tr>"
+            f"<tr><th style='{_LEFT};padding-right:1em;white-space:nowrap'>{escape(name)}</th>"
+            f"<td style='{_LEFT}'>{cell}</td></tr>"
         )
     return f"<table>{''.join(rows)}</table>"

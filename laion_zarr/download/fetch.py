@@ -56,6 +56,7 @@ class Report:
 
     def _repr_html_(self) -> str:
         found = {
+            "laion_zarr": "download.Report",
             "Downloaded": f"{_repr.some(self.fetched)}, {as_size(self.nbytes)}",
             "Already there": _repr.some(self.present),
             "Data directory": self.root,

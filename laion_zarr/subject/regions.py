@@ -11,7 +11,7 @@ import xarray as xr
 from laion_zarr._release import ANATOMY, Id, Ids
 from laion_zarr._words import Hemis, MaskSource, Res, RoiForm
 from laion_zarr.arrays import roi_forms, select
-from laion_zarr.errors import NotConvertedError
+from laion_zarr.errors import NotConvertedError, UnknownNameError
 from laion_zarr.store.schema import ALL_SESSIONS_NC, ANATOMY_PART, DEFAULT_MASK, GRID, VOXEL
 from laion_zarr.subject.base import SubjectBase
 
@@ -53,7 +53,7 @@ class Regions(SubjectBase):
         """
         table = roi_forms.catalogue(self._query.lazy)
         if category is not None and category not in table.values():
-            raise ValueError(
+            raise UnknownNameError(
                 f"Unknown category {category!r}. Categories: {self.get_available_categories()}."
             )
         return sorted(roi for roi, its in table.items() if category in (None, its))
