@@ -203,9 +203,10 @@ def plan_work(
         return WorkPlan(wanted, each)
     budget = parse_memory(memory)
     if sizes and budget < least:
+        unit = " (without a unit it counts bytes)" if str(memory).isdecimal() else ""
         raise ValueError(
-            f"--memory {budget / 1e9:.2f} GB is too little: one session needs {least / 1e9:.2f} GB "
-            "even with its betas in a scratch file."
+            f"--memory {budget / 1e9:.2f} GB{unit} is too little: one session needs "
+            f"{least / 1e9:.2f} GB even with its betas in a scratch file."
         )
     fitting = min(wanted, budget // least) if least else wanted
     return WorkPlan(fitting, budget // fitting)

@@ -7,6 +7,7 @@ from typing import Any
 
 from laion_zarr import _repr
 from laion_zarr._release import session_id, subject_id
+from laion_zarr._words import as_size
 from laion_zarr.arrays.select import as_list
 from laion_zarr.errors import LaionZarrError, SourceError, nearest
 from laion_zarr.store.schema import AVERAGES_PART, DEFAULT_PARTS, MASK_CHOICES, PARTS
@@ -94,7 +95,7 @@ class Report(_repr.Shown):
         }
         if dry:
             found["To do"] = _repr.listed(self.planned)
-            found["Disk"] = f"up to {self.disk_nbytes / 1e9:.2f} GB"
+            found["Disk"] = f"up to {as_size(self.disk_nbytes)}"
         if self.failed:
             found["Next"] = "mend what failed; convert() takes up what is left"
         else:
@@ -145,7 +146,7 @@ class VerifyReport(_repr.Shown):
     def _facts(self) -> dict[str, Any]:
         """What was checked, what is wrong, and the next call, as label -> value."""
         found = {
-            "Checked": f"{self.n_files:,} files, {self.n_bytes / 1e9:.2f} GB",
+            "Checked": f"{self.n_files:,} files, {as_size(self.n_bytes)}",
             "Compared": f"{self.n_values:,} values with the source" if self.deep else "no values",
             "Problems": _repr.listed(self.problems),
             "Notes": _repr.listed(self.notes),

@@ -57,6 +57,7 @@ CONTENTS = {
 
 myst_heading_anchors = 3  # "benchmarks.md#pytorch" leads there, as on GitHub
 myst_ref_domains = ["std", "py"]
+smartquotes = False  # "--store" is two hyphens, and {"L", "R"} has straight quotes
 copybutton_exclude = ".linenos, .gp, .go"  # prompts and results
 
 # -- notebooks: stored without what they show, so run here; again only when they have changed
@@ -64,6 +65,7 @@ copybutton_exclude = ".linenos, .gp, .go"  # prompts and results
 nb_execution_mode = "cache"
 nb_execution_timeout = 300
 nb_execution_raise_on_error = True
+nb_output_stderr = "remove"  # bars, and warnings of other packages, with paths
 
 # -- docstrings: types stand in them, with shapes and units
 

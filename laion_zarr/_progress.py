@@ -55,7 +55,7 @@ class Bar:
             if self._shown is None and _dask_shows_one():
                 return
             if self._shown is None:
-                self._shown = tqdm(total=self.total, desc=self.what, delay=1, unit="part")
+                self._shown = tqdm(total=self.total, desc=self.what, delay=1, unit=" part")
             self._done += 1
             self._shown.update()
             if self._done == self.total:

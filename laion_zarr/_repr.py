@@ -9,10 +9,12 @@ from typing import Any
 
 import xarray as xr
 
+from laion_zarr._words import as_size
 from laion_zarr.store.bounds.text import printable
 from laion_zarr.store.schema import MASKS, NC, ROI, SESSION, TRIAL, VOXEL
 
 _WIDTH = 100  # characters of a line of text
+_LEFT = "text-align:left"
 
 
 class Shown:
@@ -56,7 +58,6 @@ def facts(where: str, dataset: xr.Dataset) -> dict[str, Any]:
     }
     ceilings = dataset[NC].values.tolist() if NC in dataset.coords else []
     rois = _rois_by_category(dataset)
-    gigabytes = dataset.sizes[TRIAL] * dataset.sizes[VOXEL] * 4 / 1e9
     ends = list(dict.fromkeys([*sessions[:1], *sessions[-1:]]))
     return {
         "Store": where,
@@ -65,7 +66,7 @@ def facts(where: str, dataset: xr.Dataset) -> dict[str, Any]:
         "Images": f"{len(set(dataset['image_name'].values.tolist())):,}",
         "Voxels": ", ".join(f"{count:,} {name}" for name, count in masks.items())
         + f" ({dataset.sizes[VOXEL]:,} stored)",
-        "Betas": f"{gigabytes:.3g} GB, lazy",
+        "Betas": f"{as_size(dataset.sizes[TRIAL] * dataset.sizes[VOXEL] * 4)}, lazy",
         "Noise ceilings": ", ".join(ceilings) or "none",
         "ROIs": {category: ", ".join(names) for category, names in rois.items()} or "none",
         "Next": ".get_betas(roi=…), .get_image_betas(roi=…), .metadata, .dataset, .explore()",
@@ -117,7 +118,7 @@ def as_html(found: dict[str, Any], counted: str = "") -> str:
         else:
             cell = escape(str(value))
         rows.append(
-            f"<tr><th style='text-align:left;padding-right:1em'>{escape(name)}</th>"
-            f"<td style='text-align:left'>{cell}</td></tr>"
+            f"<tr><th style='{_LEFT};padding-right:1em;white-space:nowrap'>{escape(name)}</th>"
+            f"<td style='{_LEFT}'>{cell}</td></tr>"
         )
     return f"<table>{''.join(rows)}</table>"

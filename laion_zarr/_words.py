@@ -1,4 +1,7 @@
-"""Closed sets of words that arguments take: editors offer them, type checkers refuse others."""
+"""Closed sets of words that arguments take: editors offer them, type checkers refuse others.
+
+And how a size is worded.
+"""
 
 from __future__ import annotations
 
@@ -17,3 +20,12 @@ Template = Literal["fsaverage", "MNI305"]
 CaptionSource = Literal["human", "ai"]
 Part = Literal["mag", "phase"]
 Interpolation = Literal["linear", "nearest"]
+
+
+def as_size(nbytes: int) -> str:
+    """A number of bytes in the unit that suits it: ``"1.05 GB"``, ``"4.9 MB"`` or ``"12 B"``."""
+    if nbytes < 1e3:
+        return f"{nbytes} B"
+    if nbytes < 1e6:
+        return f"{nbytes / 1e3:.1f} kB"
+    return f"{nbytes / 1e6:.1f} MB" if nbytes < 1e8 else f"{nbytes / 1e9:,.2f} GB"

@@ -16,8 +16,8 @@ from laion_zarr.errors import DataDirNotSetError, LaionZarrError
 from laion_zarr.store.schema import DEFAULT_STORE
 
 _HOW = (
-    "Set it with 'laion-zarr config --data-dir DIR', "
-    "laion_zarr.config.dataset_initialize(DIR) or the environment variable LAION_ZARR_DATA_DIR"
+    "'laion-zarr config --data-dir DIR', laion_zarr.config.dataset_initialize(DIR) or the "
+    "environment variable LAION_ZARR_DATA_DIR"
 )
 
 
@@ -102,7 +102,9 @@ def get_data_dir() -> Path:
     """
     found = os.environ.get("LAION_ZARR_DATA_DIR") or _settings().get("data_dir")
     if not found:
-        raise DataDirNotSetError(f"The data directory is not set. {_HOW}.")
+        raise DataDirNotSetError(
+            f"The data directory is not set. Set it with {_HOW}; some commands take --source, too."
+        )
     return Path(found).expanduser()
 
 
@@ -130,6 +132,6 @@ def get_store() -> str:
         return str(get_data_dir() / DEFAULT_STORE)
     except DataDirNotSetError:
         raise DataDirNotSetError(
-            f"No store is known. Pass store=, set LAION_ZARR_STORE, or name the data directory. "
-            f"{_HOW}."
+            "No store is known. Name one by store= (on the command line: --store S), 'laion-zarr "
+            f"config --store S' or LAION_ZARR_STORE; or the data directory by {_HOW}."
         ) from None

@@ -47,6 +47,10 @@ class SubjectNotFoundError(LaionZarrError, ValueError):
     """A value is not a subject id: empty, ``"sub-"``, or not a string."""
 
 
+class UnknownNameError(LaionZarrError, ValueError):
+    """A name of nothing that is there, of an ROI, a mask, a split; the message says what is."""
+
+
 class LicenseNotAcceptedError(LaionZarrError, RuntimeError):
     """The terms of use of the dataset were not accepted."""
 

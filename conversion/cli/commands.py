@@ -79,7 +79,11 @@ def _application() -> App:
     app = App(
         name="laion-zarr",
         help="LAION-fMRI as one Zarr store: convert it, look at it.",
-        help_epilogue="'laion-zarr COMMAND --help' shows the options of a command and an example.",
+        help_epilogue=(
+            "'laion-zarr COMMAND --help' shows the options of a command and an example.\n"
+            "'laion-zarr demo' makes a store of synthetic data, to begin with; in Python:\n"
+            "laion_zarr.load_subject('01', store='laion-zarr-demo/laion-fmri.zarr')"
+        ),
         help_format="plaintext",
         version=lambda: version("laion-zarr"),
         default_parameter=Parameter(negative=(), allow_repeating=True, show_default=False),
@@ -148,4 +152,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except CycloptsError as error:
         complain(error)
         raise SystemExit(MISUSED) from None
+    except KeyboardInterrupt:  # before a command has begun
+        print(f"Interrupted. {_UNCHANGED}", file=sys.stderr)
+        return INTERRUPTED
     return found or DONE

@@ -106,7 +106,7 @@ def rois(
     ] = None,
     json: Json = False,
 ) -> int:
-    """List the ROIs of a subject in the bucket (default: of the first)."""
+    """List the ROIs of a subject in the bucket (of a store: info --subject)."""
     from laion_zarr._release import subject_id
     from laion_zarr.discovery import get_rois, get_subjects
 

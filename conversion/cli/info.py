@@ -10,6 +10,7 @@ from zarr.storage import LocalStore
 
 from laion_zarr import _release as release
 from laion_zarr import config
+from laion_zarr._words import as_size
 from laion_zarr.conversion.planning.wanted import files_of, subjects_in
 from laion_zarr.conversion.run.left_out import left_out
 from laion_zarr.conversion.source.files import Source, open_source
@@ -30,6 +31,7 @@ from laion_zarr.store.schema import (
     EVENTS_PART,
     LOCALIZERS_PART,
     MEAN,
+    ROI,
     SPLITS_GROUP,
     STIMULUS_PARTS,
     TRIALS_PART,
@@ -87,7 +89,10 @@ def _mirror(wanted: str | None) -> dict[str, Any]:
         source = open_source(config.get_data_dir())
         listing = source.listing()
         names = listing.names
-    except (DataDirNotSetError, FileNotFoundError) as error:
+    except DataDirNotSetError:
+        how = "not set: 'laion-zarr config --data-dir DIR' sets it"
+        return {"path": None, "reason": how, **nothing}
+    except FileNotFoundError as error:
         return {"path": None, "reason": str(error), **nothing}
     parts = {part: its for kind in STIMULUS_PARTS for part, its in files_of(kind, names).items()}
     subjects = None if wanted is None else [wanted]
@@ -135,7 +140,10 @@ def _store(
         _check_there(opened)
         groups = sorted({*groups_in(opened), *lost_manifests(opened)})
     except (LaionZarrError, FileNotFoundError) as error:
-        return {"path": None, "reason": str(error), "groups": [], "is_empty": True}
+        unset = isinstance(error, DataDirNotSetError)
+        how = "not set: name it with --store, or once with 'laion-zarr config --store S'"
+        reason = how if unset else str(error)
+        return {"path": None, "reason": reason, "groups": [], "is_empty": True}
     found = [_group_or_damage(opened, group) for group in groups if wanted in (None, group)]
     return {
         "path": location(opened),
@@ -163,6 +171,7 @@ def _group(stored: StoredParts) -> dict[str, Any]:
         (attributes,) = stored.attributes(VOXELS_PART, needed=["masks"])
         found["masks"] = list(attributes["masks"])
         found["n_trials"] = len(stored.load(TRIALS_PART, ["session"], needed=True)["session"])
+        found["rois"] = _rois(stored)
     if EVENTS_PART in stored.parts:
         (attributes,) = stored.attributes(EVENTS_PART, needed=["runs"])
         runs = attributes["runs"]
@@ -179,6 +188,15 @@ def _group(stored: StoredParts) -> dict[str, Any]:
             "pools": sorted({pool for pool, *_ in keys}),
             "revisions": sorted({str(r) for _, _, r in keys if r is not None}),
         }
+    return found
+
+
+def _rois(stored: StoredParts) -> dict[str, list[str]]:
+    """The ROIs of a subject, by category."""
+    table = stored.load(VOXELS_PART, [ROI, "category"], needed=True)
+    found: dict[str, list[str]] = {}
+    for category, roi in sorted(zip(table["category"].tolist(), table[ROI].tolist(), strict=True)):
+        found.setdefault(category, []).append(roi)
     return found
 
 
@@ -205,13 +223,13 @@ def _mirror_lines(mirror: dict[str, Any]) -> Iterator[str]:
     yield f"Mirror: {mirror['path']}"
     for one in mirror["subjects"]:
         line = f"  {one['subject']}: {_span(one['sessions'])}, betas "
-        line += f"{_gigabytes(one['betas_nbytes'])}, {one['n_rois']} ROIs"
+        line += f"{as_size(one['betas_nbytes'])}, {one['n_rois']} ROIs"
         line += f", {n} localizer maps" if (n := one["n_localizer_maps"]) else ""
         yield line + (f", events of {n} runs" if (n := one["n_event_runs"]) else "")
         if bold := one["bold_sessions"]:
-            yield f"    time series: {_span(bold)}, {_gigabytes(one['bold_nbytes'])}"
+            yield f"    time series: {_span(bold)}, {as_size(one['bold_nbytes'])}"
     stimuli = mirror["stimuli"]
-    parts = ", ".join([_gigabytes(stimuli["nbytes"]), *stimuli["parts"]])
+    parts = ", ".join([as_size(stimuli["nbytes"]), *stimuli["parts"]])
     yield f"  stimuli: {parts if stimuli['parts'] else 'none'}"
     yield from (f"  not listed: {error}" for error in mirror["not_listed"])
     yield from (f"  {line}" for line in mirror["left_out"])
@@ -228,12 +246,12 @@ def _store_lines(store: dict[str, Any], wanted: str | None) -> Iterator[str]:
         yield "  empty"
     for group in store["groups"]:
         if group["damage"] is None:
-            yield from _group_lines(group)
+            yield from _group_lines(group, named=wanted is not None)
         else:
             yield f"  {group['group']}: damaged ({group['damage']})"
 
 
-def _group_lines(group: dict[str, Any]) -> Iterator[str]:
+def _group_lines(group: dict[str, Any], named: bool) -> Iterator[str]:
     names = group["parts"]
     others = [
         name
@@ -244,10 +262,11 @@ def _group_lines(group: dict[str, Any]) -> Iterator[str]:
         and name not in (TRIALS_PART, VOXELS_PART, AVERAGES_PART)
     ]
     what = [_span(group["sessions"])] if VOXELS_PART in names else []
-    yield f"  {group['group']}: {', '.join([*what, _gigabytes(group['nbytes']), *others])}"
+    yield f"  {group['group']}: {', '.join([*what, as_size(group['nbytes']), *others])}"
     if "masks" in group:
         yield f"    masks: {', '.join(group['masks'])}"
         yield f"    trials: {group['n_trials']:,}"
+        yield from _roi_lines(group["rois"], named)
     if bold := sorted(name.partition("/")[2] for name in names if is_bold_part(name)):
         yield f"    time series: {_span(bold)}"
     if averages := group.get("averages"):
@@ -264,13 +283,18 @@ def _group_lines(group: dict[str, Any]) -> Iterator[str]:
         yield f"    random_* of revision {revisions}" if revisions else "    no random_*"
 
 
+def _roi_lines(rois: dict[str, list[str]], named: bool) -> Iterator[str]:
+    """The number of ROIs and their categories; by name for the one subject that was named."""
+    count = sum(map(len, rois.values()))
+    categories = "" if named or not rois else f" ({', '.join(rois)})"
+    yield f"    ROIs: {count}{categories}"
+    if named:
+        yield from (f"      {category}: {', '.join(its)}" for category, its in rois.items())
+
+
 def _span(sessions: list[str]) -> str:
     if not sessions:
         return "no session"
     if len(sessions) == 1:
         return f"1 session ({sessions[0]})"
     return f"{len(sessions)} sessions ({sessions[0]} … {sessions[-1]})"
-
-
-def _gigabytes(nbytes: int) -> str:
-    return f"{nbytes / 1e9:.2f} GB" if nbytes >= 1e8 else f"{nbytes / 1e6:.1f} MB"

@@ -15,7 +15,11 @@ Json = Annotated[bool, Parameter(help="print one JSON object, described in the d
 # Always a str, as cyclopts tries the first type first; the second has the shell complete files.
 Location = str | Path
 Source = Annotated[
-    Location | None, Parameter(metavar="DIR", help="data directory, or s3://laion-fmri")
+    Location | None,
+    Parameter(
+        metavar="DIR",
+        help="folder that holds 'derivatives', or s3://laion-fmri (default: as configured)",
+    ),
 ]
 Subject = Annotated[
     str | None, Parameter(help="only this one, such as sub-01", completer=completion.subjects)
@@ -34,7 +38,10 @@ class Place:
     """Where the store is."""
 
     store: Annotated[
-        Location | None, Parameter(metavar="S", help="local path or fsspec URL of the store")
+        Location | None,
+        Parameter(
+            metavar="S", help="local path or fsspec URL of the store (default: as configured)"
+        ),
     ] = None
     storage_option: Annotated[
         list[str],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated
@@ -10,6 +11,7 @@ from cyclopts import Group, Parameter
 from cyclopts.validators import mutually_exclusive
 
 from laion_zarr import config
+from laion_zarr._words import as_size
 from laion_zarr.conversion.cli.options import (
     DEFAULT_PLACE,
     SESSIONS,
@@ -37,8 +39,8 @@ _WORKERS = Group(validator=mutually_exclusive)
 class Selection:
     """What to convert."""
 
-    subject: Subjects | None = None
-    ses: Annotated[Words | None, SESSIONS, Parameter(help="only these sessions")] = None
+    subject: Annotated[Subjects | None, Parameter(help="such as sub-01 (default: all)")] = None
+    ses: Annotated[Words | None, SESSIONS, Parameter(help="such as 01 (default: all)")] = None
     parts: Annotated[Words | None, Parameter(choices=PARTS, help="only these")] = None
     mask: Annotated[
         str, Parameter(choices=MASK_CHOICES, help="voxels to store (default: both)")
@@ -156,17 +158,23 @@ def convert(
         facts = {field: value for field, value in vars(report).items() if field != "failed"}
         print_document("convert", {"dry_run": dry_run, **facts, "failed": failed})
     else:
-        print("\n".join(_conversion(report, dry_run)))
+        print("\n".join(_conversion(report, dry_run, place.store or config.get_store())))
     return 1 if report.failed else 0
 
 
-def _conversion(report: Report, dry_run: bool) -> list[str]:
+def _conversion(report: Report, dry_run: bool, store: Location) -> list[str]:
+    """What was done, or is to do, and what comes next."""
     if dry_run:
-        size = f"up to {report.disk_nbytes / 1e9:.2f} GB of disk"
+        size = f"up to {as_size(report.disk_nbytes)} of disk"
         return [*report.planned, f"{len(report.planned)} parts to do, {size}"]
+    count = f"{len(report.converted)} parts converted, {len(report.unchanged)} unchanged"
+    subjects = sorted({what.split()[0] for what in report.converted if what.startswith("sub-")})
+    if report.failed or not subjects:
+        return [f"{count}, {len(report.failed)} failed"]
     return [
-        f"{len(report.converted)} parts converted, {len(report.unchanged)} unchanged, "
-        f"{len(report.failed)} failed"
+        f"{count}, 0 failed",
+        f"Go on    load_subject({subjects[0][4:]!r}, store={str(store)!r})",
+        f"Check    laion-zarr verify --store {shlex.quote(str(store))}",
     ]
 
 
@@ -207,7 +215,7 @@ def verify(
     else:
         compared = f", {report.n_values:,} values compared with the source" if deep else ""
         print(
-            f"{report.n_files:,} files ({report.n_bytes / 1e9:.2f} GB) checked{compared}: "
+            f"{report.n_files:,} files ({as_size(report.n_bytes)}) checked{compared}: "
             f"{len(report.problems) or 'no'} problem{'s' * (len(report.problems) != 1)}"
         )
     return 1 if report.problems else 0

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from laion_zarr import _repr
+from laion_zarr._words import as_size
 
 NEW, CHANGED, STALE, GONE, UNKNOWN = STATES = ("new", "changed", "stale", "gone", "unknown kind")
 _COLUMNS = ("subject", "part", "state", "what", "files", "size")
@@ -162,7 +163,7 @@ def _row(group: list[Difference]) -> tuple[str, ...]:
         first.state,
         f"{what} ({reasons})" if reasons else what,
         f"{sum(len(one.files) for one in group):,}",
-        _size(sum(one.nbytes for one in group)),
+        as_size(sum(one.nbytes for one in group)),
     )
 
 
@@ -175,9 +176,3 @@ def _spans(names: list[str]) -> str:
         f"{some[0]} … {some[-1]} ({len(some)})" if len(some) > 2 else ", ".join(some)
         for some in found.values()
     )
-
-
-def _size(nbytes: int) -> str:
-    if nbytes < 1e5:
-        return f"{nbytes / 1e3:.1f} kB"
-    return f"{nbytes / 1e9:.2f} GB" if nbytes >= 1e8 else f"{nbytes / 1e6:.1f} MB"

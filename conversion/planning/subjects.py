@@ -13,6 +13,7 @@ from zarr.storage import FsspecStore, LocalStore
 
 from laion_zarr import _release as release
 from laion_zarr._release import SubjectFiles
+from laion_zarr._words import as_size
 from laion_zarr.conversion.budget import ClusterRoom, SessionSize, WorkPlan, plan_cluster, plan_work
 from laion_zarr.conversion.options import PROBLEMS, Options, Report
 from laion_zarr.conversion.parts.localizers import LocalizerMaps
@@ -146,10 +147,10 @@ class Planner:
             where = "in memory" if not in_file else f"{in_file} of {size.n_slabs} slabs in a file"
             self.report.planned.append(
                 f"{job.subject} {task.part}: {task.summary()} × {size.n_voxels:,} voxels, "
-                f"{size.matrix_nbytes / 1e9:.2f} GB, {where}"
+                f"{as_size(size.matrix_nbytes)}, {where}"
             )
         self.report.planned += [
-            f"{job.subject} {name}: {job.small_nbytes[name] / 1e6:,.1f} MB of files"
+            f"{job.subject} {name}: {as_size(job.small_nbytes[name])} of files"
             for name in job.small
         ]
 

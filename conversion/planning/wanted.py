@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from zarr.abc.store import Store
 
@@ -199,10 +199,23 @@ def list_files(source: Source, options: Options, store: Store) -> Mirror:
         for error in listing.unread.values():
             raise error
         raise DataNotDownloadedError(
-            f"{source.root} holds nothing of LAION-fMRI (expected {release.GLM}/sub-XX). Name the "
-            "data directory with --source, or download with 'laion-zarr download'."
+            f"{source.root} holds nothing of LAION-fMRI (expected {release.GLM}/sub-XX)."
+            f"{_near(source)} Name the data directory with --source, or download with "
+            "'laion-zarr download'."
         )
     return Mirror(listing, there, others)
+
+
+def _near(source: Source) -> str:
+    """Question for an error: the folder above or below that holds the GLM's, if one does."""
+    if "://" in source.root:
+        return ""
+    root = Path(source.root).absolute()
+    near = next(
+        (one for one in (*root.parents, *sorted(root.iterdir())) if (one / release.GLM).is_dir()),
+        None,
+    )
+    return f" Did you mean {near}?" if near else ""
 
 
 def _has_bold(store: Store) -> bool:

@@ -12,6 +12,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from laion_zarr import _release as release
+from laion_zarr._words import as_size
 from laion_zarr.conversion.options import PROBLEMS
 from laion_zarr.conversion.parts import stimuli as recipe
 from laion_zarr.conversion.parts.stimuli import Progress
@@ -120,7 +121,7 @@ class StimulusRun:
                         works.append(work)
                         self._report.disk_nbytes += work.nbytes
                         self._report.planned.append(
-                            f"stimuli {part}: {work.nbytes / 1e6:,.1f} MB of files"
+                            f"stimuli {part}: {as_size(work.nbytes)} of files"
                         )
                 except PROBLEMS as error:
                     self._report.failed[f"stimuli {part}"] = error

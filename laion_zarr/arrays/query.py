@@ -15,7 +15,7 @@ from laion_zarr.arrays.dask_blocks import SelectedBetas
 from laion_zarr.arrays.dataset import build_dataset, lazy_betas, owned
 from laion_zarr.arrays.lazy import SubjectHandle
 from laion_zarr.errors import NotConvertedError
-from laion_zarr.store.schema import ALL_SESSIONS_NC, NC, SESSION, TRIAL, VOXEL, maps_part
+from laion_zarr.store.schema import ALL_SESSIONS_NC, NC, ROI, SESSION, TRIAL, VOXEL, maps_part
 
 
 class Query:
@@ -41,9 +41,13 @@ class Query:
         ids = [session_id(item) for item in select.as_list(session)]
         for ses in ids:
             if ses not in there:
+                mend = (
+                    f"Download it, then run 'laion-zarr convert --subject {subject} --ses {ses}'."
+                )
+                if (roi := ses.removeprefix("ses-")) in self.lazy[ROI].values:
+                    mend = f"If the region is meant: roi={roi!r}."
                 raise NotConvertedError(
-                    f"{subject} has no {ses} in the store; there are {', '.join(there)}. Download "
-                    f"it, then run 'laion-zarr convert --subject {subject} --ses {ses}'."
+                    f"{subject} has no {ses} in the store; there are {', '.join(there)}. {mend}"
                 )
         return ids
 

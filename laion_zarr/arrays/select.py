@@ -13,7 +13,7 @@ import xarray as xr
 
 from laion_zarr import _release as release
 from laion_zarr.arrays.labels import of_one_subject
-from laion_zarr.errors import NotConvertedError, nearest
+from laion_zarr.errors import NotConvertedError, UnknownNameError, nearest
 from laion_zarr.store.schema import (
     CHUNK_VOXELS,
     DEFAULT_MASK,
@@ -49,7 +49,7 @@ def is_one(key: object) -> bool:
 def mask_coordinate(mask_source: str) -> str:
     """Name of the coordinate of a brain mask: ``"anatomical"`` -> ``"in_anatomical"``."""
     if mask_source not in MASKS:
-        raise ValueError(f"mask_source must be one of {list(MASKS)}, got {mask_source!r}.")
+        raise UnknownNameError(f"mask_source must be one of {list(MASKS)}, got {mask_source!r}.")
     return f"in_{mask_source}"
 
 
@@ -101,7 +101,7 @@ def resolve_rois(roi_table: xr.DataArray, query: object) -> list[str]:
             found.append(item)
         else:
             hint = nearest(item, [*names, *by_category])
-            raise ValueError(
+            raise UnknownNameError(
                 f"Unknown ROI or category {item!r}.{hint} Categories: {sorted(by_category)}. "
                 f"ROIs: {sorted(names)}. 'all' means every ROI."
             )
@@ -136,7 +136,7 @@ def above_threshold(ceiling: xr.DataArray, nc_threshold: float) -> np.ndarray:
 def by_stimuli(dataset: xr.Dataset, stimuli: str) -> np.ndarray:
     """Mask of trials with shared images, or with unique images, (trial,) bool."""
     if stimuli not in ("shared", "unique"):
-        raise ValueError(f"stimuli must be 'shared', 'unique' or None, got {stimuli!r}.")
+        raise UnknownNameError(f"stimuli must be 'shared', 'unique' or None, got {stimuli!r}.")
     return dataset["unique_or_shared"].values == stimuli
 
 

@@ -20,6 +20,7 @@ from typing import Any, BinaryIO
 from tqdm import tqdm
 
 from laion_zarr import _repr
+from laion_zarr._words import as_size
 from laion_zarr.download.mirror import Item, Mirror, opened, partial_of, remove_stale
 from laion_zarr.errors import DownloadError, LaionZarrError
 from laion_zarr.store.retry import PAUSES, Transient, Unreachable, pause_before
@@ -49,13 +50,14 @@ class Report:
 
     def __repr__(self) -> str:
         return (
-            f"{len(self.fetched):,} files downloaded ({readable(self.nbytes)}), "
+            f"{len(self.fetched):,} files downloaded ({as_size(self.nbytes)}), "
             f"{len(self.present):,} already in {self.root}"
         )
 
     def _repr_html_(self) -> str:
         found = {
-            "Downloaded": f"{_repr.some(self.fetched)}, {readable(self.nbytes)}",
+            "laion_zarr": "download.Report",
+            "Downloaded": f"{_repr.some(self.fetched)}, {as_size(self.nbytes)}",
             "Already there": _repr.some(self.present),
             "Data directory": self.root,
             "Next": "laion_zarr.convert() takes it into the store",
@@ -65,15 +67,6 @@ class Report:
 
 class _Stopped(Exception):
     """The download was stopped by the user, or by a fatal error of another file."""
-
-
-def readable(nbytes: float) -> str:
-    """Number of bytes as text with a unit, such as ``"54.3 MB"``."""
-    for unit in ("B", "kB", "MB"):
-        if nbytes < 1000:
-            return f"{nbytes:.0f} B" if unit == "B" else f"{nbytes:.1f} {unit}"
-        nbytes /= 1000
-    return f"{nbytes:,.2f} GB"
 
 
 class _Hasher:
@@ -189,7 +182,7 @@ def _check_space(root: Path, missing: Sequence[Item], mirror: Mirror) -> int:
     needed, free = sum(item.size for item in missing) - begun, shutil.disk_usage(root).free
     if needed > free:
         raise LaionZarrError(
-            f"{readable(needed)} are to be downloaded to {root}, and {readable(free)} are free "
+            f"{as_size(needed)} are to be downloaded to {root}, and {as_size(free)} are free "
             "there. Make room, narrow the download (--ses, --desc, --suffix, …), or name another "
             "data directory with 'laion-zarr config --data-dir DIR'."
         )

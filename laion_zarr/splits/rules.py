@@ -18,7 +18,7 @@ import pandas as pd
 
 from laion_zarr._release import OOD_TYPES, SUBJECTS, is_ood, is_shared, subject_id
 from laion_zarr._repr import Shown
-from laion_zarr.errors import SubjectNotFoundError
+from laion_zarr.errors import SubjectNotFoundError, UnknownNameError, nearest
 
 SHARED = "shared"
 POOLED = "pooled"  # all regular images together, for work across subjects
@@ -122,7 +122,8 @@ def check_name(name: object, pool: str | None = None) -> str:
     names = NAMES if pool is None else names_of(pool)
     if name not in names:
         where = "" if pool is None else f" of the pool {pool!r}"
-        raise ValueError(f"Unknown split {name!r}{where}. Splits: {', '.join(names)}.")
+        hint = nearest(name, names)
+        raise UnknownNameError(f"Unknown split {name!r}{where}.{hint} Splits: {', '.join(names)}.")
     return str(name)
 
 
@@ -184,7 +185,7 @@ def check_pool(pool: object) -> str:
     except SubjectNotFoundError:
         found = None
     if found not in POOLS:
-        raise ValueError(f"Unknown pool {pool!r}. Pools: {', '.join(POOLS)}.")
+        raise UnknownNameError(f"Unknown pool {pool!r}. Pools: {', '.join(POOLS)}.")
     return str(found)
 
 
@@ -196,7 +197,7 @@ def check_ood_types(ood_types: str | Iterable[str] | None, name: str) -> set[str
         raise ValueError(f"ood_types is for the split 'ood' alone, and this is {name!r}.")
     wanted = [ood_types] if isinstance(ood_types, str) else list(ood_types)
     if unknown := [kind for kind in wanted if kind not in OOD_TYPES]:
-        raise ValueError(f"Unknown OOD type {unknown[0]!r}. Types: {', '.join(OOD_TYPES)}.")
+        raise UnknownNameError(f"Unknown OOD type {unknown[0]!r}. Types: {', '.join(OOD_TYPES)}.")
     return set(wanted)
 
 

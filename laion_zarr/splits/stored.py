@@ -142,7 +142,8 @@ class StoredSplits:
     def _missing(self, name: str, pool: str, revision: int | None) -> NotConvertedError:
         which = f"{name!r} of the pool {pool!r}"
         which += "" if revision is None else f", revision {revision}"
-        mend = "Add the published splits with 'laion-zarr splits add'."
+        store = location(self._store)
+        mend = f"Add the published splits with 'laion-zarr splits add --store {store}'."
         if name == "ood" or (name.startswith("random_") and revision in (None, 0, 1)):
             mend = (
                 f"It can be derived from the metadata of all {rules.N_IMAGES:,} images with their "
@@ -153,9 +154,7 @@ class StoredSplits:
                 else "Convert all metadata, or add files of that revision: laion-zarr splits add "
                 "DIR (or a zip file)."
             )
-        return NotConvertedError(
-            f"The store {location(self._store)} holds no split {which}. {mend}"
-        )
+        return NotConvertedError(f"The store {store} holds no split {which}. {mend}")
 
 
 def _warn_if_old(name: str, pool: str, revision: int) -> None:

@@ -17,7 +17,7 @@ from laion_zarr._repr import Shown
 from laion_zarr.arrays.lazy import LazyArray, digest
 from laion_zarr.arrays.query import Query
 from laion_zarr.arrays.select import as_list, is_one
-from laion_zarr.errors import StimuliNotDownloadedError
+from laion_zarr.errors import StimuliNotDownloadedError, nearest
 from laion_zarr.stimuli.handle import StimuliHandle, download_command
 from laion_zarr.stimuli.keys import ImageKeys, Keys, TrialKeys
 from laion_zarr.store.objects import StoreLike
@@ -169,7 +169,8 @@ class Embeddings(Shown):
     def _stored(self, model: Any, positions: np.ndarray) -> LazyEmbeddings:
         """Embeddings at positions along the dim of the keys."""
         if model not in self.models:
-            raise KeyError(f"{model!r} is not among the models: {', '.join(self.models)}.")
+            hint = nearest(model, self.models)
+            raise KeyError(f"{model!r} is not among the models: {', '.join(self.models)}.{hint}")
         rows = self._keys.rows(embeddings_part(model))[positions]
         return LazyEmbeddings(self._handle, model, rows)
 

@@ -90,10 +90,15 @@ class Keys(ABC):
     def _checked(self, key: Any, what: str) -> int:
         """Return an integer key; raises TypeError for another type, IndexError out of bounds."""
         if isinstance(key, bool) or not isinstance(key, Integral):
-            raise TypeError(f"Expected {what}, got {key!r}.")
+            raise TypeError(f"Expected {what}, got {key!r}.{self._by_name(key)}")
         if not 0 <= (position := int(key)) < len(self.names):
-            raise IndexError(f"{key} is out of range: {len(self.names):,} of them, from 0.")
+            last = f"0 to {len(self.names) - 1:,}" if len(self.names) else "none"
+            raise IndexError(f"{self.dim} {key} is out of range: there are {last}.")
         return position
+
+    def _by_name(self, key: object) -> str:
+        """What to do about an image name where a number is expected, for an error."""
+        return ""
 
 
 class ImageKeys(Keys):
@@ -154,6 +159,14 @@ class TrialKeys(Keys):
     def position(self, key: Any) -> int:
         """Position of a trial: the global trial index itself, checked."""
         return self._checked(key, "a global trial index")
+
+    def _by_name(self, key: object) -> str:
+        trials = np.flatnonzero(self.names == key)[:3].tolist() if isinstance(key, str) else []
+        if trials:
+            return (
+                f" It was shown in trial {', '.join(map(str, trials))}{', …' * (len(trials) > 2)}."
+            )
+        return " load_stimuli() takes image names." if isinstance(key, str) else ""
 
     def _labels(self, positions: np.ndarray) -> xr.Dataset:
         return self._query.trial_axis(positions)

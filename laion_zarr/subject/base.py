@@ -9,7 +9,7 @@ import pandas as pd
 
 from laion_zarr.arrays.lazy import SubjectHandle
 from laion_zarr.arrays.query import Query
-from laion_zarr.errors import StoreError
+from laion_zarr.errors import StoreError, UnknownNameError
 from laion_zarr.store.schema import VOXELS_PART
 
 _TRIES = 4
@@ -76,6 +76,6 @@ class SubjectBase:
 
 
 def among(name: str, value: object, allowed: tuple[object, ...]) -> None:
-    """Raise ValueError if an argument is none of the allowed values."""
+    """Raise UnknownNameError if an argument is none of the allowed values."""
     if value not in allowed:
-        raise ValueError(f"{name} must be one of {list(allowed)}, got {value!r}.")
+        raise UnknownNameError(f"{name} must be one of {list(allowed)}, got {value!r}.")

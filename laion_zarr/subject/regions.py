@@ -11,8 +11,8 @@ import xarray as xr
 from laion_zarr._release import ANATOMY, Id, Ids
 from laion_zarr._words import Hemis, MaskSource, Res, RoiForm
 from laion_zarr.arrays import roi_forms, select
-from laion_zarr.errors import NotConvertedError
-from laion_zarr.store.schema import ANATOMY_PART, DEFAULT_MASK, GRID, VOXEL
+from laion_zarr.errors import NotConvertedError, UnknownNameError
+from laion_zarr.store.schema import ALL_SESSIONS_NC, ANATOMY_PART, DEFAULT_MASK, GRID, VOXEL
 from laion_zarr.subject.base import SubjectBase
 
 
@@ -53,7 +53,7 @@ class Regions(SubjectBase):
         """
         table = roi_forms.catalogue(self._query.lazy)
         if category is not None and category not in table.values():
-            raise ValueError(
+            raise UnknownNameError(
                 f"Unknown category {category!r}. Categories: {self.get_available_categories()}."
             )
         return sorted(roi for roi, its in table.items() if category in (None, its))
@@ -249,7 +249,10 @@ class Regions(SubjectBase):
         'percent'
         """
         if (session is None) == (desc is None):
-            raise ValueError("Pass exactly one of session= and desc=.")
+            raise ValueError(
+                "Pass exactly one of session= and desc=: the ceiling of a session, or one over "
+                f"sessions, such as desc={ALL_SESSIONS_NC!r}."
+            )
         options = (roi, mask, mask_source)
         ids = None if session is None else self._query.session_ids(session)
         if ids is not None and not select.is_one(session):

@@ -17,6 +17,10 @@ from typing import Any
 
 from laion_zarr.conversion.cli import main
 
+# What the commands import only when they run: once here, and not in each converter.
+from laion_zarr.conversion.run import pipeline as pipeline
+from laion_zarr.conversion.source import files as files
+
 
 def serve() -> None:
     """Convert in a fork for each line of stdin; print its process id, then its exit code."""

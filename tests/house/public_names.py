@@ -38,7 +38,7 @@ engine        LaionZarrBackend
 errors        AccessServiceError DataDirNotSetError DataNotDownloadedError DownloadError
 errors        LaionZarrError LicenseNotAcceptedError NotConvertedError SourceError
 errors        StimuliNotDownloadedError StoreError StoreVersionError SubjectNotFoundError
-errors        TermsOutdatedError
+errors        TermsOutdatedError UnknownNameError
 explorer      explore
 group         Group load_subjects
 images        Images SubjectImages

@@ -75,6 +75,7 @@ FEW = {
 LOCAL_IMPORTS = {
     "engine": {"laion_zarr", "numpy"},  # xarray imports the engines of every user
     "conversion.run.cluster": {"distributed"},
+    "conversion.cli": {"laion_zarr.conversion.cli"},  # after Ctrl-C is heeded
     # --help answers at once
     "conversion.cli.store": {"laion_zarr.conversion", "laion_zarr.explorer"},
     "conversion.cli.download": {"laion_zarr"},

@@ -342,6 +342,10 @@ def _seen(like: Any) -> Any:
     return load_subject("sub-01", like)
 
 
+def _nouns(masks: Any, names: list[str]) -> list[list[str]]:
+    return [masks.nouns(name, localized_only=False) for name in names]
+
+
 STIMULUS_READERS: dict[str, Callable[[Any, Any], Any]] = {
     "metadata": lambda stim, like: stim.metadata,
     # It names the store, which is in another place each time.
@@ -361,9 +365,7 @@ STIMULUS_READERS: dict[str, Callable[[Any, Any], Any]] = {
         for row in stim.segmentations.metadata.iloc[3:6].itertuples()
     ],
     "segmentations.masks": lambda stim, like: stim.segmentations.masks.load(),
-    "segmentations.nouns": lambda stim, like: [
-        Segmentations(like).nouns(name, localized_only=False) for name in stim.images.names()
-    ],
+    "segmentations.nouns": lambda stim, like: _nouns(Segmentations(like), stim.images.names()),
     "captions.list": lambda stim, like: [stim.captions.list(n) for n in range(len(stim))],
     "captions.metadata": lambda stim, like: Captions(like).metadata,
     "of a subject, images": lambda stim, like: np.asarray(_seen(like).images.get(11)),

@@ -437,10 +437,15 @@ def test_trials_without_labels(with_splits, sub):
             splits.get_split_masks(trials, "tau", "shared", store=with_splits)
 
 
+def test_misspelt_split_gets_the_nearest():
+    with pytest.raises(ValueError, match="Did you mean 'tau'"):
+        splits.get_train_test_ids("tao", "shared")
+
+
 def test_a_store_without_splits_says_which_command(store, tmp_path):
     assert splits.list_pools(store) == splits.list_splits(store=store) == []
     for name in splits.list_splits():
-        with pytest.raises(NotConvertedError, match="'laion-zarr splits add'"):
+        with pytest.raises(NotConvertedError, match=f"'laion-zarr splits add --store {store}'"):
             splits.load_split(name, "shared", store)
     with pytest.raises(NotConvertedError, match="no laion_zarr store"):
         splits.load_split("tau", "shared", tmp_path / "nothing.zarr")

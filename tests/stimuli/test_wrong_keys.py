@@ -51,6 +51,21 @@ def test_unknown_image(whole_store, key):
     assert key not in stim.images
 
 
+def test_image_name_where_a_trial_belongs_gets_its_trials(whole_store):
+    sub = load_subject("01", whole_store)
+    name = sub.metadata["label"].iloc[-1]
+    trials = sub.metadata.index[sub.metadata["label"] == name].tolist()
+    with pytest.raises(TypeError, match=rf"shown in trial {', '.join(map(str, trials[:3]))}"):
+        sub.images.get(name)
+    with pytest.raises(TypeError, match="load_stimuli"):
+        sub.images.get(UNSEEN)
+
+
+def test_misspelt_model_gets_the_nearest(whole_store):
+    with pytest.raises(KeyError, match="Did you mean 'CLIP'"):
+        load_subject("01", whole_store).embeddings.all("clip")
+
+
 @pytest.mark.parametrize("key", [-1, 6, 10**20])
 def test_row_out_of_range(whole_store, key):
     stim = load_stimuli(whole_store)

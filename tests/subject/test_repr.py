@@ -17,7 +17,8 @@ from source_answers import rois as rois
 
 from laion_zarr import convert, load_subject
 from laion_zarr.conversion.synthetic import SIZES, write_dataset
-from laion_zarr.errors import LaionZarrError
+from laion_zarr.errors import LaionZarrError, UnknownNameError
+from laion_zarr.splits import list_splits
 
 
 class _Balanced(html.parser.HTMLParser):
@@ -128,3 +129,23 @@ def test_a_notebook_shows_the_users_lines_and_what_mends(copy_of, store, tmp_pat
     ]
     assert "site-packages" not in "".join(lines[:-1])
     assert "laion-zarr" in lines[-1]
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda sub: sub.get_betas(roi="FFA9"),
+        lambda sub: sub.get_betas(mask_source="brain"),
+        lambda sub: sub.get_betas(stimuli="common"),
+        lambda sub: sub.get_available_rois("fase"),
+        lambda sub: sub.get_surface("white", hemi="left"),
+        lambda sub: list_splits("everyone"),
+    ],
+)
+def test_a_notebook_shows_no_frame_of_ours_for_an_unknown_name(sub, ask):
+    with pytest.raises(UnknownNameError) as caught:
+        ask(sub)
+    shown = "".join(caught.value._render_traceback_())
+    assert "test_repr.py" in shown
+    assert "laion_zarr/" not in shown
+    assert str(caught.value) in shown

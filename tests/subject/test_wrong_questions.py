@@ -51,6 +51,16 @@ def test_unknown_session(sub, ask):
     not_converted(lambda: ask(sub), "ses-09", "ses-01, ses-02", "--ses")
 
 
+def test_roi_in_the_place_of_a_session(sub):
+    with pytest.raises(NotConvertedError, match=r"roi='EBA'"):
+        sub.get_betas("EBA")
+
+
+def test_noise_ceiling_of_neither_session_nor_desc(sub):
+    with pytest.raises(ValueError, match="desc='NoiseceilingAllrep'"):
+        sub.get_noise_ceiling()
+
+
 @pytest.mark.parametrize("query", ["FFA9", "faces", "", None, 1, ["EBA", "FFA9"], "eba"])
 def test_unknown_roi(sub, query):
     for ask in (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import subprocess
 import sys
 
@@ -27,6 +29,8 @@ def test_config_info_convert_verify(bids_root, tmp_path, capsys):
     out = capsys.readouterr().out
     assert "masks: anatomical, rsquare" in out
     assert "trials: 51" in out
+    assert re.search(r"ROIs: (\d+)\n( {6}\w+: .*\n)+", out)
+    assert "      face: FFA1, FFA2" in out
     assert "sub-03" not in out
     assert main(["verify", "--deep", "--quiet"]) == 0
     out = capsys.readouterr().out
@@ -47,7 +51,10 @@ def test_progress_goes_to_stderr_and_quiet_is_quiet(bids_root, tmp_path):
     options = ["--source", str(bids_root), "--store", str(tmp_path / "s.zarr")]
     loud = subprocess.run([*command, *options], capture_output=True, text=True, check=True)
     assert "volumes: 100%" in loud.stderr
-    assert loud.stdout.strip() == "30 parts converted, 0 unchanged, 0 failed"
+    done, go_on, check = loud.stdout.splitlines()
+    assert done == "30 parts converted, 0 unchanged, 0 failed"
+    assert "sub-01" in repr(eval(go_on.removeprefix("Go on "), {"load_subject": load_subject}))
+    assert main(shlex.split(check.removeprefix("Check    laion-zarr "))) == 0
     again = [*command, *options, "--quiet", "--overwrite"]
     quiet = subprocess.run(again, capture_output=True, text=True, check=True)
     (line,) = quiet.stderr.splitlines()  # so coarse is the grid

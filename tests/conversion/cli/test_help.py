@@ -9,6 +9,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import textwrap
 
 import pytest
 
@@ -116,9 +117,26 @@ def test_misspelt_word_gets_the_nearest(line, near, capsys):
         main(line.split())
     assert caught.value.code == 2
     out, err = capsys.readouterr()
-    assert re.search(rf'Did you mean "?{near}"?\?', err)
+    assert re.search(rf"""Did you mean ["']?{near}["']?\?""", err)
     assert (out, err.count("\n")) == ("", 1)
     assert err.startswith("error: ")
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("verify my.zarr", "'my.zarr' belongs to no option. Did you mean --store my.zarr?"),
+        ("convert ./data", "Did you mean --source ./data?"),
+        ("info sub-01", "'sub-01' belongs to no option. 'laion-zarr info --help' lists"),
+        ("rois --store my.zarr", "'laion-zarr rois'. 'laion-zarr rois --help' lists its options"),
+        ("help", "Unknown command 'help'. 'laion-zarr --help' lists the commands."),
+        ("splits list", "'laion-zarr splits --help' lists the commands."),
+    ],
+)
+def test_what_is_out_of_place_is_told_where_it_belongs(line, said, capsys):
+    with pytest.raises(SystemExit):
+        main(line.split())
+    assert said in capsys.readouterr().err
 
 
 def test_misspelt_category_gets_the_nearest(front, capsys):
@@ -186,6 +204,29 @@ def test_interrupted_command_says_what_is_kept(line, of, said, on_demo, monkeypa
     out, err = capsys.readouterr()
     assert err.startswith(f"Interrupted. {said}")
     assert (out, err.count("\n")) == ("", 1)
+
+
+def test_ctrl_c_while_modules_are_imported_is_one_line(tmp_path):
+    """In the first moments, before any command runs: also in the midst of an import."""
+    stop = "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(60)\n"
+    (tmp_path / "cyclopts.py").write_text(f"try:\n{textwrap.indent(stop, '    ')}\nexcept: pass")
+    run = subprocess.run(
+        [sys.executable, "-m", "laion_zarr", "--help"],
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert (run.returncode, run.stdout) == (130, "")
+    assert run.stderr == "Interrupted. Nothing was changed; the same command begins anew.\n"
+
+
+def test_ctrl_c_before_a_command_has_begun(monkeypatch, capsys):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(type(commands.app), "parse_args", stop)
+    assert main(["info"]) == 130
+    assert capsys.readouterr().err.startswith("Interrupted. Nothing was changed;")
 
 
 def in_terminal(**environment):

@@ -44,12 +44,20 @@ def mirror(lean):
     return write_bold(lean)
 
 
+@pytest.fixture(scope="module")
+def stored(whole_lean, tmp_path_factory):
+    """The conversion of such a mirror; nothing may change it."""
+    folder = tmp_path_factory.mktemp("bold")
+    mirror = write_bold(shutil.copytree(whole_lean, folder / "mirror"))
+    alone(mirror, folder / "s.zarr")
+    alone(mirror, folder / "s.zarr", parts="bold")
+    return folder / "s.zarr"
+
+
 @pytest.fixture
-def store(mirror, tmp_path):
-    path = tmp_path / "s.zarr"
-    alone(mirror, path)
-    alone(mirror, path, parts="bold")
-    return path
+def store(stored, tmp_path):
+    """A copy of the store of the mirror."""
+    return shutil.copytree(stored, tmp_path / "s.zarr")
 
 
 def report_of(mirror, store, dry_run=False, parts="bold", **options):
