@@ -83,7 +83,8 @@ class SelectedBetas:
         name = f"{self.betas.spec.name}-{tokenize(*what)}"
         meta = np.empty((0, 0), dtype=self.dtype)
         read = da.from_array(self, blocks, name, asarray=False, fancy=False, meta=meta)
-        return self._together(read) if read.npartitions > 1 and self.is_small() else read
+        own = chunks == (None, None) and read.npartitions > 1
+        return self._together(read) if own and self.is_small() else read
 
     def _together(self, read: da.Array) -> da.Array:
         """The same blocks, all of them read into one piece of memory."""

@@ -92,8 +92,8 @@ def test_trials_stay_trials_and_lazy(sub, way, no_computing, monkeypatch):
 
 
 def test_blocks_follow_sessions(sub, monkeypatch):
-    betas = sub.get_betas()
-    n_first = int((betas["session"] == "ses-01").sum())
+    n_first = int((sub.metadata["session"] == "ses-01").sum())
+    betas = sub.get_betas(chunks={"trial": n_first})
     n_grid = int(np.prod(sub.dataset.attrs["shape"]))
     monkeypatch.setattr(templates.templates, "_BLOCK_BYTES", 10 * 4 * n_grid)
     sizes = sub.unmask(betas).chunksizes["trial"]
