@@ -8,11 +8,11 @@ blocks of the Dask array.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Integral
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import Any
 
 import dask.array as da
 import numpy as np
@@ -20,8 +20,16 @@ from dask.array.slicing import normalize_index
 from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
 
-from laion_zarr.arrays.lazy import LazyBetas, as_run, digest
-from laion_zarr.arrays.select import of_size, trial_blocks, uniform_blocks, voxel_blocks
+from laion_zarr.arrays.lazy import LazyBetas, digest
+from laion_zarr.arrays.select import (
+    cuts,
+    of_size,
+    trial_blocks,
+    uniform_blocks,
+    voxel_blocks,
+    windows,
+)
+from laion_zarr.store.objects import Memory
 
 Chunks = tuple[Any, Any]  # block sizes along trials and voxels, None where a user gives none
 # A selection of at most `_WHOLE_BYTES`, such as a session of the whole brain, is read into one
@@ -54,8 +62,9 @@ class SelectedBetas:
 
     def read_into(self, memory: _Memory, rows: slice, columns: slice) -> np.ndarray:
         """Read a block into its place in the memory of all."""
-        block = memory.values()[rows, columns]
-        self.betas.read_into(self.trials[rows], self.voxels[columns], block)
+        block, spare = memory.values()[rows, columns], memory.spare()
+        self.betas.read_into(self.trials[rows], self.voxels[columns], block, spare)
+        memory.give_back(spare)
         return block
 
     def taken(self, trials: Any, voxels: Any) -> SelectedBetas:
@@ -90,7 +99,7 @@ class SelectedBetas:
         """The same blocks, all of them read into one piece of memory."""
         name, source = f"together-{read.name}", f"source-{read.name}"
         tasks: dict[Any, Any] = {source: self, _memory_of(name): (_Memory, self.shape, self.dtype)}
-        rows, columns = map(_windows, read.chunks)
+        rows, columns = map(windows, read.chunks)
         for m, down in enumerate(rows):
             for n, across in enumerate(columns):
                 task = (SelectedBetas.read_into, source, _memory_of(name), down, across)
@@ -119,6 +128,7 @@ class _Memory:
         self.shape, self.dtype = shape, dtype
         self._lock = Lock()
         self._values: np.ndarray | None = None
+        self._spares: list[Memory] = []
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _Memory, (self.shape, self.dtype)
@@ -129,6 +139,16 @@ class _Memory:
             if self._values is None:
                 self._values = np.empty(self.shape, self.dtype)
             return self._values
+
+    def spare(self) -> Memory:
+        """Memory for a block while it is read, which is used again: fresh memory is dear."""
+        with self._lock:
+            return self._spares.pop() if self._spares else Memory()
+
+    def give_back(self, spare: Memory) -> None:
+        """Keep memory for the next block."""
+        with self._lock:
+            self._spares.append(spare)
 
 
 @dataclass(frozen=True)
@@ -243,8 +263,8 @@ class BetasArray(da.Array, metaclass=_LikeDask):
 
 def _result(blocks: list[list[np.ndarray]]) -> np.ndarray:
     """The array of its blocks: what they were read into, or a copy."""
-    downs = _windows([len(line[0]) for line in blocks])
-    rights = _windows([piece.shape[1] for piece in blocks[0]])
+    downs = windows([len(line[0]) for line in blocks])
+    rights = windows([piece.shape[1] for piece in blocks[0]])
     shape, base = (downs[-1].stop, rights[-1].stop), blocks[0][0].base
     pieces = [piece for line in blocks for piece in line]
     places = [(down, across) for down in downs for across in rights]
@@ -266,12 +286,6 @@ def _on_a_worker() -> bool:
         return distributed is not None and distributed.get_worker() is not None
     except ValueError:
         return False
-
-
-def _windows(sizes: Sequence[int]) -> list[slice]:
-    """Where blocks of these sizes lie along an axis."""
-    ends = np.cumsum(sizes).tolist()
-    return [slice(end - size, end) for size, end in zip(sizes, ends, strict=True)]
 
 
 def _memory_of(name: str) -> str:
@@ -329,16 +343,16 @@ def _graph(
         return read.dask, read.name
     every = np.arange(read.shape[0]) if rows is None else rows
     name = f"joined-{tokenize(read.name, digest(every), str(blocks))}"
-    down = _cuts(read.chunks[0], blocks[0], every)
-    across = _cuts(read.chunks[1], blocks[1], np.arange(read.shape[1]))
+    down = cuts(read.chunks[0], blocks[0], every)
+    across = cuts(read.chunks[1], blocks[1], np.arange(read.shape[1]))
     # All rows in order: a block is a window of the memory that all is read into, if there is one.
     memory = _memory_of(read.name) if rows is None and _memory_of(read.name) in read.dask else None
-    windows = [_windows(sizes) for sizes in blocks]
+    places = [windows(sizes) for sizes in blocks]
     tasks: dict[Any, Any] = {
         (name, m, n): (
             _join,
             memory,
-            (windows[0][m], windows[1][n]),
+            (places[0][m], places[1][n]),
             read.dtype,
             [[(read.name, cut.block, other.block) for other in columns] for cut in lines],
             [cut.rows for cut in lines],
@@ -349,33 +363,6 @@ def _graph(
     }
     beneath: Any = [read]  # Dask's type hints do not list Array as a collection
     return HighLevelGraph.from_collections(name, tasks, dependencies=beneath), name
-
-
-class _Cut(NamedTuple):
-    """What one block gives to another: number of the block, and positions in both."""
-
-    block: int
-    rows: tuple[Any, Any]
-
-
-def _cuts(read: tuple[int, ...], blocks: tuple[int, ...], rows: np.ndarray) -> list[list[_Cut]]:
-    """For each block: what of which block read it holds, along an axis of which `rows` are kept."""
-    starts, ends = np.cumsum([0, *read[:-1]]), np.cumsum(read)
-    found, first = [], 0
-    for size in blocks:
-        wanted = rows[first : first + size]
-        of = np.searchsorted(ends, wanted, side="right")
-        order = np.argsort(of, kind="stable")
-        numbers, lows = np.unique(of[order], return_index=True)
-        parts = np.split(order, lows[1:]) if size else []
-        found.append(
-            [
-                _Cut(n, (as_run(wanted[part] - starts[n]), as_run(part)))
-                for n, part in zip(numbers.tolist(), parts, strict=True)
-            ]
-        )
-        first += size
-    return found
 
 
 def _join(

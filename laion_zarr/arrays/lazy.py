@@ -26,8 +26,8 @@ from laion_zarr.store.schema import (
     maps_part,
 )
 
-# Size of the tiles of a transposition: 1024 cache lines are read, 1024 floats written at a time.
-_TILE = 1024
+# Size of the tiles of a transposition: 512 cache lines are read, 512 floats written at a time.
+_TILE = 512
 
 
 def digest(values: np.ndarray) -> str:
@@ -132,13 +132,13 @@ class LazyBetas(LazyArray):
     def _read(self, *positions: np.ndarray) -> np.ndarray:
         rows, cols = positions
         out = np.empty((len(rows), len(cols)), dtype=self.dtype)
-        self.read_into(rows, cols, out)
+        self.read_into(rows, cols, out, Memory())
         return out
 
-    def read_into(self, rows: np.ndarray, cols: np.ndarray, out: np.ndarray) -> None:
+    def read_into(self, rows: np.ndarray, cols: np.ndarray, out: np.ndarray, spare: Memory) -> None:
         """Read betas at positions along both axes into an array (trial, voxel)."""
         # (voxel, trial), as on disk, so that whole rows are copied out of a chunk.
-        found = np.empty((len(cols), len(rows)), dtype=self.dtype)
+        found = spare.array((len(cols), len(rows)), self.dtype)
         stored = self.handle.storage_order()[cols]
         by_storage = np.argsort(stored, kind="stable")
         first = 0
@@ -310,13 +310,13 @@ def transposed(values: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     """Transpose, copied to `out` in tiles: numpy's own copy has a cache miss at every value."""
     if out is None:
         out = np.empty(values.shape[::-1], dtype=values.dtype)
-    if min(values.shape) <= _TILE // 16:
+    if min(values.shape) <= _TILE // 8:
         out[...] = values.T
         return out
     for lo in range(0, values.shape[0], _TILE):
-        for start in range(0, values.shape[1], _TILE // 16):
-            tile = values[lo : lo + _TILE, start : start + _TILE // 16]
-            out[start : start + _TILE // 16, lo : lo + _TILE] = tile.T
+        for start in range(0, values.shape[1], _TILE // 8):
+            tile = values[lo : lo + _TILE, start : start + _TILE // 8]
+            out[start : start + _TILE // 8, lo : lo + _TILE] = tile.T
     return out
 
 

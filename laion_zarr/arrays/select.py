@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from numbers import Real
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -228,6 +228,39 @@ def of_size(size: int, length: int) -> tuple[int, ...]:
         return (0,)
     whole, rest = divmod(length, size)
     return (size,) * whole + ((rest,) if rest else ())
+
+
+def windows(sizes: Sequence[int]) -> list[slice]:
+    """Where blocks of these sizes lie along an axis."""
+    ends = np.cumsum(sizes).tolist()
+    return [slice(end - size, end) for size, end in zip(sizes, ends, strict=True)]
+
+
+class Cut(NamedTuple):
+    """What one block gives to another: number of the block, and positions in both."""
+
+    block: int
+    rows: tuple[Any, Any]
+
+
+def cuts(read: tuple[int, ...], blocks: tuple[int, ...], rows: np.ndarray) -> list[list[Cut]]:
+    """For each block: what of which block read it holds, along an axis of which `rows` are kept."""
+    starts, ends = np.cumsum([0, *read[:-1]]), np.cumsum(read)
+    found, first = [], 0
+    for size in blocks:
+        wanted = rows[first : first + size]
+        of = np.searchsorted(ends, wanted, side="right")
+        order = np.argsort(of, kind="stable")
+        numbers, lows = np.unique(of[order], return_index=True)
+        parts = np.split(order, lows[1:]) if size else []
+        found.append(
+            [
+                Cut(n, (compact(wanted[part] - starts[n]), compact(part)))
+                for n, part in zip(numbers.tolist(), parts, strict=True)
+            ]
+        )
+        first += size
+    return found
 
 
 def voxel_blocks(positions_in_union: np.ndarray) -> tuple[int, ...]:
