@@ -1,6 +1,6 @@
 """Make the tiny store of this version, which later versions must open.
 
-It has one of every kind of part that is made of source files.
+It has one of every kind of part.
 
 ``python tests/store/make_kept_store.py`` writes ``tests/store/kept/VERSION.tar.xz``, the store, and
 ``VERSION.npz``, what its source files hold. The answers are read by nibabel, h5py, numpy and pandas
@@ -13,6 +13,7 @@ import json
 import shutil
 import tarfile
 import tempfile
+import warnings
 from pathlib import Path
 
 import h5py
@@ -83,6 +84,20 @@ class Answers:
             "image_name": np.array([name for table in tables for name in table["label"]]),
             "response_time": events["response_time"].to_numpy(float),
         }
+
+    def averages(self) -> np.ndarray:
+        """Mean z-score of each voxel over the trials of each image, images by name."""
+        found = self.of_trials()
+        names, last = found["image_name"], np.cumsum(SIZE.trials)[:-1]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # of voxels that are NaN
+            scores = [
+                (own - np.nanmean(own, axis=0)) / np.nanstd(own, axis=0)
+                for own in np.split(found["betas"].astype(float), last)
+            ]
+            scored = np.concatenate(scores)
+            means = [np.nanmean(scored[names == name], axis=0) for name in sorted(set(names))]
+        return np.array(means)
 
     def of_voxels(self) -> dict[str, np.ndarray]:
         glm = f"{GLM}/sub-01_task-images_space-T1w"
@@ -157,10 +172,15 @@ def main() -> None:
     root, store = make_mirror(work / "mirror"), work / "laion-fmri.zarr"
     splits = write_splits(work / "splits", SIZE)
     convert(root, store, progress=False)
-    convert(root, store, parts="bold", progress=False)
+    convert(root, store, parts=["bold", "averages"], progress=False)
     add_splits(splits, store)
     answers = Answers(root)
-    values = answers.of_trials() | answers.of_voxels() | answers.of_surfaces()
+    values = (
+        {"averages": answers.averages()}
+        | answers.of_trials()
+        | answers.of_voxels()
+        | answers.of_surfaces()
+    )
     target = KEPT / laion_zarr.__version__
     np.savez_compressed(f"{target}.npz", **values, **answers.of_stimuli(splits))
     pack(store, Path(f"{target}.tar.xz"))
