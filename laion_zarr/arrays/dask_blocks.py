@@ -10,28 +10,30 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from numbers import Integral
 from threading import Lock
 from typing import Any
 
 import dask.array as da
 import numpy as np
-from dask.array.slicing import normalize_index
 from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
 
 from laion_zarr.arrays.lazy import LazyBetas, digest
 from laion_zarr.arrays.select import (
+    Chunks,
     cuts,
+    forward,
+    key_of,
     of_size,
+    or_default,
     trial_blocks,
     uniform_blocks,
     voxel_blocks,
+    where_given,
     windows,
 )
 from laion_zarr.store.objects import Memory
 
-Chunks = tuple[Any, Any]  # block sizes along trials and voxels, None where a user gives none
 # A selection of at most `_WHOLE_BYTES`, such as a session of the whole brain, is read into one
 # array, and has blocks of all its trials, for what is computed along them.
 _WHOLE_BYTES, _BLOCK_BYTES = 5 << 28, 1 << 26
@@ -82,11 +84,11 @@ class SelectedBetas:
             that are not of one size in the selection are read as they are, then put together to
             blocks of one size, the only ones that Zarr can write.
         """
-        return _Recipe(self, chunks, None, chunks).array()
+        return _Recipe(self, chunks, None, None, chunks).array()
 
     def as_read(self, chunks: Chunks = (None, None)) -> da.Array:
         """Dask array of the selection in blocks that are read by themselves: sessions, slabs."""
-        blocks = _or(chunks, self.read_blocks())
+        blocks = or_default(chunks, self.read_blocks())
         positions = digest(self.trials), digest(self.voxels)
         what = (self.betas.handle, list(self.betas.n_trials), *positions, str(blocks))
         name = f"{self.betas.spec.name}-{tokenize(*what)}"
@@ -111,6 +113,11 @@ class SelectedBetas:
         ends = np.cumsum(list(self.betas.n_trials.values()))
         sessions = np.searchsorted(ends, self.trials, side="right")
         return trial_blocks(sessions), voxel_blocks(self.voxels)
+
+    def needs_most(self, columns: np.ndarray) -> bool:
+        """Whether voxels, by position, lie in most of the chunks of all voxels, or in all."""
+        few, all_ = map(self.betas.n_chunks, (self.voxels[columns], self.voxels))
+        return 4 * few >= 3 * all_
 
     def is_small(self) -> bool:
         """Whether the selection may be in memory at once, to be put together to other blocks."""
@@ -161,8 +168,8 @@ class _Recipe:
         What is read.
     chunks : tuple
         Sizes of the blocks that are read; None for sessions and slabs.
-    trials : numpy.ndarray of int, optional
-        Positions of the trials of the array among those that are read; None for all in order.
+    trials, voxels : numpy.ndarray of int, optional
+        Positions of those of the array among those that are read; None for all in order.
     blocks : tuple
         Sizes of the array's blocks; None where they follow from the selection.
     """
@@ -170,44 +177,50 @@ class _Recipe:
     read: SelectedBetas
     chunks: Chunks
     trials: np.ndarray | None
+    voxels: np.ndarray | None
     blocks: Chunks
 
     def selected(self) -> SelectedBetas:
         """What the array holds."""
-        return self.read if self.trials is None else self.read.taken(self.trials, slice(None))
+        return self.read.taken(*self._taken())
+
+    def _taken(self) -> tuple[Any, Any]:
+        trials, voxels = (slice(None) if p is None else p for p in (self.trials, self.voxels))
+        return trials, voxels
 
     def indexed(self, trials: Any, voxels: Any, blocks: Chunks) -> _Recipe:
         """Recipe of a selection of the array, by positions or slices.
 
-        `blocks` are used along the axes on which the user chose blocks. Other trials of the same
-        voxels share what is read: a chunk holds all trials of a session, so that reading only some
-        saves nothing, and what is done by image would read each chunk again for each image.
+        `blocks` are used along the axes on which the user chose blocks. Selections share what is
+        read, if they need most of its chunks. A chunk holds all trials of a session, so reading
+        some of them saves nothing, and what is done by image would read it for each image.
         """
-        given = _where_given(self.blocks, blocks)
-        if isinstance(voxels, slice) and voxels == slice(None) and self.read.is_small():
-            every = np.arange(self.read.shape[0]) if self.trials is None else self.trials
-            return _Recipe(self.read, self.chunks, every[trials], given)
-        return _Recipe(self.selected().taken(trials, voxels), given, None, given)
+        given, every = where_given(self.blocks, blocks), map(np.arange, self.read.shape)
+        rows, columns = (all_[key] for all_, key in zip(every, self._taken(), strict=True))
+        rows, columns = rows[trials], columns[voxels]
+        if self.read.is_small() and self.read.needs_most(columns):
+            return _Recipe(self.read, self.chunks, rows, columns, given)
+        return _Recipe(self.read.taken(rows, columns), given, None, None, given)
 
     def array(self) -> BetasArray:
         """Dask array of the recipe."""
         read = self.read.as_read(self.chunks)
         blocks = self._blocks(read)
-        graph, name = _graph(read, blocks, self.trials)
+        graph, name = _graph(read, blocks, self.trials, self.voxels)
         made = BetasArray(graph, name, blocks, meta=read._meta)
         made._made = name, self
         return made
 
     def _blocks(self, read: da.Array) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Sizes of the array's blocks: those that are given, or as they follow from `read`."""
-        selected = self.selected()
-        trials, voxels = read.chunks if self.trials is None else selected.read_blocks()
+        selected, is_all = self.selected(), self.trials is None and self.voxels is None
+        trials, voxels = read.chunks if is_all else selected.read_blocks()
         if len(trials) > 1 and self.blocks == (None, None) and selected.is_small():
             n_trials, n_voxels = selected.shape
             n_blocks = -(-n_trials * n_voxels * selected.dtype.itemsize // _BLOCK_BYTES)
             return (n_trials,), of_size(-(-n_voxels // max(1, n_blocks)), n_voxels)
-        given = _where_given(self.blocks, read.chunks) if self.trials is None else self.blocks
-        return _or(given, (uniform_blocks(trials), uniform_blocks(voxels)))
+        given = where_given(self.blocks, read.chunks) if is_all else self.blocks
+        return or_default(given, (uniform_blocks(trials), uniform_blocks(voxels)))
 
 
 class _LikeDask(type):
@@ -236,11 +249,12 @@ class BetasArray(da.Array, metaclass=_LikeDask):
         return recipe if name == self.name else None
 
     def __getitem__(self, index: Any) -> da.Array:
+        index = forward(index, self.shape)
         plain = super().__getitem__(index)
-        recipe, key = self.recipe(), _key_of(index, self.shape)
+        recipe, key = self.recipe(), key_of(index, self.shape)
         if recipe is None or key is None or plain is self:
             return plain
-        one = [isinstance(positions, Integral) for positions in key]
+        one = [np.ndim(positions) == 0 and not isinstance(positions, slice) for positions in key]
         sizes = iter(plain.chunks)
         rows, columns = ((1,) if single else next(sizes) for single in one)
         trials, voxels = (np.array([k]) if n else k for k, n in zip(key, one, strict=True))
@@ -248,7 +262,7 @@ class BetasArray(da.Array, metaclass=_LikeDask):
         return da.Array.__getitem__(made, tuple(0 if single else slice(None) for single in one))
 
     def __dask_postcompute__(self) -> tuple[Callable[..., np.ndarray], tuple[()]]:
-        return _result, ()
+        return super().__dask_postcompute__() if self.recipe() is None else (_result, ())
 
     def copy(self) -> da.Array:
         """Copy of the array, since assignment changes it in place."""
@@ -310,43 +324,26 @@ def joined(read: da.Array, blocks: tuple[tuple[int, ...], ...]) -> da.Array:
     `dask.array.Array.rechunk` gives the same, but takes three times as long to build its graph, and
     on a cluster exchanges blocks between all workers.
     """
-    graph, name = _graph(read, blocks, None)
+    graph, name = _graph(read, blocks, None, None)
     return da.Array(graph, name, blocks, meta=read)
 
 
-def _or(given: Chunks, default: Chunks) -> Chunks:
-    """Sizes of blocks along both axes: those that are given, or others."""
-    trials, voxels = (b if a is None else a for a, b in zip(given, default, strict=True))
-    return trials, voxels
-
-
-def _where_given(given: Chunks, sizes: Chunks) -> Chunks:
-    """Sizes of blocks along the axes on which any are given."""
-    trials, voxels = (None if a is None else b for a, b in zip(given, sizes, strict=True))
-    return trials, voxels
-
-
-def _key_of(index: Any, shape: tuple[int, ...]) -> tuple[Any, Any] | None:
-    """Positions along trials and voxels; None if they are lazy, or if there is a new axis."""
-    key = normalize_index(index, shape)
-    known = (slice, Integral, np.ndarray)
-    if len(key) != 2 or not all(isinstance(one, known) and np.ndim(one) < 2 for one in key):  # type: ignore[arg-type]
-        return None
-    return key[0], key[1]
-
-
 def _graph(
-    read: da.Array, blocks: tuple[tuple[int, ...], ...], rows: np.ndarray | None
+    read: da.Array,
+    blocks: tuple[tuple[int, ...], ...],
+    rows: np.ndarray | None,
+    columns: np.ndarray | None,
 ) -> tuple[HighLevelGraph, str]:
-    """Graph of an array, and its name: blocks of some rows, put together from those of `read`."""
-    if rows is None and blocks == read.chunks:
+    """Graph of an array, and its name: rows and columns of `read` in other blocks."""
+    is_all = rows is None and columns is None
+    if is_all and blocks == read.chunks:
         return read.dask, read.name
-    every = np.arange(read.shape[0]) if rows is None else rows
-    name = f"joined-{tokenize(read.name, digest(every), str(blocks))}"
-    down = cuts(read.chunks[0], blocks[0], every)
-    across = cuts(read.chunks[1], blocks[1], np.arange(read.shape[1]))
-    # All rows in order: a block is a window of the memory that all is read into, if there is one.
-    memory = _memory_of(read.name) if rows is None and _memory_of(read.name) in read.dask else None
+    every = map(np.arange, read.shape)
+    taken = [a if p is None else p for a, p in zip(every, (rows, columns), strict=True)]
+    name = f"joined-{tokenize(read.name, is_all, *map(digest, taken), str(blocks))}"
+    down, across = map(cuts, read.chunks, blocks, taken)
+    # A block of all in order is a window of the memory that all is read into, if there is one.
+    memory = _memory_of(read.name) if is_all and _memory_of(read.name) in read.dask else None
     places = [windows(sizes) for sizes in blocks]
     tasks: dict[Any, Any] = {
         (name, m, n): (
@@ -354,12 +351,12 @@ def _graph(
             memory,
             (places[0][m], places[1][n]),
             read.dtype,
-            [[(read.name, cut.block, other.block) for other in columns] for cut in lines],
+            [[(read.name, cut.block, other.block) for other in beside] for cut in lines],
             [cut.rows for cut in lines],
-            [cut.rows for cut in columns],
+            [cut.rows for cut in beside],
         )
         for m, lines in enumerate(down)
-        for n, columns in enumerate(across)
+        for n, beside in enumerate(across)
     }
     beneath: Any = [read]  # Dask's type hints do not list Array as a collection
     return HighLevelGraph.from_collections(name, tasks, dependencies=beneath), name
@@ -378,10 +375,14 @@ def _join(
         piece.base is memory.values() for line in pieces for piece in line
     ):
         return memory.values()[window]
-    if len(rows) == len(columns) == 1 and isinstance(rows[0][1], slice):
-        return pieces[0][0][rows[0][0], columns[0][0]]
     out = np.empty([place.stop - place.start for place in window], dtype)
     for line, (inside, where) in zip(pieces, rows, strict=True):
         for piece, (inside_too, where_too) in zip(line, columns, strict=True):
-            out[where, where_too] = piece[inside, inside_too]
+            out[_crossed(where, where_too)] = piece[_crossed(inside, inside_too)]
     return out
+
+
+def _crossed(rows: Any, columns: Any) -> tuple[Any, Any]:
+    """Index of rows × columns, each of them a slice or positions."""
+    both = isinstance(rows, np.ndarray) and isinstance(columns, np.ndarray)
+    return np.ix_(rows, columns) if both else (rows, columns)

@@ -177,8 +177,11 @@ class LazyBetas(LazyArray):
     def nbytes_read(self, counted: np.ndarray, voxels: np.ndarray) -> int:
         """Bytes of the chunks of the sessions with trials that count, before they were packed."""
         n_trials = sum(trials.stop - trials.start for _, trials in self.sessions_with(counted))
-        n_chunks = len(_numbers(self.handle.storage_order()[voxels] // CHUNK_VOXELS))
-        return n_chunks * CHUNK_VOXELS * n_trials * self.dtype.itemsize
+        return self.n_chunks(voxels) * CHUNK_VOXELS * n_trials * self.dtype.itemsize
+
+    def n_chunks(self, voxels: np.ndarray) -> int:
+        """Number of chunks of a session that voxels, by position, lie in."""
+        return len(_numbers(self.handle.storage_order()[voxels] // CHUNK_VOXELS))
 
     def packed(self, voxels: np.ndarray, counted: np.ndarray, memory: Memory) -> PackedBetas:
         """Fetch all trials of the given voxels, chunks as they are stored.

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import xarray as xr
+from dask.array.slicing import normalize_index
 
 from laion_zarr import _release as release
 from laion_zarr.arrays.labels import of_one_subject
@@ -23,6 +24,8 @@ from laion_zarr.store.schema import (
     TRIAL,
     VOXEL,
 )
+
+Chunks = tuple[Any, Any]  # block sizes along trials and voxels, None where a user gives none
 
 # If trials alternate between sessions more often than this, blocks by session would be too small.
 _MAX_RUNS_PER_SESSION = 4
@@ -261,6 +264,42 @@ def cuts(read: tuple[int, ...], blocks: tuple[int, ...], rows: np.ndarray) -> li
         )
         first += size
     return found
+
+
+def or_default(given: Chunks, default: Chunks) -> Chunks:
+    """Sizes of blocks along both axes: those that are given, or others."""
+    trials, voxels = (b if a is None else a for a, b in zip(given, default, strict=True))
+    return trials, voxels
+
+
+def where_given(given: Chunks, sizes: Chunks) -> Chunks:
+    """Sizes of blocks along the axes on which any are given."""
+    trials, voxels = (None if a is None else b for a, b in zip(given, sizes, strict=True))
+    return trials, voxels
+
+
+def forward(index: Any, shape: tuple[int, ...]) -> Any:
+    """Index whose slices begin on the axis: with a negative step, Dask mistakes others."""
+    keys = index if isinstance(index, tuple) else (index,)
+    if len(keys) > len(shape) or any(key is None or key is Ellipsis for key in keys):
+        return index
+    return tuple(map(_forward, keys, shape))
+
+
+def _forward(key: Any, length: int) -> Any:
+    if not isinstance(key, slice) or (key.step or 1) > 0:
+        return key
+    start, stop, step = key.indices(length)
+    return slice(start, None if stop < 0 else stop, step) if start > stop else slice(0, 0)
+
+
+def key_of(index: Any, shape: tuple[int, ...]) -> tuple[Any, Any] | None:
+    """Positions along trials and voxels; None if they are lazy, or if there is a new axis."""
+    key = normalize_index(index, shape)
+    known = (slice, Integral, np.ndarray)
+    if len(key) != 2 or not all(isinstance(one, known) and np.ndim(one) < 2 for one in key):  # type: ignore[arg-type]
+        return None
+    return key[0], key[1]
 
 
 def voxel_blocks(positions_in_union: np.ndarray) -> tuple[int, ...]:

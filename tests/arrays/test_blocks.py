@@ -146,6 +146,14 @@ TAKEN = {
     "masks": lambda b: b[(b["run"] == 1).values, (b["i"] > 3).values],
     "where": lambda b: b.where(b["session"] == "ses-01", drop=True),
     "none": lambda b: b[[], 4:9],
+    "from before the axis": lambda b: b[:14].isel(trial=slice(-17, 3, -1)),
+    "to before the axis": lambda b: b[:14, :9].isel(
+        trial=slice(9, -30, -2), voxel=slice(-1, 2, -3)
+    ),
+    "differences of voxels": lambda b: b.diff("voxel"),
+    "rolled": lambda b: b.roll(voxel=3, trial=-2),
+    "most, unsorted": lambda b: b[5:, np.random.default_rng(1).permutation(300)][::2],
+    "unsorted, twice": lambda b: b[::-2][:, [7, 3, 3, 200]].isel(voxel=[1, 0], trial=[2, 5, 1]),
     "steps": lambda b: b.isel(trial=slice(2, 45))[:, 9:80].isel(voxel=[4, 1], trial=slice(9, None)),
     "points": lambda b: b.isel(
         trial=xr.DataArray([0, 3], dims="p"), voxel=xr.DataArray([9, 2], dims="p")
@@ -199,6 +207,15 @@ def test_indexing_reads_what_selecting_reads(store, monkeypatch, whole):
     assert set(read_of(counting, ways[0][0])) < set(read_of(counting, betas))
 
 
+def test_most_of_the_voxels_share_what_is_read(store):
+    """What needs most chunks anyway reads each once, however often it is taken."""
+    counting = CountingStore(store)
+    betas = load_subject(SUB, counting).get_betas()
+    every = read_of(counting, betas)
+    for work in (lambda b: b.diff("voxel"), lambda b: b + b[:, ::-1]):
+        assert read_of(counting, work(betas)) == every
+
+
 def test_groups_share_what_they_read(store):
     """What is done by image reads each chunk once, not once for each image."""
     counting = CountingStore(store)
@@ -231,10 +248,37 @@ def test_results_are_not_shared(sub):
     np.testing.assert_array_equal(other, was)
 
 
-@pytest.mark.parametrize("take", [lambda b: b, lambda b: b[:, 5:90]], ids=["all", "some"])
-def test_all_is_read_into_one_array(sub, source, masks, monkeypatch, take):
+@pytest.mark.parametrize("session", [None, 1])
+def test_all_by_position_is_a_result_of_its_own(sub, session):
+    betas = sub.get_betas(session, roi="face")
+    every = betas.isel(trial=np.arange(betas.sizes["trial"]))
+    both = xr.Dataset({"a": betas, "b": every, "c": betas.sortby("trial")}).compute()
+    was = both["a"].values.copy()
+    both["b"][:] = 9
+    np.testing.assert_array_equal(both["a"], was)
+    np.testing.assert_array_equal(every, was)
+
+
+def test_what_is_kept_of_a_part_is_the_part(sub):
+    kept = sub.get_betas(1)[3:6].persist()
+    (block,) = kept.data.dask.values()
+    values = getattr(block, "value", block)
+    assert values.base is None or values.base.nbytes <= 2 * values.nbytes
+
+
+def test_masked_values_that_were_assigned(sub):
+    data = sub.get_betas("ses-01", roi="face").data.copy()
+    data[2] = np.ma.masked
+    found = data.compute()
+    assert found.mask[2].all()
+    assert not found.mask[:2].any()
+
+
+@pytest.mark.parametrize("size", [5_000, 200])
+def test_all_is_read_into_one_array(sub, source, masks, monkeypatch, size):
     """Neither blocks nor the result are copied, and no two results have memory in common."""
-    monkeypatch.setattr(dask_blocks, "_BLOCK_BYTES", 5_000)
+    monkeypatch.setattr(dask_blocks, "_BLOCK_BYTES", size)
+    take = (lambda b: b) if size > 1000 else (lambda b: b[:, [3, 1, 2]])
     join, joined = dask_blocks._join, []
 
     def remember(memory, *rest):
