@@ -58,7 +58,8 @@ def make(root: Path, size: Size) -> None:
     """Make the store: of one session, which is linked, or of a small dataset as it is."""
     one, data, sessions = root / "one.zarr", root / "data", [SESSION] if size.sessions else None
     write_dataset(data, size.dataset, [SUBJECT], sessions, progress=True)
-    convert(data, one, SUBJECT, SESSION if size.sessions else None, progress=False)
+    which: dict[str, Any] = {"sessions": SESSION, "mask": "anatomical"} if size.sessions else {}
+    convert(data, one, SUBJECT, **which, progress=False)
     if size.sessions:
         n_trials = len(load_subject(SUBJECT, one).metadata)
         names = with_pictures(
