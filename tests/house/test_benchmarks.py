@@ -37,15 +37,19 @@ def test_small_benchmark_at_scale(tmp_path):
     assert not any(value for what, value in figures.items() if what.endswith("spilled"))
 
 
-def test_small_benchmark_of_data_loading(tmp_path):
-    pytest.importorskip("torch")
+def expect_budgets(tmp_path, name, n_budgets):
+    """Run a benchmark at its tiny size: it prints what it writes, and so many budgets."""
     out = tmp_path / "figures.json"
-    script = str(BENCHMARKS / "torch_loading.py")
-    command = [sys.executable, script, "--size", "tiny", "--json", str(out)]
+    command = [sys.executable, str(BENCHMARKS / f"{name}.py"), "--size", "tiny", "--json", str(out)]
     run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     figures = json.loads(out.read_text())
-    assert sum(figure["budget"] is not None for figure in figures) == 8
+    assert sum(figure["budget"] is not None for figure in figures) == n_budgets
     assert all(figure["what"] in run.stdout for figure in figures)
+
+
+def test_small_benchmark_of_data_loading(tmp_path):
+    pytest.importorskip("torch")
+    expect_budgets(tmp_path, "torch_loading", 8)
 
 
 def test_small_benchmark_of_a_gpu(tmp_path):
@@ -102,13 +106,7 @@ def test_small_benchmarks_of_statistics(tmp_path, name, n_budgets):
 @pytest.mark.skipif(CHROMIUM is None, reason=NO_BROWSER)
 def test_small_benchmark_of_the_explorer(tmp_path):
     pytest.importorskip("playwright")
-    out = tmp_path / "figures.json"
-    script = str(BENCHMARKS / "explorer.py")
-    command = [sys.executable, script, "--size", "tiny", "--json", str(out)]
-    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
-    figures = json.loads(out.read_text())
-    assert sum(figure["budget"] is not None for figure in figures) == 10
-    assert all(figure["what"] in run.stdout for figure in figures)
+    expect_budgets(tmp_path, "explorer", 10)
 
 
 def test_throughput_is_drawn(tmp_path):
