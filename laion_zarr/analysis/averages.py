@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -74,7 +75,7 @@ def _stored(source: SelectedBetas, keep: np.ndarray, n_images: int) -> Averages 
     return best if less else None
 
 
-class StoredAverages:
+class StoredAverages(ABC):
     """Averages of the store, as `image_betas` takes them.
 
     Parameters
@@ -97,9 +98,9 @@ class StoredAverages:
             what = f"has the shape {shape}, expected {expected}: {what}"
             raise self._handle.stored.refused(AVERAGES_PART, array, what)
 
+    @abstractmethod
     def nbytes_read(self, n_images: int) -> int:
         """Bytes to read for some images and all of the voxels."""
-        raise NotImplementedError
 
     def __call__(self, images: np.ndarray, voxels: np.ndarray) -> da.Array:
         """Averages of images, by name, and of voxels, by position."""
@@ -109,8 +110,9 @@ class StoredAverages:
             raise self._handle.stored.refused(AVERAGES_PART, _NAME, what)
         return self._read(rows, voxels)
 
+    @abstractmethod
     def _read(self, rows: np.ndarray, voxels: np.ndarray) -> da.Array:
-        raise NotImplementedError
+        """Averages at positions of images and of voxels."""
 
 
 class ByImage(StoredAverages):
