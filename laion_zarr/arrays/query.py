@@ -13,7 +13,7 @@ from laion_zarr._release import Ids, session_id
 from laion_zarr.arrays import select
 from laion_zarr.arrays.dask_blocks import SelectedBetas
 from laion_zarr.arrays.dataset import build_dataset, lazy_betas, owned
-from laion_zarr.arrays.lazy import SubjectHandle
+from laion_zarr.arrays.lazy import SubjectHandle, as_run
 from laion_zarr.errors import NotConvertedError
 from laion_zarr.store.schema import ALL_SESSIONS_NC, NC, ROI, SESSION, TRIAL, VOXEL, maps_part
 
@@ -114,11 +114,11 @@ class Query:
 
     def axis(self, union: np.ndarray) -> xr.Dataset:
         """Dataset of the voxel labels at positions along the axis of all stored voxels."""
-        return owned(self.lazy[[VOXEL]].isel({VOXEL: select.compact(union)}))
+        return owned(self.lazy[[VOXEL]].isel({VOXEL: as_run(union)}))
 
     def trial_axis(self, trials: np.ndarray) -> xr.Dataset:
         """Dataset of the trial labels at positions along the trial axis."""
-        return owned(self.lazy[[TRIAL]].isel({TRIAL: select.compact(trials)}))
+        return owned(self.lazy[[TRIAL]].isel({TRIAL: as_run(trials)}))
 
     def select(
         self,
@@ -141,7 +141,7 @@ class Query:
         if sessions is not None:
             rows = np.flatnonzero(self.lazy[SESSION].to_series().isin(sessions))
         positions = {TRIAL: trials, VOXEL: voxels, SESSION: rows}
-        picked = self.lazy.isel({dim: select.compact(keep) for dim, keep in positions.items()})
+        picked = self.lazy.isel({dim: as_run(keep) for dim, keep in positions.items()})
         betas = SelectedBetas(self.betas, trials, voxels)
         return owned(picked, betas.chunked((blocks.get(TRIAL), blocks.get(VOXEL))))
 

@@ -14,6 +14,7 @@ from dask.array.slicing import normalize_index
 
 from laion_zarr import _release as release
 from laion_zarr.arrays.labels import of_one_subject
+from laion_zarr.arrays.lazy import as_run
 from laion_zarr.errors import NotConvertedError, UnknownNameError, nearest
 from laion_zarr.store.schema import (
     CHUNK_VOXELS,
@@ -185,13 +186,6 @@ def positions(dataset: xr.Dataset, dim: str, labels: object) -> np.ndarray:
     return found
 
 
-def compact(keep: np.ndarray) -> slice | np.ndarray:
-    """Convert consecutive positions to a slice, which pickles small and indexes without a copy."""
-    if keep.size and keep[-1] - keep[0] + 1 == keep.size and (np.diff(keep) == 1).all():
-        return slice(int(keep[0]), int(keep[-1]) + 1)
-    return keep
-
-
 def _run_lengths(values: np.ndarray) -> tuple[int, ...]:
     cuts = np.flatnonzero(values[1:] != values[:-1]) + 1
     return tuple(np.diff(np.concatenate([[0], cuts, [len(values)]])).tolist())
@@ -258,7 +252,7 @@ def cuts(read: tuple[int, ...], blocks: tuple[int, ...], rows: np.ndarray) -> li
         parts = np.split(order, lows[1:]) if size else []
         found.append(
             [
-                Cut(n, (compact(wanted[part] - starts[n]), compact(part)))
+                Cut(n, (as_run(wanted[part] - starts[n]), as_run(part)))
                 for n, part in zip(numbers.tolist(), parts, strict=True)
             ]
         )
@@ -308,7 +302,7 @@ def voxel_blocks(positions_in_union: np.ndarray) -> tuple[int, ...]:
     The voxels of an ROI are contiguous in the store but scattered along the voxel axis: in blocks
     by slab, each block would read most chunks of the ROI.
     """
-    scattered = isinstance(compact(positions_in_union), np.ndarray)
+    scattered = isinstance(as_run(positions_in_union), np.ndarray)
     if len(positions_in_union) <= (_VOXELS_IN_ONE_BLOCK if scattered else SLAB_VOXELS):
         return (len(positions_in_union),)
     slabs = positions_in_union // SLAB_VOXELS

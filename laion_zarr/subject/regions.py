@@ -11,6 +11,7 @@ import xarray as xr
 from laion_zarr._release import ANATOMY, Id, Ids
 from laion_zarr._words import Hemis, MaskSource, Res, RoiForm
 from laion_zarr.arrays import roi_forms, select
+from laion_zarr.arrays.lazy import as_run
 from laion_zarr.errors import NotConvertedError, UnknownNameError
 from laion_zarr.store.schema import ALL_SESSIONS_NC, ANATOMY_PART, DEFAULT_MASK, GRID, VOXEL
 from laion_zarr.subject.base import SubjectBase
@@ -261,4 +262,4 @@ class Regions(SubjectBase):
             return {one: self.get_noise_ceiling(None, one, *options) for one in list(desc or ())}
         voxels = self._query.voxels(roi, mask, mask_source, None, None)
         ceiling = self._query.ceiling(None if ids is None else ids[0], desc)
-        return ceiling.isel({VOXEL: select.compact(voxels)}).copy(deep=True)
+        return ceiling.isel({VOXEL: as_run(voxels)}).copy(deep=True)
