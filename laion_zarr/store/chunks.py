@@ -5,9 +5,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from laion_zarr.store import codec
 from laion_zarr.store.bounds.nodes import array_bytes
 from laion_zarr.store.bounds.payloads import MOST_CHUNK
 from laion_zarr.store.bounds.tables import check_table, shards_of
+from laion_zarr.store.disk import DiskStore
 from laion_zarr.store.objects import Memory, damaged, fetch_spans
 from laion_zarr.store.parts import StoredParts
 from laion_zarr.store.schema import ArraySpec, Chunking, chunk_table
@@ -206,7 +208,9 @@ def _runs(ids: np.ndarray, per_shard: int) -> list[range]:
 
 
 class PackedChunks:
-    """The same chunks of several arrays in memory, as they are stored; proven when unpacked.
+    """The same chunks of several arrays, as they are stored; proven when unpacked.
+
+    All are fetched when the first is unpacked; who reads files by itself is told where they lie.
 
     Parameters
     ----------
@@ -225,27 +229,60 @@ class PackedChunks:
         memory: Memory,
     ) -> None:
         self.arrays = [array for array, _ in arrays]
+        self._memory = memory
         if not arrays:
             return
         for array, shape in arrays:
             array.check_ids(ids)
             array.check_row(shape)
         # Equal chunk sizes: the chunks of a span are the same for all arrays.
-        runs = _runs(ids, self.arrays[0].chunking.per_shard)
-        spans = [list(map(array._span, runs)) for array in self.arrays]
-        requests = [array._requests(own) for array, own in zip(self.arrays, spans, strict=True)]
-        store = self.arrays[0].stored.store
-        answers = iter(fetch_spans(store, [one for own in requests for one in own], memory))
-        self._spans = [
-            [(key, span, next(answers)) for (key, _), span in zip(own, parts, strict=True)]
-            for own, parts in zip(requests, spans, strict=True)
-        ]
-        self._places = [(n, number) for n, run in enumerate(runs) for number in run]
+        self._runs = _runs(ids, self.arrays[0].chunking.per_shard)
+        self._places = [(n, number) for n, run in enumerate(self._runs) for number in run]
 
     def unpack(self, array: int, chunk: int, out: np.ndarray) -> np.ndarray:
         """Verify and decode a chunk, by its position in `ids`, of an array, by its position."""
         span, number = self._places[chunk]
         return self.arrays[array]._unpack(*self._spans[array][span], number, out)
+
+    @cached_property
+    def _spans(self) -> list[list[tuple[str, _Span, np.ndarray | None]]]:
+        """Spans of each array, fetched."""
+        spans = [list(map(array._span, self._runs)) for array in self.arrays]
+        requests = [array._requests(own) for array, own in zip(self.arrays, spans, strict=True)]
+        store = self.arrays[0].stored.store
+        answers = iter(fetch_spans(store, [one for own in requests for one in own], self._memory))
+        return [
+            [(key, span, next(answers)) for (key, _), span in zip(own, parts, strict=True)]
+            for own, parts in zip(requests, spans, strict=True)
+        ]
+
+    def in_files(self) -> Iterator[InFiles | None]:
+        """Yield where each chunk lies in files of a disk, which are open until the next is asked.
+
+        None where it lies elsewhere, or its files cannot be opened: `unpack` says what is wrong.
+        """
+        store = self.arrays[0].stored.store
+        for run in self._runs:
+            keys = [array._requests([array._span(run)])[0][0] for array in self.arrays]
+            with store.held(keys) if type(store) is DiskStore else nullcontext() as descriptors:
+                for number in run:
+                    places = np.array([array._table[number] for array in self.arrays], np.int64)
+                    yield None if descriptors is None else InFiles(np.array(descriptors), places)
+
+
+class InFiles(NamedTuple):
+    """Where the same chunk of several arrays lies in open files.
+
+    Attributes
+    ----------
+    descriptors : numpy.ndarray, (array,) int64
+        File descriptors.
+    places : numpy.ndarray, (array, 3) int64
+        Rows of the chunk tables: offset in the file, size in bytes, CRC-32C.
+    """
+
+    descriptors: np.ndarray
+    places: np.ndarray
 
 
 def _one_ahead(work: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any]:

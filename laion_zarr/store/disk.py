@@ -10,8 +10,9 @@ import asyncio
 import errno
 import os
 import stat
-from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import suppress
+import threading
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,42 @@ from laion_zarr.errors import StoreError
 
 # A pipe would be waited for, a link would be followed before anybody has looked where it leads.
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+# Of one store, at once: half of what a process may have open on most systems, 1,024.
+_MOST_HELD = 512
 _ABSENT = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
+
+
+class _HeldFiles:
+    """Files that several threads have open together, each for as long as one of them needs it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._files: dict[str, tuple[int, int]] = {}  # descriptor, and how many need it
+
+    def __reduce__(self) -> Any:
+        return type(self), ()  # another process opens its own
+
+    def take(self, key: str, opened: Callable[[str], int]) -> None:
+        """Open a file, unless it is open, until it is given back."""
+        with self._lock:
+            if key not in self._files and len(self._files) >= _MOST_HELD:
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), key)
+            descriptor, n = self._files.get(key) or (opened(key), 0)
+            self._files[key] = descriptor, n + 1
+
+    def descriptors(self, keys: Iterable[str]) -> list[int]:
+        """Descriptors of files that were taken."""
+        return [self._files[key][0] for key in keys]
+
+    def give_back(self, keys: Iterable[str]) -> None:
+        """Close the files that nobody needs any more."""
+        with self._lock:
+            for key in keys:
+                descriptor, n = self._files.pop(key)
+                if n > 1:
+                    self._files[key] = descriptor, n - 1
+                else:
+                    os.close(descriptor)
 
 
 class DiskStore(LocalStore):
@@ -42,6 +78,7 @@ class DiskStore(LocalStore):
     def __init__(self, root: Path | str, *, read_only: bool = False) -> None:
         super().__init__(root, read_only=read_only)
         self._inside: set[str] = set()  # folders that were seen to lie in the store
+        self._held = _HeldFiles()
 
     def __getstate__(self) -> Any:
         return {**self.__dict__, "_inside": set()}
@@ -104,6 +141,25 @@ class DiskStore(LocalStore):
     def opened(self, key: str) -> FileIO:
         """Open a file of the store for reading, unbuffered."""
         return FileIO(self._descriptor(key), "rb")
+
+    @contextmanager
+    def held(self, keys: Sequence[str]) -> Iterator[list[int] | None]:
+        """Keep files open for reading while the context lasts, and yield their descriptors.
+
+        Threads that ask for the same file share it. None where a file cannot be opened, or too many
+        would be open at once.
+        """
+        taken: list[str] = []
+        found = None
+        try:
+            with suppress(OSError):
+                for key in keys:
+                    self._held.take(key, self._descriptor)
+                    taken.append(key)
+                found = self._held.descriptors(taken)
+            yield found
+        finally:
+            self._held.give_back(taken)
 
     def place(self, key: str) -> Path:
         """Path of a key that is to be written or removed; no folder on the way is a link."""

@@ -15,29 +15,29 @@ from laion_zarr.analysis.streams.sums import Kept, Plan
 
 _f4, _f8, _i8, _u4 = types.f4[::1], types.f8[::1], types.i8[::1], types.u4[::1]
 _flags = types.b1[::1]
-_PLAN = types.NamedTuple((_i8, _u4, _f4, _f4, _f4, _i8, _flags, _i8, _i8, types.b1, types.b1), Plan)
-_KEPT = types.NamedTuple((types.f4[:, ::1], _f4, _f8, _f8, _flags, _flags), Kept)
+PLAN = types.NamedTuple((_i8, _u4, _f4, _f4, _f4, _i8, _flags, _i8, _i8, types.b1, types.b1), Plan)
+KEPT = types.NamedTuple((types.f4[:, ::1], _f4, _f8, _f8, _flags, _flags), Kept)
 # Sums may be reordered, which vector instructions need; NaN and infinity mean what they mean.
-_MATHS: dict[str, Any] = {
+MATHS: dict[str, Any] = {
     "fastmath": {"reassoc", "contract", "nsz", "arcp"},
     "error_model": "numpy",
 }
 _EPS = float(np.finfo(np.float32).eps)
 
 
-def _compile(signature: Any) -> Callable[..., Any]:
-    """Compile for these types, in the cache if any folder for it can be written."""
+def compiled_for(signature: Any) -> Callable[..., Any]:
+    """Decorator: compile for these types, in the cache if any folder for it can be written."""
 
     def wrap(function: Callable[..., Any]) -> Any:
         try:
-            return njit(signature, nogil=True, cache=True, **_MATHS)(function)
+            return njit(signature, nogil=True, cache=True, **MATHS)(function)
         except RuntimeError:  # neither the package's folder nor the user's can be written
-            return njit(signature, nogil=True, **_MATHS)(function)
+            return njit(signature, nogil=True, **MATHS)(function)
 
     return wrap
 
 
-@njit(**_MATHS)
+@njit(**MATHS)
 def _mean(betas: np.ndarray) -> float:
     total = 0.0
     for k in range(len(betas)):
@@ -45,7 +45,7 @@ def _mean(betas: np.ndarray) -> float:
     return total / len(betas)
 
 
-@njit(**_MATHS)
+@njit(**MATHS)
 def _scale(betas: np.ndarray, mean: float) -> float:
     """1 ÷ standard deviation; NaN where that is no larger than the rounding error."""
     shift, squared = np.float32(mean), np.float32(0)
@@ -57,7 +57,7 @@ def _scale(betas: np.ndarray, mean: float) -> float:
     return 1 / np.sqrt(variance) if variance > rounding * rounding else np.nan
 
 
-@njit(**_MATHS)
+@njit(**MATHS)
 def _add(
     betas: np.ndarray,
     shift: Any,
@@ -78,7 +78,7 @@ def _add(
     return squares
 
 
-@njit(**_MATHS)
+@njit(**MATHS)
 def _means(sums: np.ndarray, shares: np.ndarray, weights: np.ndarray, shift: Any) -> Any:
     """Turn sums into means; returns the weighted sum of their squares, `shift` left out."""
     shift, squares = np.float32(shift), np.float32(0)
@@ -89,7 +89,7 @@ def _means(sums: np.ndarray, shares: np.ndarray, weights: np.ndarray, shift: Any
     return squares
 
 
-@njit(**_MATHS)
+@njit(**MATHS)
 def _correlation(first: np.ndarray, second: np.ndarray) -> float:
     """Pearson correlation; NaN with fewer than three values, or where a half is constant."""
     # Rounded to the dtype of the values, so that differences of a constant are exactly 0.
@@ -104,7 +104,7 @@ def _correlation(first: np.ndarray, second: np.ndarray) -> float:
     return product / scale if scale > 0 and len(first) > 2 else np.nan
 
 
-@njit(**_MATHS)
+@njit(**MATHS)
 def _finish(voxel: int, plan: Plan, kept: Kept) -> None:
     """Make means of the sums of a voxel, and its variances and correlation."""
     sums = kept.means[voxel]
@@ -117,7 +117,7 @@ def _finish(voxel: int, plan: Plan, kept: Kept) -> None:
         kept.variances[voxel], kept.lost[voxel] = np.nan, False
 
 
-@_compile(types.void(_f4, _i8, types.i8, _i8, _PLAN, _KEPT))
+@compiled_for(types.void(_f4, _i8, types.i8, _i8, PLAN, KEPT))
 def add_sessions(
     decoded: np.ndarray,
     begins: np.ndarray,
@@ -176,7 +176,7 @@ def add_sessions(
             _finish(voxel, plan, kept)
 
 
-@_compile(types.void(types.Array(types.f4, 2, "C", readonly=True), _i8, types.f4[:, ::1]))
+@compiled_for(types.void(types.Array(types.f4, 2, "C", readonly=True), _i8, types.f4[:, ::1]))
 def place_columns(rows: np.ndarray, columns: np.ndarray, block: np.ndarray) -> None:
     """Write rows (voxel, n) as columns of a block (n, voxel): `columns` says which, (voxel,)."""
     tile = 16  # floats of a cache line

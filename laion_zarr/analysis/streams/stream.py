@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cache, cached_property
 from types import ModuleType
@@ -187,6 +188,16 @@ def compiled_loops() -> ModuleType | None:
     return compiled
 
 
+@cache
+def native_loops() -> ModuleType | None:
+    """The same for chunks in files (`streams.native`); None where a function of C is missing."""
+    try:
+        from laion_zarr.analysis.streams import native
+    except ImportError:
+        return None
+    return native
+
+
 @dataclass(frozen=True)
 class ByVoxel(ABC):
     """Computation of some values of each voxel, for groups of voxels that are read together.
@@ -246,19 +257,37 @@ class Stream(ByVoxel):
             memory, adder = self._spare.pop()
         except IndexError:
             memory, adder = Memory(), self._adder()
-        packed = self.betas.packed(voxels, self.groups.images >= 0, memory)
         found = None
-        for chunk, (rows, where) in enumerate(packed.rows):
-            if adder is None:
-                values = self._of_rows(packed, chunk, rows)
-            else:
-                values = self._of_means(packed, chunk, rows, adder)
+        for where, values in self._of_chunks(voxels, memory, adder):
             if found is None:
                 found = np.empty((len(voxels), *values.shape[1:]), np.float32)
             found[where] = values
         assert found is not None  # a group has one voxel or more
         self._spare.append((memory, adder))
         return found
+
+    def _of_chunks(
+        self, voxels: np.ndarray, memory: Memory, adder: Adder | None
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield positions in `voxels` of those of one chunk, and the result for them."""
+        packed = self._packed(voxels, memory)
+        if adder is None:
+            for chunk, (rows, where) in enumerate(packed.rows):
+                yield where, self._of_rows(packed, chunk, rows)
+            return
+        with closing(adder.places(packed)) as places:
+            for chunk, ((rows, where), place) in enumerate(zip(packed.rows, places, strict=True)):
+                kept = adder(packed, chunk, rows, place)
+                values = self.finish.of_means(kept, adder.n_trials)
+                if (lost := np.flatnonzero(kept.lost)).size:
+                    # What is in files was not fetched: of lost voxels, their chunk alone is.
+                    known = place is None
+                    again = packed if known else self._packed(voxels[where[lost]], memory)
+                    values[lost] = self._of_rows(again, chunk if known else 0, rows[lost])
+                yield where, values
+
+    def _packed(self, voxels: np.ndarray, memory: Memory) -> PackedBetas:
+        return self.betas.packed(voxels, self.groups.images >= 0, memory)
 
     @cached_property
     def _spare(self) -> list[tuple[Memory, Adder | None]]:
@@ -267,7 +296,7 @@ class Stream(ByVoxel):
 
     def _adder(self) -> Adder | None:
         loops = compiled_loops()
-        return None if loops is None else Adder(*self._plan, loops.add_sessions)
+        return None if loops is None else Adder(*self._plan, loops, native_loops())
 
     @cached_property
     def _plan(self) -> tuple[Plan, np.ndarray]:
@@ -290,16 +319,6 @@ class Stream(ByVoxel):
         # Sessions whose trials are all left out were not read: their columns are uninitialized, and
         # `repeats` does not use them.
         return self.finish.of_rows(betas, self.groups.repeats)
-
-    def _of_means(
-        self, packed: PackedBetas, chunk: int, rows: np.ndarray, adder: Adder
-    ) -> np.ndarray:
-        """Compute the result while trials are added up; from the trials, for lost voxels."""
-        kept = adder(packed, chunk, rows)
-        values = self.finish.of_means(kept, adder.n_trials)
-        if kept.lost.any():
-            values[kept.lost] = self._of_rows(packed, chunk, rows[kept.lost])
-        return values
 
     @property
     def n_read(self) -> int:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from itertools import repeat
+from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
 
 from laion_zarr.arrays.lazy import PackedBetas
+from laion_zarr.store.chunks import InFiles
 from laion_zarr.store.objects import Memory
 from laion_zarr.store.schema import CHUNK_VOXELS
 
 # Sessions whose chunks are unpacked before they are added. Sums of a voxel then stay in the CPU
 # cache for as many; more chunks than these would not.
-_SESSIONS_AT_ONCE = 8
+SESSIONS_AT_ONCE = 4
 
 
 class Plan(NamedTuple):
@@ -164,28 +167,54 @@ class Adder:
         Where trials are added.
     n_trials : numpy.ndarray, (bin,) int
         Number of trials of each bin.
-    add : callable
-        Compiled loop: `streams.compiled.add_sessions`.
+    loops : module
+        Compiled loops: `streams.compiled`.
+    native : module, optional
+        The same for chunks in files: `streams.native`.
     """
 
-    def __init__(self, plan: Plan, n_trials: np.ndarray, add: Callable[..., None]) -> None:
+    def __init__(
+        self, plan: Plan, n_trials: np.ndarray, loops: ModuleType, native: ModuleType | None
+    ) -> None:
         self.plan = plan
         self.n_trials = n_trials
-        self.add = add
+        self.loops, self.native = loops, native
         self._decoded, self._means = Memory(), Memory()
+        self._buffers = None if native is None else native.buffers_for(plan)
 
-    def __call__(self, packed: PackedBetas, chunk: int, rows: np.ndarray) -> Kept:
+    def places(self, packed: PackedBetas) -> Iterator[InFiles | None]:
+        """Yield where each chunk lies in files, or None if it is not read from files."""
+        if self.native is None:
+            yield from repeat(None, len(packed.rows))
+        else:
+            yield from packed.chunks.in_files()
+
+    def __call__(
+        self, packed: PackedBetas, chunk: int, rows: np.ndarray, place: InFiles | None
+    ) -> Kept:
         """What is kept of some rows of a chunk; valid until the next ones are asked for."""
-        plan, n, float32 = self.plan, len(rows), np.dtype(np.float32)
-        means = self._means.array((n, len(self.n_trials) + 1), float32)
-        shift = np.full(n, 0 if plan.scored else np.nan, float32)
+        kept = self._nothing(len(rows))
+        if place is not None and self.native is not None:
+            functions, buffers = self.native.FUNCTIONS, self._buffers
+            if self.native.add_files(functions, place, buffers, rows, self.plan, kept):
+                return kept
+            kept = self._nothing(len(rows))
+        self._add_packed(packed, chunk, rows, kept)  # which says what is wrong with a file
+        return kept
+
+    def _nothing(self, n: int) -> Kept:
+        """What is kept before any trial is added."""
+        means = self._means.array((n, len(self.n_trials) + 1), np.dtype(np.float32))
+        shift = np.full(n, 0 if self.plan.scored else np.nan, np.float32)
         known, lost = np.zeros((2, n), bool)
-        kept = Kept(means, shift, np.zeros(n), np.full(n, np.nan), known, lost)
-        for first in range(0, len(plan.widths), _SESSIONS_AT_ONCE):
-            ends = np.cumsum(CHUNK_VOXELS * plan.widths[first : first + _SESSIONS_AT_ONCE])
+        return Kept(means, shift, np.zeros(n), np.full(n, np.nan), known, lost)
+
+    def _add_packed(self, packed: PackedBetas, chunk: int, rows: np.ndarray, kept: Kept) -> None:
+        plan, float32 = self.plan, np.dtype(np.float32)
+        for first in range(0, len(plan.widths), SESSIONS_AT_ONCE):
+            ends = np.cumsum(CHUNK_VOXELS * plan.widths[first : first + SESSIONS_AT_ONCE])
             begins = np.append(0, ends[:-1])
             decoded = self._decoded.array((int(ends[-1]),), float32)
             for session, (lo, hi) in enumerate(zip(begins, ends, strict=True), first):
                 packed.unpack(session, chunk, decoded[lo:hi])
-            self.add(decoded, begins, first, rows, plan, kept)
-        return kept
+            self.loops.add_sessions(decoded, begins, first, rows, plan, kept)
