@@ -259,11 +259,12 @@ def _means_and_noise_of_rows(rows: np.ndarray, repeats: Repeats) -> np.ndarray:
 
 def _means_and_noise_of_means(kept: Kept, n_trials: np.ndarray) -> np.ndarray:
     """As `_means_and_noise_of_rows`, in the place of the trials that are not counted."""
-    kept.means[:, len(n_trials)] = np.sqrt(_noise_of_means(kept, n_trials))
-    return kept.means
+    found = kept.means[: len(kept.state)]
+    found[:, len(n_trials)] = np.sqrt(_noise_of_means(kept, n_trials))
+    return found
 
 
-_MEANS_AND_NOISE = Finish(_means_and_noise_of_rows, _means_and_noise_of_means)
+_MEANS_AND_NOISE = Finish(_means_and_noise_of_rows, _means_and_noise_of_means, means=True)
 
 
 def _percent(noise: np.ndarray, n_trials: np.ndarray) -> np.ndarray:

@@ -338,10 +338,10 @@ def means_of_rows(rows: np.ndarray, repeats: Repeats) -> np.ndarray:
 
 
 def _means_kept(kept: Kept, n_trials: np.ndarray) -> np.ndarray:
-    return kept.means[:, : len(n_trials)]
+    return kept.means[: len(kept.state), : len(n_trials)]
 
 
-_MEANS = Finish(means_of_rows, _means_kept)
+_MEANS = Finish(means_of_rows, _means_kept, means=True)
 
 
 def _mean_by_code(values: np.ndarray, codes: np.ndarray) -> np.ndarray:

@@ -46,6 +46,9 @@ class Chunks:
         out[: len(part)] = part
         return out
 
+    def in_files(self):
+        yield from [None] * len(self.ids)
+
 
 class Handle:
     """Betas of a subject in memory, in place of a store."""

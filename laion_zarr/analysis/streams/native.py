@@ -93,7 +93,6 @@ class Buffers(NamedTuple):
 _FUNCTIONS = types.NamedTuple(tuple(map(numba.typeof, FUNCTIONS)), Functions)
 _FILES = types.NamedTuple((types.i8[::1], types.i8[:, ::1]), InFiles)
 _BUFFERS = types.NamedTuple((types.u1[::1], types.f4[::1]), Buffers)
-_CRC_BYTES = codec.CRC_BYTES
 
 
 @njit(**MATHS)
@@ -110,7 +109,7 @@ def _unpacked(
     functions: Functions, file: int, place: np.ndarray, packed: np.ndarray, decoded: np.ndarray
 ) -> bool:
     """Read and prove a chunk, and unpack it; False if anything is not as it should be."""
-    offset, n_bytes = place[0], place[1] - _CRC_BYTES
+    offset, n_bytes = place[0], place[1] - codec.CRC_BYTES
     if not 16 <= n_bytes <= len(packed):  # the header of blosc
         return False
     n_read = 0

@@ -169,12 +169,15 @@ class Finish:
     of_means : callable
         Computes it from means of the betas by image and what else is kept of them (`Kept`), and the
         number of trials of each image.
+    means : bool
+        Whether `of_means` uses the means of an image, not only what was computed from them.
     halves : bool
         Whether there are two means of each image, of its even trials and of its odd ones.
     """
 
     of_rows: Callable[[np.ndarray, Repeats], np.ndarray]
     of_means: Callable[[Kept, np.ndarray], np.ndarray]
+    means: bool = False
     halves: bool = False
 
 
@@ -296,7 +299,9 @@ class Stream(ByVoxel):
 
     def _adder(self) -> Adder | None:
         loops = compiled_loops()
-        return None if loops is None else Adder(*self._plan, loops, native_loops())
+        if loops is None:
+            return None
+        return Adder(*self._plan, self.finish.means, loops, native_loops())
 
     @cached_property
     def _plan(self) -> tuple[Plan, np.ndarray]:

@@ -17,6 +17,8 @@ from laion_zarr.store.schema import CHUNK_VOXELS
 # Sessions whose chunks are unpacked before they are added. Sums of a voxel then stay in the CPU
 # cache for as many; more chunks than these would not.
 SESSIONS_AT_ONCE = 4
+# Voxels whose sums lie side by side: as many are added by one instruction, on all processors.
+LANES = 4
 
 
 class Plan(NamedTuple):
@@ -63,34 +65,53 @@ class Plan(NamedTuple):
     halves: bool
 
 
+# Columns of `Kept.state`.
+SHIFT, VARIANCE, CORRELATION, KNOWN, LOST = range(5)
+
+
 class Kept(NamedTuple):
     """What is kept of the trials of some voxels.
 
     Attributes
     ----------
+    sums : numpy.ndarray, (voxel / `LANES`, bin + 1 × `LANES`) float32
+        Sum of the betas (or of their z-scores) of each bin, less `shift` each, `LANES` voxels side
+        by side; the last bin is of trials that are not counted.
+    state : numpy.ndarray, (voxel, 5) float64
+        What else is kept of a voxel. `SHIFT`: what is subtracted from each beta, the mean of the
+        voxel's first session, so that sums of large betas lose nothing to rounding; 0 for z-scores.
+        `KNOWN`: whether any beta (or z-score) is not NaN; all is NaN for the others. The rest are
+        properties.
     means : numpy.ndarray, (voxel, bin + 1) float32
-        Mean of the betas (or of their z-scores) of each bin; the last one is of trials that are not
-        counted. Until the last session is added: the sums, less `shift` each.
-    shift : numpy.ndarray, (voxel,) float32
-        What is subtracted from each beta: the mean of the voxel's first session, so that sums of
-        large betas lose nothing to rounding. 0 for z-scores.
-    variances : numpy.ndarray, (voxel,) float64
-        Sum over the bins of the variance (ddof 1) of the trials of a bin; 0 for one trial.
-    correlation : numpy.ndarray, (voxel,) float64
-        Pearson correlation between the means of the two halves, if there are halves.
-    known : numpy.ndarray, (voxel,) bool
-        Voxels of which any beta (or z-score) is not NaN; all is NaN for the others.
-    lost : numpy.ndarray, (voxel,) bool
-        Voxels that have some NaN, or a session or run without variance; their values are
-        meaningless.
+        Mean of each bin, once the last session is added; of the last `LANES` voxels, and no more,
+        if the statistic does not use it.
+    lanes, scores : numpy.ndarray of float64, of float32
+        Memory for shifts and scales, and for what is added, of `LANES` voxels.
     """
 
+    sums: np.ndarray
+    state: np.ndarray
     means: np.ndarray
-    shift: np.ndarray
-    variances: np.ndarray
-    correlation: np.ndarray
-    known: np.ndarray
-    lost: np.ndarray
+    lanes: np.ndarray
+    scores: np.ndarray
+
+    @property
+    def variances(self) -> np.ndarray:
+        """Sum over the bins of the variance (ddof 1) of the trials of a bin; 0 for one trial."""
+        return self.state[:, VARIANCE]
+
+    @property
+    def correlation(self) -> np.ndarray:
+        """Pearson correlation between the means of the two halves, if there are halves."""
+        return self.state[:, CORRELATION]
+
+    @property
+    def lost(self) -> np.ndarray:
+        """Voxels that have some NaN, or a session or run without variance, (voxel,) bool.
+
+        Their values are meaningless.
+        """
+        return self.state[:, LOST] > 0
 
 
 def bins_of(images: np.ndarray, halves: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -167,6 +188,8 @@ class Adder:
         Where trials are added.
     n_trials : numpy.ndarray, (bin,) int
         Number of trials of each bin.
+    means : bool
+        Whether to keep the means of all voxels.
     loops : module
         Compiled loops: `streams.compiled`.
     native : module, optional
@@ -174,12 +197,20 @@ class Adder:
     """
 
     def __init__(
-        self, plan: Plan, n_trials: np.ndarray, loops: ModuleType, native: ModuleType | None
+        self,
+        plan: Plan,
+        n_trials: np.ndarray,
+        means: bool,
+        loops: ModuleType,
+        native: ModuleType | None,
     ) -> None:
         self.plan = plan
         self.n_trials = n_trials
+        self.means = means
         self.loops, self.native = loops, native
-        self._decoded, self._means = Memory(), Memory()
+        self._decoded, self._sums, self._means = Memory(), Memory(), Memory()
+        self._lanes = np.zeros(2 * LANES)
+        self._scores = np.empty(LANES * int(plan.widths.max()), np.float32)
         self._buffers = None if native is None else native.buffers_for(plan)
 
     def places(self, packed: PackedBetas) -> Iterator[InFiles | None]:
@@ -204,10 +235,14 @@ class Adder:
 
     def _nothing(self, n: int) -> Kept:
         """What is kept before any trial is added."""
-        means = self._means.array((n, len(self.n_trials) + 1), np.dtype(np.float32))
-        shift = np.full(n, 0 if self.plan.scored else np.nan, np.float32)
-        known, lost = np.zeros((2, n), bool)
-        return Kept(means, shift, np.zeros(n), np.full(n, np.nan), known, lost)
+        n_bins, float32 = len(self.n_trials) + 1, np.dtype(np.float32)
+        n_lanes = -(-n // LANES)
+        sums = self._sums.array((n_lanes, LANES * n_bins), float32)
+        means = self._means.array((LANES * (n_lanes if self.means else 1), n_bins), float32)
+        state = np.zeros((n, 5))
+        state[:, CORRELATION] = np.nan
+        state[:, SHIFT] = 0 if self.plan.scored else np.nan
+        return Kept(sums, state, means, self._lanes, self._scores)
 
     def _add_packed(self, packed: PackedBetas, chunk: int, rows: np.ndarray, kept: Kept) -> None:
         plan, float32 = self.plan, np.dtype(np.float32)
