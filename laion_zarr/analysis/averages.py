@@ -15,7 +15,8 @@ from dask.base import tokenize
 
 from laion_zarr._words import ZscoreBy
 from laion_zarr.analysis.repeats import Averages, block_width, image_betas
-from laion_zarr.analysis.streams.stream import ByVoxel, columns_of
+from laion_zarr.analysis.streams.blocks import columns_of, place_columns
+from laion_zarr.analysis.streams.stream import ByVoxel
 from laion_zarr.arrays.dask_blocks import SelectedBetas, source_of
 from laion_zarr.arrays.lazy import LazyAverages, digest
 from laion_zarr.store.schema import AVERAGES_PART, IMAGE, IMAGE_NAME, MEAN, MEAN_BY_VOXEL
@@ -187,13 +188,14 @@ class _MeansOfVoxels(ByVoxel):
         return self.n_images
 
     def __call__(self, voxels: np.ndarray) -> np.ndarray:
-        """Averages of voxels, given as positions in the stored union of voxels, (voxel, image)."""
-        found = np.empty((len(voxels), len(self.images)), MEAN_BY_VOXEL.dtype)
+        """Averages of voxels, given as positions in the stored union of voxels, (image, voxel)."""
+        found = np.empty((len(self.images), len(voxels)), MEAN_BY_VOXEL.dtype)
         array = self.betas.handle.array(AVERAGES_PART, MEAN_BY_VOXEL)
         stored = self.betas.handle.storage_order()[voxels]
         every = len(self.images) == self.n_images
         for chunk, inside, where in array.gather(stored, (self.n_images,)):
-            found[where] = chunk[inside] if every else chunk[np.ix_(inside, self.images)]
+            rows = chunk[inside] if every else chunk[np.ix_(inside, self.images)]
+            place_columns(rows, where, found)
         return found
 
     def __dask_tokenize__(self) -> Any:

@@ -22,6 +22,7 @@ from laion_zarr.analysis.repeats import (
     with_all_rows,
     within_sessions,
 )
+from laion_zarr.analysis.streams.blocks import values_of
 from laion_zarr.analysis.streams.stream import (
     Finish,
     Repeats,
@@ -29,7 +30,6 @@ from laion_zarr.analysis.streams.stream import (
     TrialGroups,
     mean_of_known,
     standardize,
-    values_of,
 )
 from laion_zarr.analysis.streams.sums import Kept
 from laion_zarr.arrays.dask_blocks import source_of
@@ -252,15 +252,15 @@ def _noise_of_means(kept: Kept, n_trials: np.ndarray) -> np.ndarray:
 
 
 def _means_and_noise_of_rows(rows: np.ndarray, repeats: Repeats) -> np.ndarray:
-    """Averages by image, and the noise after the last, (voxel, image + 1)."""
+    """Averages by image, and the noise after the last, (image + 1, voxel)."""
     noise = np.sqrt(_noise_of_rows(rows, repeats)).astype(rows.dtype)
-    return np.column_stack([means_of_rows(rows, repeats), noise])
+    return np.vstack([means_of_rows(rows, repeats), noise])
 
 
 def _means_and_noise_of_means(kept: Kept, n_trials: np.ndarray) -> np.ndarray:
     """As `_means_and_noise_of_rows`, in the place of the trials that are not counted."""
-    found = kept.means[: len(kept.state)]
-    found[:, len(n_trials)] = np.sqrt(_noise_of_means(kept, n_trials))
+    found = kept.means[:, : len(kept.state)]
+    found[len(n_trials)] = np.sqrt(_noise_of_means(kept, n_trials))
     return found
 
 

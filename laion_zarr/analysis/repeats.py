@@ -12,12 +12,12 @@ import xarray as xr
 from dask.delayed import delayed
 
 from laion_zarr._words import ZscoreBy
+from laion_zarr.analysis.streams.blocks import columns_of
 from laion_zarr.analysis.streams.stream import (
     Finish,
     Repeats,
     Stream,
     TrialGroups,
-    columns_of,
     mean_of_known,
     standardize,
 )
@@ -327,18 +327,18 @@ def _scored(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
 
 
 def means_of_rows(rows: np.ndarray, repeats: Repeats) -> np.ndarray:
-    """Average over the repeats of each image, (voxel, image)."""
+    """Average over the repeats of each image, (image, voxel)."""
     found = np.empty((len(rows), repeats.n_images), dtype=rows.dtype)
     spare = Memory()
     for here, parts in repeats.few_at_a_time(rows):
         for images, part in parts:
             mean = spare.array((len(part), len(images)), rows.dtype)
             found[here, images] = mean_of_known(part, mean)
-    return found
+    return transposed(found)
 
 
 def _means_kept(kept: Kept, n_trials: np.ndarray) -> np.ndarray:
-    return kept.means[: len(kept.state), : len(n_trials)]
+    return kept.means[: len(n_trials), : len(kept.state)]
 
 
 _MEANS = Finish(means_of_rows, _means_kept, means=True)

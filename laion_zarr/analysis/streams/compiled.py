@@ -33,7 +33,7 @@ _f4, _f8, _i8, _u4 = types.f4[::1], types.f8[::1], types.i8[::1], types.u4[::1]
 _flags = types.b1[::1]
 PLAN = types.NamedTuple((_i8, _u4, _f4, _f4, _f4, _i8, _flags, _i8, _i8, types.b1, types.b1), Plan)
 _rows = types.f4[:, ::1]
-KEPT = types.NamedTuple((_rows, types.f8[:, ::1], _rows, _f8, _f4), Kept)
+KEPT = types.NamedTuple((_rows, types.f8[:, ::1], _rows, _rows, _f8, _f4), Kept)
 # Sums may be reordered, which vector instructions need; NaN and infinity mean what they mean.
 MATHS: dict[str, Any] = {
     "fastmath": {"reassoc", "contract", "nsz", "arcp"},
@@ -230,11 +230,14 @@ def _finish(means: np.ndarray, weights: np.ndarray, halves: bool, state: np.ndar
 
 @njit(**MATHS)
 def _finish_lanes(voxel: int, plan: Plan, kept: Kept) -> None:
-    first = voxel % len(kept.means)
-    means = kept.means[first : first + LANES]
-    _apart(kept.sums[voxel // LANES], plan.shares, (means[0], means[1], means[2], means[3]))
+    """Finish `LANES` voxels, or the last ones."""
+    a, b, c, d = kept.rows[0], kept.rows[1], kept.rows[2], kept.rows[3]
+    _apart(kept.sums[voxel // LANES], plan.shares, (a, b, c, d))
     for lane in range(min(LANES, len(kept.state) - voxel)):
-        _finish(means[lane], plan.bin_weights, plan.halves, kept.state[voxel + lane])
+        _finish(kept.rows[lane], plan.bin_weights, plan.halves, kept.state[voxel + lane])
+    for k in range(len(kept.means)):
+        means = kept.means[k]
+        means[voxel], means[voxel + 1], means[voxel + 2], means[voxel + 3] = a[k], b[k], c[k], d[k]
 
 
 @compiled_for(types.void(_f4, _i8, types.i8, _i8, PLAN, KEPT))
@@ -296,3 +299,18 @@ def place_columns(rows: np.ndarray, columns: np.ndarray, block: np.ndarray) -> N
         for voxel in range(len(columns)):
             for k in range(lo, min(lo + tile, rows.shape[1])):
                 block[k, columns[voxel]] = rows[voxel, k]
+
+
+_columns = types.Array(types.i4, 1, "C", readonly=True)
+_readonly = types.Array(types.f4, 2, "C", readonly=True)
+
+
+@compiled_for(types.void(_readonly, _columns, _columns, types.f4[:, ::1]))
+def copy_columns(
+    part: np.ndarray, inside: np.ndarray, columns: np.ndarray, block: np.ndarray
+) -> None:
+    """Write the columns `inside` of an array as the columns `columns` of another."""
+    for k in range(len(block)):
+        row, own = block[k], part[k]
+        for n in range(len(columns)):
+            row[columns[n]] = own[inside[n]]

@@ -175,6 +175,6 @@ def add_files(
 
 def buffers_for(plan: Plan) -> Buffers:
     """Memory for the chunks of the sessions of a plan."""
-    values = CHUNK_VOXELS * int(plan.widths.max())
+    values = CHUNK_VOXELS * int(plan.widths.max(initial=0))
     packed = np.empty(4 * values + blosc.MAX_OVERHEAD, np.uint8)
     return Buffers(packed, np.empty(SESSIONS_AT_ONCE * values, np.float32))

@@ -10,14 +10,12 @@ from functools import cache, cached_property
 from types import ModuleType
 from typing import Any, ClassVar
 
-import dask.array as da
 import numpy as np
-from dask.base import normalize_token, tokenize
-from dask.highlevelgraph import HighLevelGraph
+from dask.base import normalize_token
 
 from laion_zarr._progress import Bar
 from laion_zarr.analysis.streams.sums import Adder, Kept, Plan, plan_sums
-from laion_zarr.arrays.lazy import LazyBetas, PackedBetas, as_run, digest, transposed
+from laion_zarr.arrays.lazy import LazyBetas, PackedBetas, as_run, digest
 from laion_zarr.store.objects import Memory
 from laion_zarr.store.schema import CHUNK_VOXELS
 
@@ -165,7 +163,7 @@ class Finish:
     ----------
     of_rows : callable
         Computes it from the betas (voxel, trial) and their trials by image (`Repeats`), whatever
-        these betas are. Returns an array with voxels along axis 0.
+        these betas are. Returns an array with voxels along the last axis.
     of_means : callable
         Computes it from means of the betas by image and what else is kept of them (`Kept`), and the
         number of trials of each image.
@@ -203,7 +201,7 @@ def native_loops() -> ModuleType | None:
 
 @dataclass(frozen=True)
 class ByVoxel(ABC):
-    """Computation of some values of each voxel, for groups of voxels that are read together.
+    """Computation of one or more values per voxel, for groups of voxels that are read together.
 
     Attributes
     ----------
@@ -217,7 +215,11 @@ class ByVoxel(ABC):
 
     @abstractmethod
     def __call__(self, voxels: np.ndarray) -> np.ndarray:
-        """Compute the result for voxels, given as positions in the stored union of voxels."""
+        """Compute the result for voxels, given as positions in the stored union of voxels.
+
+        Voxels are along the last axis of the result. Consecutive ones should be neighbours in
+        storage order.
+        """
 
     @property
     @abstractmethod
@@ -230,8 +232,11 @@ class ByVoxel(ABC):
         return self.betas.by_storage(voxels, min(max(CHUNK_VOXELS, fit), _MOST_VOXELS))
 
     def tasks(self, voxels: np.ndarray, name: str) -> tuple[dict[Any, Any], list[np.ndarray]]:
-        """Tasks ``(f"part-{name}", n)``, one per group of voxels; sorted positions in `voxels`."""
-        places = [np.sort(where) for where in self.groups_of(voxels)]
+        """Tasks ``(f"part-{name}", n)``, one per group of voxels, and their positions in `voxels`.
+
+        The voxels of a group are in storage order.
+        """
+        places = list(self.groups_of(voxels))
         bar = Bar("voxels, all trials", len(places))
         tasks: dict[Any, Any] = {f"held-{name}": self}  # sent to a worker once, not with each task
         for n, where in enumerate(places):
@@ -263,8 +268,8 @@ class Stream(ByVoxel):
         found = None
         for where, values in self._of_chunks(voxels, memory, adder):
             if found is None:
-                found = np.empty((len(voxels), *values.shape[1:]), np.float32)
-            found[where] = values
+                found = np.empty((*values.shape[:-1], len(voxels)), np.float32)
+            found[..., as_run(where)] = values
         assert found is not None  # a group has one voxel or more
         self._spare.append((memory, adder))
         return found
@@ -286,7 +291,7 @@ class Stream(ByVoxel):
                     # What is in files was not fetched: of lost voxels, their chunk alone is.
                     known = place is None
                     again = packed if known else self._packed(voxels[where[lost]], memory)
-                    values[lost] = self._of_rows(again, chunk if known else 0, rows[lost])
+                    values[..., lost] = self._of_rows(again, chunk if known else 0, rows[lost])
                 yield where, values
 
     def _packed(self, voxels: np.ndarray, memory: Memory) -> PackedBetas:
@@ -334,80 +339,10 @@ class Stream(ByVoxel):
         return normalize_token((self.betas, self.groups, self.finish))
 
 
-def values_of(stream: ByVoxel, voxels: np.ndarray) -> da.Array:
-    """Dask array of one value per voxel, (voxel,) float32, in one block."""
-    name = f"by-voxel-{tokenize(stream, digest(voxels))}"
-    tasks, places = stream.tasks(voxels, name)
-    parts = [(f"part-{name}", n) for n in range(len(places))]
-    order = np.concatenate([np.empty(0, np.intp), *places]).astype(np.int32)
-    tasks[name, 0] = (_in_order, parts, order)
-    graph = HighLevelGraph.from_collections(name, tasks)
-    return da.Array(graph, name, ((len(voxels),),), dtype=np.float32)
-
-
-def columns_of(stream: ByVoxel, voxels: np.ndarray, n_rows: int, width: int) -> da.Array:
-    """Dask array of several values per voxel, (row, voxel) float32, in blocks of `width` voxels.
-
-    Zarr requires chunks of equal size, and C order differs from storage order: the voxels that are
-    read together belong to several blocks. Each group is cut into one piece per block, and a block
-    is assembled from its pieces.
-    """
-    name = f"{stream.label}-{tokenize(stream, digest(voxels), width)}"
-    tasks, places = stream.tasks(voxels, name)
-    starts = range(0, max(1, len(voxels)), width)  # one empty block if there are no voxels
-    pieces: list[list[Any]] = [[] for _ in starts]
-    columns: list[list[np.ndarray]] = [[] for _ in starts]
-    for n, where in enumerate(places):
-        for block in np.unique(where // width).tolist():
-            start = starts[block]
-            lo, hi = np.searchsorted(where, [start, start + width]).tolist()
-            piece = (f"piece-{name}", n, block)
-            tasks[piece] = (_piece, (f"part-{name}", n), lo, hi)
-            pieces[block].append(piece)
-            columns[block].append((where[lo:hi] - start).astype(np.int32))
-    widths = tuple(min(width, len(voxels) - start) for start in starts)
-    for block, own in enumerate(pieces):
-        tasks[name, 0, block] = (_filled, own, columns[block], (n_rows, widths[block]))
-    graph = HighLevelGraph.from_collections(name, tasks)
-    return da.Array(graph, name, ((n_rows,), widths), dtype=np.float32)
-
-
 def _call(stream: ByVoxel, voxels: np.ndarray, bar: Bar) -> np.ndarray:
     found = stream(voxels)
     bar.step()
     return found
-
-
-def _in_order(parts: list[np.ndarray], order: np.ndarray) -> np.ndarray:
-    """Concatenate the parts; value n goes to position `order[n]`."""
-    found = np.empty(len(order), dtype=np.float32)
-    if parts:
-        found[order] = np.concatenate(parts)
-    return found
-
-
-def _piece(rows: np.ndarray, lo: int, hi: int) -> np.ndarray:
-    """Rows `lo` to `hi`, copied so that the whole array can be freed."""
-    return rows if hi - lo == len(rows) else rows[lo:hi].copy()
-
-
-def _filled(
-    pieces: list[np.ndarray], columns: list[np.ndarray], shape: tuple[int, int]
-) -> np.ndarray:
-    """Block (row, voxel) whose columns are the rows of the pieces (voxel, row)."""
-    found = np.empty(shape, dtype=np.float32)
-    for rows, where in zip(pieces, columns, strict=True):
-        place_columns(rows, where, found)
-    return found
-
-
-def place_columns(rows: np.ndarray, where: np.ndarray, block: np.ndarray) -> None:
-    """Write rows (voxel, n) as the columns `where` of a block (n, column)."""
-    loops = compiled_loops()
-    if loops is None:
-        block[:, as_run(where)] = transposed(rows)
-    else:
-        loops.place_columns(rows, where.astype(np.int64), block)
 
 
 def mean_of_known(part: np.ndarray, out: np.ndarray) -> np.ndarray:

@@ -82,16 +82,16 @@ class Kept(NamedTuple):
         voxel's first session, so that sums of large betas lose nothing to rounding; 0 for z-scores.
         `KNOWN`: whether any beta (or z-score) is not NaN; all is NaN for the others. The rest are
         properties.
-    means : numpy.ndarray, (voxel, bin + 1) float32
-        Mean of each bin, once the last session is added; of the last `LANES` voxels, and no more,
-        if the statistic does not use it.
-    lanes, scores : numpy.ndarray of float64, of float32
-        Memory for shifts and scales, and for what is added, of `LANES` voxels.
+    means : numpy.ndarray, (bin + 1, voxels rounded up to `LANES`) float32
+        Mean of each bin, once the last session is added; without rows if nobody uses it.
+    rows, lanes, scores : numpy.ndarray of float32, float64, float32
+        Memory for means, for shifts and scales, and for what is added, of `LANES` voxels.
     """
 
     sums: np.ndarray
     state: np.ndarray
     means: np.ndarray
+    rows: np.ndarray
     lanes: np.ndarray
     scores: np.ndarray
 
@@ -209,13 +209,14 @@ class Adder:
         self.means = means
         self.loops, self.native = loops, native
         self._decoded, self._sums, self._means = Memory(), Memory(), Memory()
+        self._rows = np.empty((LANES, len(n_trials) + 1), np.float32)
         self._lanes = np.zeros(2 * LANES)
-        self._scores = np.empty(LANES * int(plan.widths.max()), np.float32)
+        self._scores = np.empty(LANES * int(plan.widths.max(initial=0)), np.float32)
         self._buffers = None if native is None else native.buffers_for(plan)
 
     def places(self, packed: PackedBetas) -> Iterator[InFiles | None]:
         """Yield where each chunk lies in files, or None if it is not read from files."""
-        if self.native is None:
+        if self.native is None or not packed.trials:
             yield from repeat(None, len(packed.rows))
         else:
             yield from packed.chunks.in_files()
@@ -238,11 +239,11 @@ class Adder:
         n_bins, float32 = len(self.n_trials) + 1, np.dtype(np.float32)
         n_lanes = -(-n // LANES)
         sums = self._sums.array((n_lanes, LANES * n_bins), float32)
-        means = self._means.array((LANES * (n_lanes if self.means else 1), n_bins), float32)
+        means = self._means.array((n_bins * self.means, LANES * n_lanes), float32)
         state = np.zeros((n, 5))
         state[:, CORRELATION] = np.nan
         state[:, SHIFT] = 0 if self.plan.scored else np.nan
-        return Kept(sums, state, means, self._lanes, self._scores)
+        return Kept(sums, state, means, self._rows, self._lanes, self._scores)
 
     def _add_packed(self, packed: PackedBetas, chunk: int, rows: np.ndarray, kept: Kept) -> None:
         plan, float32 = self.plan, np.dtype(np.float32)

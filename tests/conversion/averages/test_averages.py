@@ -241,7 +241,7 @@ def test_a_run_that_dies_while_it_makes_them_anew_keeps_the_old(averaged, copy_o
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(making, "place_columns", die)
+        patch.setattr(making.AveragesMaker, "_fill", die)
         with pytest.raises(KeyboardInterrupt):
             make(own, overwrite=True)
     with warnings.catch_warnings():
@@ -296,13 +296,13 @@ def test_deep_verification_averages_anew(in_blocks, bids_root, copy_of, monkeypa
     own = copy_of(in_blocks)
     report = verify(own, bids_root, deep=True, progress=False)
     mean = zarr.open_group(own, mode="r")[PART]["mean"]
-    place = making.place_columns
+    fill = making.AveragesMaker._fill
 
-    def wrong(rows, where, block):
-        place(rows, where, block)
-        block[3, where[0]] += 1e-3
+    def wrong(self, block, *rest):
+        fill(self, block, *rest)
+        block[3, 0] += 1e-3
 
-    monkeypatch.setattr(making, "place_columns", wrong)
+    monkeypatch.setattr(making.AveragesMaker, "_fill", wrong)
     make(own, overwrite=True)
     with pytest.raises(StoreError, match=r"not the averages of the betas.* --parts averages"):
         verify(own, bids_root, deep=True, progress=False)
