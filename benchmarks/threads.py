@@ -45,7 +45,7 @@ class Size(NamedTuple):
     runs: int
 
 
-SIZES = {"full": Size("full", 30, 8, 5), "tiny": Size("tiny", 2, 1, 1)}
+SIZES = {"full": Size("full", 30, 16, 5), "tiny": Size("tiny", 2, 1, 1)}
 
 
 def make(root: Path, size: Size) -> None:

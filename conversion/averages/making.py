@@ -10,7 +10,7 @@ from zarr.abc.store import Store
 
 from laion_zarr.analysis.reliability import means_and_noise
 from laion_zarr.analysis.repeats import images_of
-from laion_zarr.arrays.lazy import SubjectHandle, as_run
+from laion_zarr.arrays.lazy import SubjectHandle
 from laion_zarr.arrays.query import Query
 from laion_zarr.conversion.averages.shards import BlockWriter, SwappedWriter
 from laion_zarr.conversion.averages.sizes import AveragesSize
@@ -99,7 +99,7 @@ class AveragesMaker:
         """Average the betas of some voxels, given in storage order, into a block."""
 
         def average(where: np.ndarray) -> int:
-            block[:, as_run(where)] = self._stream(voxels[where])
+            self._stream.write(voxels[where], where, block)
             return len(where)
 
         for count in pool.map(average, self._stream.groups_of(voxels)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -15,7 +16,7 @@ from dask.base import tokenize
 
 from laion_zarr._words import ZscoreBy
 from laion_zarr.analysis.repeats import Averages, block_width, image_betas
-from laion_zarr.analysis.streams.blocks import columns_of, place_columns
+from laion_zarr.analysis.streams.blocks import columns_of
 from laion_zarr.analysis.streams.stream import ByVoxel
 from laion_zarr.arrays.dask_blocks import SelectedBetas, source_of
 from laion_zarr.arrays.lazy import LazyAverages, digest
@@ -187,16 +188,14 @@ class _MeansOfVoxels(ByVoxel):
         """Number of images."""
         return self.n_images
 
-    def __call__(self, voxels: np.ndarray) -> np.ndarray:
-        """Averages of voxels, given as positions in the stored union of voxels, (image, voxel)."""
-        found = np.empty((len(self.images), len(voxels)), MEAN_BY_VOXEL.dtype)
+    def of_chunks(self, voxels: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Averages of voxels, chunk after chunk."""
         array = self.betas.handle.array(AVERAGES_PART, MEAN_BY_VOXEL)
         stored = self.betas.handle.storage_order()[voxels]
         every = len(self.images) == self.n_images
         for chunk, inside, where in array.gather(stored, (self.n_images,)):
             rows = chunk[inside] if every else chunk[np.ix_(inside, self.images)]
-            place_columns(rows, where, found)
-        return found
+            yield where, rows.T
 
     def __dask_tokenize__(self) -> Any:
         return tokenize(self.betas, self.n_images, digest(self.images))

@@ -7,10 +7,7 @@ blocks of the Dask array.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
 from dataclasses import dataclass
-from threading import Lock
 from typing import Any
 
 import dask.array as da
@@ -18,6 +15,7 @@ import numpy as np
 from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
 
+from laion_zarr._whole import WholeArray, WholeMemory, is_small, memory_of, windows
 from laion_zarr.arrays.lazy import LazyBetas, digest
 from laion_zarr.arrays.select import (
     Chunks,
@@ -30,13 +28,11 @@ from laion_zarr.arrays.select import (
     uniform_blocks,
     voxel_blocks,
     where_given,
-    windows,
 )
-from laion_zarr.store.objects import Memory
 
-# A selection of at most `_WHOLE_BYTES`, such as a session of the whole brain, is read into one
-# array, and has blocks of all its trials, for what is computed along them.
-_WHOLE_BYTES, _BLOCK_BYTES = 5 << 28, 1 << 26
+# A selection that may be in memory at once has blocks of all its trials, for what is computed along
+# them.
+_BLOCK_BYTES = 1 << 26
 
 
 class SelectedBetas:
@@ -62,7 +58,7 @@ class SelectedBetas:
     def __getitem__(self, key: tuple[Any, ...]) -> np.ndarray:
         return self.betas.outer((self.trials[key[0]], self.voxels[key[1]]))
 
-    def read_into(self, memory: _Memory, rows: slice, columns: slice) -> np.ndarray:
+    def read_into(self, memory: WholeMemory, rows: slice, columns: slice) -> np.ndarray:
         """Read a block into its place in the memory of all."""
         block, spare = memory.values()[rows, columns], memory.spare()
         self.betas.read_into(self.trials[rows], self.voxels[columns], block, spare)
@@ -100,11 +96,14 @@ class SelectedBetas:
     def _together(self, read: da.Array) -> da.Array:
         """The same blocks, all of them read into one piece of memory."""
         name, source = f"together-{read.name}", f"source-{read.name}"
-        tasks: dict[Any, Any] = {source: self, _memory_of(name): (_Memory, self.shape, self.dtype)}
+        tasks: dict[Any, Any] = {
+            source: self,
+            memory_of(name): (WholeMemory, self.shape, self.dtype),
+        }
         rows, columns = map(windows, read.chunks)
         for m, down in enumerate(rows):
             for n, across in enumerate(columns):
-                task = (SelectedBetas.read_into, source, _memory_of(name), down, across)
+                task = (SelectedBetas.read_into, source, memory_of(name), down, across)
                 tasks[name, m, n] = task
         return da.Array(tasks, name, read.chunks, meta=read._meta)
 
@@ -121,41 +120,7 @@ class SelectedBetas:
 
     def is_small(self) -> bool:
         """Whether the selection may be in memory at once, to be put together to other blocks."""
-        return self.shape[0] * self.shape[1] * self.dtype.itemsize <= _WHOLE_BYTES
-
-
-class _Memory:
-    """Memory for a whole selection, taken when the first block is read; a computation has its own.
-
-    Blocks that are read into it are the selection without a copy. Elsewhere, as on another worker,
-    there is another memory, and blocks are copied.
-    """
-
-    def __init__(self, shape: tuple[int, int], dtype: np.dtype) -> None:
-        self.shape, self.dtype = shape, dtype
-        self._lock = Lock()
-        self._values: np.ndarray | None = None
-        self._spares: list[Memory] = []
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _Memory, (self.shape, self.dtype)
-
-    def values(self) -> np.ndarray:
-        """The memory, as an array of the whole selection."""
-        with self._lock:
-            if self._values is None:
-                self._values = np.empty(self.shape, self.dtype)
-            return self._values
-
-    def spare(self) -> Memory:
-        """Memory for a block while it is read, which is used again: fresh memory is dear."""
-        with self._lock:
-            return self._spares.pop() if self._spares else Memory()
-
-    def give_back(self, spare: Memory) -> None:
-        """Keep memory for the next block."""
-        with self._lock:
-            self._spares.append(spare)
+        return is_small(self.shape, self.dtype)
 
 
 @dataclass(frozen=True)
@@ -208,7 +173,7 @@ class _Recipe:
         blocks = self._blocks(read)
         graph, name = _graph(read, blocks, self.trials, self.voxels)
         made = BetasArray(graph, name, blocks, meta=read._meta)
-        made._made = name, self
+        made._made, made._recipe = name, self
         return made
 
     def _blocks(self, read: da.Array) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -223,30 +188,19 @@ class _Recipe:
         return or_default(given, (uniform_blocks(trials), uniform_blocks(voxels)))
 
 
-class _LikeDask(type):
-    """Metaclass of arrays that xarray takes for Dask's: it compares types, see its issue 11539."""
-
-    def __eq__(cls, other: object) -> bool:
-        return other is cls or other is da.Array
-
-    def __hash__(cls) -> int:
-        return hash(da.Array)
-
-
-class BetasArray(da.Array, metaclass=_LikeDask):
+class BetasArray(WholeArray):
     """Dask array of betas; indexing it selects anew, so that only what is selected is read.
 
     It is in all else a Dask array, and what is computed from it is one. Made by
     `SelectedBetas.chunked`.
     """
 
-    __slots__ = ("_made",)
-    _made: tuple[str, _Recipe]
+    __slots__ = ("_recipe",)
+    _recipe: _Recipe
 
     def recipe(self) -> _Recipe | None:
         """How the array is read; None if values were assigned to a part of it."""
-        name, recipe = self._made
-        return recipe if name == self.name else None
+        return self._recipe if self.as_made() else None
 
     def __getitem__(self, index: Any) -> da.Array:
         index = forward(index, self.shape)
@@ -261,50 +215,15 @@ class BetasArray(da.Array, metaclass=_LikeDask):
         made = recipe.indexed(trials, voxels, (rows, columns)).array()
         return da.Array.__getitem__(made, tuple(0 if single else slice(None) for single in one))
 
-    def __dask_postcompute__(self) -> tuple[Callable[..., np.ndarray], tuple[()]]:
-        return super().__dask_postcompute__() if self.recipe() is None else (_result, ())
-
     def copy(self) -> da.Array:
         """Copy of the array, since assignment changes it in place."""
         made = BetasArray(self.dask, self.name, self.chunks, meta=self)
-        made._made = self._made
+        made._made, made._recipe = self._made, self._recipe
         return made
 
     def __reduce__(self) -> tuple[Any, ...]:
         recipe = self.recipe()
         return super().__reduce__() if recipe is None else (_Recipe.array, (recipe,))
-
-
-def _result(blocks: list[list[np.ndarray]]) -> np.ndarray:
-    """The array of its blocks: what they were read into, or a copy."""
-    downs = windows([len(line[0]) for line in blocks])
-    rights = windows([piece.shape[1] for piece in blocks[0]])
-    shape, base = (downs[-1].stop, rights[-1].stop), blocks[0][0].base
-    pieces = [piece for line in blocks for piece in line]
-    places = [(down, across) for down in downs for across in rights]
-    if isinstance(base, np.ndarray) and base.shape == shape and not _on_a_worker():
-        there = [base[place].__array_interface__ for place in places]
-        ours = [piece.__array_interface__ for piece in pieces]
-        if ours == there and all(piece.base is base for piece in pieces):
-            return base
-    out = np.empty(shape, blocks[0][0].dtype)
-    for piece, place in zip(pieces, places, strict=True):
-        out[place] = piece
-    return out
-
-
-def _on_a_worker() -> bool:
-    """Whether a worker of a cluster runs this; it keeps blocks for what is asked for next."""
-    distributed: Any = sys.modules.get("distributed")
-    try:
-        return distributed is not None and distributed.get_worker() is not None
-    except ValueError:
-        return False
-
-
-def _memory_of(name: str) -> str:
-    """Key of the memory that the blocks of an array are read into."""
-    return f"memory-{name}"
 
 
 def source_of(data: Any) -> SelectedBetas | None:
@@ -343,7 +262,7 @@ def _graph(
     name = f"joined-{tokenize(read.name, is_all, *map(digest, taken), str(blocks))}"
     down, across = map(cuts, read.chunks, blocks, taken)
     # A block of all in order is a window of the memory that all is read into, if there is one.
-    memory = _memory_of(read.name) if is_all and _memory_of(read.name) in read.dask else None
+    memory = memory_of(read.name) if is_all and memory_of(read.name) in read.dask else None
     places = [windows(sizes) for sizes in blocks]
     tasks: dict[Any, Any] = {
         (name, m, n): (
@@ -363,7 +282,7 @@ def _graph(
 
 
 def _join(
-    memory: _Memory | None,
+    memory: WholeMemory | None,
     window: tuple[slice, slice],
     dtype: np.dtype,
     pieces: list[list[np.ndarray]],

@@ -227,12 +227,6 @@ def of_size(size: int, length: int) -> tuple[int, ...]:
     return (size,) * whole + ((rest,) if rest else ())
 
 
-def windows(sizes: Sequence[int]) -> list[slice]:
-    """Where blocks of these sizes lie along an axis."""
-    ends = np.cumsum(sizes).tolist()
-    return [slice(end - size, end) for size, end in zip(sizes, ends, strict=True)]
-
-
 class Cut(NamedTuple):
     """What one block gives to another: number of the block, and positions in both."""
 

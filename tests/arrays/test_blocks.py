@@ -17,7 +17,7 @@ from source_answers import masks as masks
 from source_answers import rois as rois
 from source_answers import source as source
 
-from laion_zarr import load_subject
+from laion_zarr import _whole, load_subject
 from laion_zarr.analysis import noise_ceiling
 from laion_zarr.arrays import dask_blocks
 from laion_zarr.arrays.dask_blocks import BetasArray, source_of
@@ -26,7 +26,7 @@ from laion_zarr.arrays.dask_blocks import BetasArray, source_of
 @pytest.fixture
 def _large(monkeypatch):
     """No selection may be in memory at once: as those of more than 1 GiB."""
-    monkeypatch.setattr(dask_blocks, "_WHOLE_BYTES", 0)
+    monkeypatch.setattr(_whole, "_WHOLE_BYTES", 0)
 
 
 def test_blocks_hold_all_trials(sub, source, masks, monkeypatch):
@@ -188,7 +188,7 @@ def read_of(counting, lazy):
 @pytest.mark.parametrize("whole", [1 << 30, 0], ids=["small", "large"])
 def test_indexing_reads_what_selecting_reads(store, monkeypatch, whole):
     """As few requests, whether the package or xarray selects."""
-    monkeypatch.setattr(dask_blocks, "_WHOLE_BYTES", whole)
+    monkeypatch.setattr(_whole, "_WHOLE_BYTES", whole)
     counting = CountingStore(store)
     sub = load_subject(SUB, counting)
     betas = sub.get_betas()
@@ -311,7 +311,7 @@ def test_a_result_of_other_memory():
     """Blocks that lie in some memory, but not in their places, or not in the same, are copied."""
     memory = np.arange(12.0, dtype="f4").reshape(3, 4).copy()
     left, right = memory[:, :2], memory[:, 2:]
-    assert dask_blocks._result([[left, right]]) is memory
+    assert _whole._result([[left, right]]) is memory
     of_others = right.copy(), memory.copy()[:, 2:]
     for blocks in (
         [[right, left]],
@@ -319,7 +319,7 @@ def test_a_result_of_other_memory():
         [[left]],
         [[memory]],
     ):
-        found = dask_blocks._result(blocks)
+        found = _whole._result(blocks)
         np.testing.assert_array_equal(found, np.block(blocks))
         assert not np.shares_memory(found, memory)
 

@@ -34,8 +34,7 @@ from random_mirrors import (
 )
 from trees import tree
 
-from laion_zarr import convert
-from laion_zarr.arrays import dask_blocks
+from laion_zarr import _whole, convert
 
 CHUNK, SLAB = 128, 17_280  # as docs/store.md promises them
 
@@ -108,7 +107,7 @@ def test_betas_across_slabs(large, mask_source, roi, session):
 
 
 def test_dataset_across_slabs(large, monkeypatch):
-    monkeypatch.setattr(dask_blocks, "_WHOLE_BYTES", 0)
+    monkeypatch.setattr(_whole, "_WHOLE_BYTES", 0)
     files, dataset = large.files, large.sub.dataset
     blocks = ((5, 4), (SLAB, SLAB, len(files.union) - 2 * SLAB))
     assert dataset["betas"].chunks == blocks

@@ -42,7 +42,7 @@ FLOORS = [
     ["plots", "engine", "explorer"],
     ["arrays"],
     ["templates"],
-    ["config", "_repr", "_progress"],
+    ["config", "_repr", "_progress", "_whole"],
     ["store"],
     ["store.bounds"],
     ["store.schema"],

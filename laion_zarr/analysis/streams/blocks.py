@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import dask.array as da
 import numpy as np
 from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
 
-from laion_zarr.analysis.streams.stream import ByVoxel, compiled_loops
-from laion_zarr.arrays.lazy import as_run, digest, transposed
+from laion_zarr._whole import (
+    WholeArray,
+    WholeMemory,
+    Written,
+    is_small,
+    memory_of,
+    on_a_worker,
+    windows,
+)
+from laion_zarr.analysis.streams.stream import ByVoxel, copy_columns
+from laion_zarr.arrays.lazy import digest
 
 # Blocks that a group of voxels may lie in without being cut: it is in memory until all are made.
 _FEW_BLOCKS = 4
@@ -31,33 +41,54 @@ def columns_of(stream: ByVoxel, voxels: np.ndarray, n_rows: int, width: int) -> 
     """Dask array of several values per voxel, (row, voxel) float32, in blocks of `width` voxels.
 
     Zarr requires chunks of equal size, and C order differs from storage order: the voxels that are
-    read together belong to several blocks. A group that belongs to many is cut into one piece per
-    block, and a block is assembled from its pieces.
+    read together belong to several blocks. If all may be in memory at once, each group is written
+    to its place there, and blocks are windows of it. Else blocks are assembled from the groups; one
+    that belongs to many blocks is first cut into a piece for each.
     """
     name = f"{stream.label}-{tokenize(stream, digest(voxels), width)}"
-    tasks, places = stream.tasks(voxels, name)
+    whole, dtype = (n_rows, len(voxels)), np.dtype(np.float32)
+    memory = memory_of(name) if is_small(whole, dtype) else None
+    tasks, places = stream.tasks(voxels, name, memory)
     starts = range(0, max(1, len(voxels)), width)  # one empty block if there are no voxels
-    pieces: list[list[tuple[Any, Any, np.ndarray]]] = [[] for _ in starts]
-    for n, where in enumerate(places):
-        blocks = where // width
-        part = (f"part-{name}", n)
-        touched = np.unique(blocks).tolist()
-        for block in touched:
-            inside = np.flatnonzero(blocks == block).astype(np.int32)
-            columns = (where[inside] - starts[block]).astype(np.int32)
-            if len(touched) > _FEW_BLOCKS:
-                piece = (f"piece-{name}", n, block)
-                tasks[piece] = (_piece, part, inside)
-                pieces[block].append((piece, np.arange(len(inside), dtype=np.int32), columns))
-            else:
-                pieces[block].append((part, inside, columns))
     widths = tuple(min(width, len(voxels) - start) for start in starts)
-    for block, own in enumerate(pieces):
-        keys, insides, columns_of_all = map(list, zip(*own, strict=True)) if own else ([], [], [])
-        shape = (n_rows, widths[block])
-        tasks[name, 0, block] = (_filled, keys, insides, columns_of_all, shape)
+    pieces: list[list[_Piece]] = [[] for _ in starts]
+    for n, where in enumerate(places):
+        for block, piece in _pieces((f"part-{name}", n), where, width):
+            if memory is None and piece.is_one_of_many:
+                key = (f"piece-{name}", n, block)
+                tasks[key] = (_columns, piece.part, piece.inside)
+                piece = _Piece(key, np.arange(len(piece.inside), dtype=np.int32), piece.columns)
+            pieces[block].append(piece)
+    if memory is not None:
+        tasks[memory] = (WholeMemory, whole, dtype)
+    for block, (own, window) in enumerate(zip(pieces, windows(widths), strict=True)):
+        parts, insides, columns = ([piece[k] for piece in own] for k in range(3))
+        tasks[name, 0, block] = (_filled, memory, n_rows, window, parts, insides, columns)
     graph = HighLevelGraph.from_collections(name, tasks)
-    return da.Array(graph, name, ((n_rows,), widths), dtype=np.float32)
+    if memory is None:
+        return da.Array(graph, name, ((n_rows,), widths), dtype=dtype)
+    found = WholeArray(graph, name, ((n_rows,), widths), dtype=dtype)
+    found._made = name
+    return found
+
+
+class _Piece(NamedTuple):
+    """What a block takes of a part: its key, which of its columns, and where these go."""
+
+    part: tuple[Any, ...]
+    inside: np.ndarray
+    columns: np.ndarray
+    is_one_of_many: bool = False
+
+
+def _pieces(part: tuple[Any, ...], where: np.ndarray, width: int) -> Iterator[tuple[int, _Piece]]:
+    """Blocks that the columns `where` of a part belong to, and what they take."""
+    blocks = where // width
+    touched = np.unique(blocks).tolist()
+    for block in touched:
+        inside = np.flatnonzero(blocks == block).astype(np.int32)
+        columns = (where[inside] - block * width).astype(np.int32)
+        yield block, _Piece(part, inside, columns, len(touched) > _FEW_BLOCKS)
 
 
 def _in_order(parts: list[np.ndarray], order: np.ndarray) -> np.ndarray:
@@ -68,32 +99,25 @@ def _in_order(parts: list[np.ndarray], order: np.ndarray) -> np.ndarray:
     return found
 
 
-def _piece(part: np.ndarray, columns: np.ndarray) -> np.ndarray:
+def _columns(part: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """Some columns of a part, copied so that the whole can be freed."""
     return np.take(part, columns, axis=1)
 
 
 def _filled(
-    parts: list[np.ndarray],
+    memory: WholeMemory | None,
+    n_rows: int,
+    window: slice,
+    parts: list[np.ndarray | Written],
     insides: list[np.ndarray],
     columns: list[np.ndarray],
-    shape: tuple[int, int],
 ) -> np.ndarray:
-    """Block whose `columns` are the columns `insides` of the parts."""
-    found = np.empty(shape, dtype=np.float32)
-    loops = compiled_loops()
-    for part, inside, where in zip(parts, insides, columns, strict=True):
-        if loops is None:
-            found[:, as_run(where)] = part[:, as_run(inside)]
-        else:
-            loops.copy_columns(part, inside, where, found)
-    return found
-
-
-def place_columns(rows: np.ndarray, where: np.ndarray, block: np.ndarray) -> None:
-    """Write rows (voxel, n) as the columns `where` of a block (n, column)."""
-    loops = compiled_loops()
-    if loops is None:
-        block[:, as_run(where)] = transposed(rows)
+    """Block whose `columns` are the columns `insides` of the parts, if not written there before."""
+    if memory is None or on_a_worker():
+        found = np.empty((n_rows, window.stop - window.start), np.float32)
     else:
-        loops.place_columns(rows, where.astype(np.int64), block)
+        found = memory.values()[:, window]
+    for part, inside, where in zip(parts, insides, columns, strict=True):
+        if not isinstance(part, Written):
+            copy_columns(part, inside, where, found)
+    return found

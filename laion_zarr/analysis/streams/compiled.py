@@ -31,6 +31,9 @@ from laion_zarr.store.schema import CHUNK_VOXELS
 
 _f4, _f8, _i8, _u4 = types.f4[::1], types.f8[::1], types.i8[::1], types.u4[::1]
 _flags = types.b1[::1]
+_readonly = types.Array(types.f4, 2, "C", readonly=True)
+_strided = types.Array(types.f4, 2, "A", readonly=True)
+_columns = types.Array(types.i4, 1, "C", readonly=True)
 PLAN = types.NamedTuple((_i8, _u4, _f4, _f4, _f4, _i8, _flags, _i8, _i8, types.b1, types.b1), Plan)
 _rows = types.f4[:, ::1]
 KEPT = types.NamedTuple((_rows, types.f8[:, ::1], _rows, _rows, _f8, _f4), Kept)
@@ -291,7 +294,7 @@ def add_sessions(
             _finish_lanes(voxel, plan, kept)
 
 
-@compiled_for(types.void(types.Array(types.f4, 2, "C", readonly=True), _i8, types.f4[:, ::1]))
+@compiled_for(types.void(_readonly, _i8, types.f4[:, ::1]))
 def place_columns(rows: np.ndarray, columns: np.ndarray, block: np.ndarray) -> None:
     """Write rows (voxel, n) as columns of a block (n, voxel): `columns` says which, (voxel,)."""
     tile = 16  # floats of a cache line
@@ -301,11 +304,7 @@ def place_columns(rows: np.ndarray, columns: np.ndarray, block: np.ndarray) -> N
                 block[k, columns[voxel]] = rows[voxel, k]
 
 
-_columns = types.Array(types.i4, 1, "C", readonly=True)
-_readonly = types.Array(types.f4, 2, "C", readonly=True)
-
-
-@compiled_for(types.void(_readonly, _columns, _columns, types.f4[:, ::1]))
+@compiled_for(types.void(_strided, _columns, _columns, types.f4[:, :]))
 def copy_columns(
     part: np.ndarray, inside: np.ndarray, columns: np.ndarray, block: np.ndarray
 ) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from dask.base import normalize_token
 
 from laion_zarr._progress import Bar
+from laion_zarr._whole import WholeMemory, Written, on_a_worker
 from laion_zarr.analysis.streams.sums import Adder, Kept, Plan, plan_sums
 from laion_zarr.arrays.lazy import LazyBetas, PackedBetas, as_run, digest
 from laion_zarr.store.objects import Memory
@@ -214,11 +215,15 @@ class ByVoxel(ABC):
     betas: LazyBetas
 
     @abstractmethod
-    def __call__(self, voxels: np.ndarray) -> np.ndarray:
+    def of_chunks(self, voxels: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Compute the result for voxels, given as positions in the stored union of voxels.
 
-        Voxels are along the last axis of the result. Consecutive ones should be neighbours in
-        storage order.
+        Yields
+        ------
+        where : numpy.ndarray of int
+            Positions in `voxels` of those of one chunk.
+        values : numpy.ndarray of float32
+            The result for them, with voxels along the last axis; the next one may overwrite it.
         """
 
     @property
@@ -226,21 +231,40 @@ class ByVoxel(ABC):
     def n_read(self) -> int:
         """Number of values that are read of each voxel."""
 
+    def __call__(self, voxels: np.ndarray) -> np.ndarray:
+        """Compute the result for one voxel or more."""
+        found = None
+        for where, values in self.of_chunks(voxels):
+            if found is None:
+                found = np.empty((*values.shape[:-1], len(voxels)), np.float32)
+            found[..., as_run(where)] = values
+        assert found is not None
+        return found
+
+    def write(self, voxels: np.ndarray, columns: np.ndarray, out: np.ndarray) -> None:
+        """Write the result, several values per voxel, as columns of an array."""
+        for where, values in self.of_chunks(voxels):
+            place_columns(values, columns[where], out)
+
     def groups_of(self, voxels: np.ndarray) -> Iterator[np.ndarray]:
         """Positions in `voxels` of those that are read together, in storage order."""
         fit = READ_BYTES // max(1, 4 * self.n_read)
         return self.betas.by_storage(voxels, min(max(CHUNK_VOXELS, fit), _MOST_VOXELS))
 
-    def tasks(self, voxels: np.ndarray, name: str) -> tuple[dict[Any, Any], list[np.ndarray]]:
+    def tasks(
+        self, voxels: np.ndarray, name: str, memory: str | None = None
+    ) -> tuple[dict[Any, Any], list[np.ndarray]]:
         """Tasks ``(f"part-{name}", n)``, one per group of voxels, and their positions in `voxels`.
 
-        The voxels of a group are in storage order.
+        The voxels of a group are in storage order. If `memory`, the key of a `WholeMemory` of the
+        results, is given, they are written into it, unless they are made elsewhere.
         """
         places = list(self.groups_of(voxels))
         bar = Bar("voxels, all trials", len(places))
         tasks: dict[Any, Any] = {f"held-{name}": self}  # sent to a worker once, not with each task
         for n, where in enumerate(places):
-            tasks[f"part-{name}", n] = (_call, f"held-{name}", voxels[where], bar)
+            own = () if memory is None else (memory, where.astype(np.int32))
+            tasks[f"part-{name}", n] = (_call, f"held-{name}", voxels[where], bar, *own)
         return tasks, places
 
 
@@ -259,30 +283,24 @@ class Stream(ByVoxel):
     groups: TrialGroups
     finish: Finish
 
-    def __call__(self, voxels: np.ndarray) -> np.ndarray:
-        """Compute the result for voxels, given as positions in the stored union of voxels."""
+    def of_chunks(self, voxels: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Compute the result for voxels, chunk after chunk."""
         try:
             memory, adder = self._spare.pop()
         except IndexError:
             memory, adder = Memory(), self._adder()
-        found = None
-        for where, values in self._of_chunks(voxels, memory, adder):
-            if found is None:
-                found = np.empty((*values.shape[:-1], len(voxels)), np.float32)
-            found[..., as_run(where)] = values
-        assert found is not None  # a group has one voxel or more
-        self._spare.append((memory, adder))
-        return found
-
-    def _of_chunks(
-        self, voxels: np.ndarray, memory: Memory, adder: Adder | None
-    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield positions in `voxels` of those of one chunk, and the result for them."""
         packed = self._packed(voxels, memory)
         if adder is None:
             for chunk, (rows, where) in enumerate(packed.rows):
                 yield where, self._of_rows(packed, chunk, rows)
-            return
+        else:
+            yield from self._added(voxels, packed, memory, adder)
+        self._spare.append((memory, adder))
+
+    def _added(
+        self, voxels: np.ndarray, packed: PackedBetas, memory: Memory, adder: Adder
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Compute the result while trials are added up; from the trials, for lost voxels."""
         with closing(adder.places(packed)) as places:
             for chunk, ((rows, where), place) in enumerate(zip(packed.rows, places, strict=True)):
                 kept = adder(packed, chunk, rows, place)
@@ -339,10 +357,41 @@ class Stream(ByVoxel):
         return normalize_token((self.betas, self.groups, self.finish))
 
 
-def _call(stream: ByVoxel, voxels: np.ndarray, bar: Bar) -> np.ndarray:
-    found = stream(voxels)
+def _call(
+    stream: ByVoxel,
+    voxels: np.ndarray,
+    bar: Bar,
+    memory: WholeMemory | None = None,
+    columns: np.ndarray | None = None,
+) -> np.ndarray | Written:
+    """Result for the voxels of a group: in the memory of all, if this process makes all of it."""
+    if memory is None or columns is None or on_a_worker():
+        found: np.ndarray | Written = stream(voxels)
+    else:
+        stream.write(voxels, columns, memory.values())
+        found = Written(memory, columns)
     bar.step()
     return found
+
+
+def place_columns(values: np.ndarray, columns: np.ndarray, out: np.ndarray) -> None:
+    """Write values (n, voxel), whose rows or columns are contiguous, as columns of an array."""
+    loops = compiled_loops()
+    if values.strides[-1] == values.itemsize or loops is None:
+        copy_columns(values, np.arange(len(columns), dtype=np.int32), columns, out)
+    else:
+        loops.place_columns(values.T, columns.astype(np.int64), out)
+
+
+def copy_columns(
+    values: np.ndarray, inside: np.ndarray, columns: np.ndarray, out: np.ndarray
+) -> None:
+    """Write the columns `inside` of values as the columns `columns` of an array."""
+    loops = compiled_loops()
+    if loops is None:
+        out[:, as_run(columns)] = values[:, as_run(inside)]
+    else:
+        loops.copy_columns(values, inside, columns.astype(np.int32), out)
 
 
 def mean_of_known(part: np.ndarray, out: np.ndarray) -> np.ndarray:
