@@ -23,15 +23,9 @@ from laion_zarr.analysis.repeats import (
     within_sessions,
 )
 from laion_zarr.analysis.streams.blocks import values_of
-from laion_zarr.analysis.streams.stream import (
-    Finish,
-    Repeats,
-    Stream,
-    TrialGroups,
-    mean_of_known,
-    standardize,
-)
+from laion_zarr.analysis.streams.stream import Finish, Stream
 from laion_zarr.analysis.streams.sums import Kept
+from laion_zarr.analysis.streams.trials import Repeats, TrialGroups, mean_of_known, standardize
 from laion_zarr.arrays.dask_blocks import source_of
 from laion_zarr.arrays.labels import ordered, whose
 from laion_zarr.store.objects import Memory

@@ -13,15 +13,9 @@ from dask.delayed import delayed
 
 from laion_zarr._words import ZscoreBy
 from laion_zarr.analysis.streams.blocks import columns_of
-from laion_zarr.analysis.streams.stream import (
-    Finish,
-    Repeats,
-    Stream,
-    TrialGroups,
-    mean_of_known,
-    standardize,
-)
+from laion_zarr.analysis.streams.stream import Finish, Stream
 from laion_zarr.analysis.streams.sums import Kept
+from laion_zarr.analysis.streams.trials import Repeats, TrialGroups, mean_of_known, standardize
 from laion_zarr.arrays.dask_blocks import SelectedBetas, joined, source_of
 from laion_zarr.arrays.labels import with_labels
 from laion_zarr.arrays.lazy import digest, transposed

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -256,7 +256,7 @@ class PackedChunks:
             for own, parts in zip(requests, spans, strict=True)
         ]
 
-    def in_files(self) -> Iterator[InFiles | None]:
+    def in_files(self) -> Generator[InFiles | None]:
         """Yield where each chunk lies in files of a disk, which are open until the next is asked.
 
         None where it lies elsewhere, or its files cannot be opened: `unpack` says what is wrong.
@@ -265,9 +265,10 @@ class PackedChunks:
         for run in self._runs:
             keys = [array._requests([array._span(run)])[0][0] for array in self.arrays]
             with store.held(keys) if type(store) is DiskStore else nullcontext() as descriptors:
+                files = np.array(descriptors or [], np.int64)
                 for number in run:
                     places = np.array([array._table[number] for array in self.arrays], np.int64)
-                    yield None if descriptors is None else InFiles(np.array(descriptors), places)
+                    yield None if descriptors is None else InFiles(files, places)
 
 
 class InFiles(NamedTuple):

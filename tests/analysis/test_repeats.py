@@ -13,7 +13,7 @@ import xarray as xr
 from places import EXPECTED, SAMPLE
 from statistics_by_hand import ceiling_of, means_of, reliability_of, scores
 
-from laion_zarr import convert, load_subject
+from laion_zarr import _whole, convert, load_subject
 from laion_zarr.analysis import (
     average_repeats,
     noise_ceiling,
@@ -379,3 +379,20 @@ def test_a_trial_dim_of_another_name(sub):
     found = average_repeats(betas.rename(trial="presentation"))
     np.testing.assert_allclose(found, expected, **CLOSE)
     assert found["image"].equals(expected["image"])
+
+
+@pytest.mark.parametrize("scheduler", ["synchronous", "threads", "processes"])
+def test_averages_are_written_to_their_place(sub, monkeypatch, scheduler):
+    """Blocks are windows of the result; in other processes, and of large results, they are not."""
+    betas = sub.get_betas(mask_source="rsquare").compute()
+    expected = means_of(scores(betas.values, betas["session"].values), betas["image_name"].values)
+    monkeypatch.setattr(repeats, "_BLOCK_BYTES", 4 * len(expected[0]) * 23)
+    lazy = sub.get_image_betas(mask_source="rsquare")
+    assert lazy.data.numblocks[1] > 3
+    found = lazy.compute(scheduler=scheduler)
+    np.testing.assert_allclose(found, expected[1], **CLOSE)
+    assert found.values.flags.c_contiguous
+    assert not np.shares_memory(found, lazy.compute(scheduler=scheduler))
+    monkeypatch.setattr(_whole, "_WHOLE_BYTES", 0)
+    large = sub.get_image_betas(mask_source="rsquare")
+    np.testing.assert_array_equal(large.compute(scheduler=scheduler), found)

@@ -17,7 +17,8 @@ from zarr.storage import LocalStore, WrapperStore
 from laion_zarr import load_subject
 from laion_zarr.analysis import noise_ceiling, reliability, repeats, split_half_reliability, streams
 from laion_zarr.analysis.streams import stream
-from laion_zarr.analysis.streams.stream import Stream, TrialGroups
+from laion_zarr.analysis.streams.stream import Stream
+from laion_zarr.analysis.streams.trials import TrialGroups
 from laion_zarr.arrays import lazy
 from laion_zarr.arrays.dask_blocks import source_of
 from laion_zarr.errors import StoreError

@@ -90,7 +90,11 @@ LOCAL_IMPORTS = {
     "arrays.dataset": {"dask"},
     "analysis.encoding": {"sklearn"},
     "analysis.device": {"scipy", "sklearn", "torch"},
-    "analysis.streams.stream": {"laion_zarr.analysis.streams.compiled"},  # which imports numba
+    # which import numba
+    "analysis.streams.stream": {
+        "laion_zarr.analysis.streams.compiled",
+        "laion_zarr.analysis.streams.native",
+    },
     "stimuli.decode": {"PIL"},
     "stimuli.picture_files": {"PIL"},
     "subject.stimuli": {"laion_zarr.torch_data"},  # which imports PyTorch

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import config, njit, types
 from numba.extending import intrinsic
 
 from laion_zarr.analysis.streams.sums import (
@@ -28,6 +28,9 @@ from laion_zarr.analysis.streams.sums import (
 )
 from laion_zarr.store.codec import CRC_BYTES
 from laion_zarr.store.schema import CHUNK_VOXELS
+
+if config.DISABLE_JIT:
+    raise ImportError("numba is told not to compile")
 
 _f4, _f8, _i8, _u4 = types.f4[::1], types.f8[::1], types.i8[::1], types.u4[::1]
 _flags = types.b1[::1]
@@ -157,7 +160,7 @@ def _side_by_side(betas: Any, shifts: np.ndarray, scales: np.ndarray, out: np.nd
         out[4 * n + 3] = (d[n] - m) * z + h
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def _add_lanes(context: Any, sums: Any, into: Any, values: Any, of: Any) -> Any:
     """Add `LANES` neighbours in `values` to those in `sums`, by one vector instruction.
 

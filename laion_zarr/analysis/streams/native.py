@@ -96,7 +96,7 @@ _BUFFERS = types.NamedTuple((types.u1[::1], types.f4[::1]), Buffers)
 
 
 @njit(**MATHS)
-def _number(data: np.ndarray, at: int) -> int:
+def _number(data: np.ndarray, at: int) -> Any:
     """A number of four bytes, the lowest first."""
     number = np.int64(0)
     for k in range(4):

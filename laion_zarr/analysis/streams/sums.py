@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from itertools import repeat
 from types import ModuleType
 from typing import NamedTuple
@@ -214,7 +214,7 @@ class Adder:
         self._scores = np.empty(LANES * int(plan.widths.max(initial=0)), np.float32)
         self._buffers = None if native is None else native.buffers_for(plan)
 
-    def places(self, packed: PackedBetas) -> Iterator[InFiles | None]:
+    def places(self, packed: PackedBetas) -> Generator[InFiles | None]:
         """Yield where each chunk lies in files, or None if it is not read from files."""
         if self.native is None or not packed.trials:
             yield from repeat(None, len(packed.rows))
