@@ -2,8 +2,9 @@
 
 Run ``python benchmarks/averages.py [--dir DIR] [--size full|tiny] [--json FILE]``. Subjects of 8
 and of 30 sessions are hard links to one full-size session, see ``scale.py``. Making the part is
-compared with the streaming noise ceiling of the same betas in as many threads, reading an image
-with zarr-python, which reads the same row. Requests and bytes are those of chunks of averages;
+compared with the streaming noise ceiling of the same betas in as many threads, and with both that
+and packing and writing the same values and nothing else; reading an image is compared with
+zarr-python, which reads the same row. Requests and bytes are those of chunks of averages;
 *needed* are the bytes of the result. *Its trials* are the betas of the image, which are read and
 averaged where a store has no averages.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,8 +21,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import zarr
 from measure import CountingStore, Figure, measure_in_folder, side_by_side, timed
+from numcodecs import blosc
 from scale import SESSION, SUBJECT, make_subject
-from threads import with_threads
+from threads import CRC_BYTES, with_threads
 
 from laion_zarr import convert, load_subject
 from laion_zarr.analysis import noise_ceiling
@@ -30,6 +33,7 @@ from laion_zarr.conversion.synthetic import write_dataset
 
 PART = "averages"
 ROI_VOXELS = 400
+SHARDS_AT_ONCE = 16  # 0.5 GB
 
 
 class Size(NamedTuple):
@@ -80,8 +84,58 @@ def making(store: Path, n_sessions: int) -> Iterator[Figure]:
     yield Figure(f"noise ceiling, {what}, {n} threads", gb / stream, "GB/s")
     yield Figure(f"averages made, {what}, {n} threads", gb / seconds, "GB/s")
     yield Figure(f"averages made, {what}: time", seconds / stream, "× noise ceiling", 1.5)
+    alone = packed_and_written(store / SUBJECT / PART, n)
+    yield Figure(
+        f"the same packed and written by itself, {what}", alone / stream, "× noise ceiling"
+    )
+    bound = seconds / (stream + alone)
+    yield Figure(f"averages made, {what}: time", bound, "× noise ceiling, then packed and written")
     nbytes = sum(p.stat().st_size for p in (store / SUBJECT / PART).rglob("*") if p.is_file())
     yield Figure(f"averages stored, {what}", nbytes / 1e9, "GB")
+
+
+def packed_and_written(part: Path, n_threads: int) -> float:
+    """Seconds to compress all chunks of the part again and write them, in threads."""
+    folder = part.parent / "again"
+    folder.mkdir()
+    seconds = 0.0
+    with ThreadPoolExecutor(n_threads) as pool:
+        for name in ("mean", "mean_by_voxel"):
+            table = zarr.open_array(part / f"{name}_chunks", mode="r")[:].astype(int)
+            # The rows of a shard follow one another, and its first chunk is at 0.
+            shards = np.split(table, np.flatnonzero(table[1:, 0] == 0) + 1)
+            files = sorted_shards(part / name)
+            for lo in range(0, len(files), SHARDS_AT_ONCE):
+                some = slice(lo, lo + SHARDS_AT_ONCE)
+                held = list(pool.map(unpacked, files[some], shards[some]))
+                targets = [folder / str(n) for n in range(len(held))]
+                seconds += timed(lambda: list(pool.map(pack, held, targets)))  # noqa: B023
+                for target in targets:
+                    target.unlink()
+    folder.rmdir()
+    return seconds
+
+
+def sorted_shards(array: Path) -> list[Path]:
+    """Files of an array's shards, in the order of its chunk table: by blocks of columns first."""
+    files = [path for path in (array / "c").rglob("*") if path.is_file()]
+    return sorted(files, key=lambda path: (int(path.name), int(path.parent.name)))
+
+
+def unpacked(file: Path, chunks: np.ndarray) -> list[np.ndarray]:
+    """Values of the chunks of a shard."""
+    data = memoryview(file.read_bytes())
+    return [
+        np.frombuffer(blosc.decompress(data[at : at + size - CRC_BYTES]), np.float32)
+        for at, size, _ in chunks.tolist()
+    ]
+
+
+def pack(chunks: list[np.ndarray], file: Path) -> None:
+    """Compress chunks as the store does, and write them to a file."""
+    packed = [blosc.compress(values, b"lz4", 5, blosc.BITSHUFFLE) for values in chunks]
+    with file.open("wb") as target:
+        target.writelines(packed)
 
 
 def reading(store: Path, n_sessions: int, runs: int) -> Iterator[Figure]:
