@@ -104,6 +104,17 @@ def test_files_are_open_while_they_are_read_and_no_longer(store, monkeypatch):
     assert not held._files
 
 
+def test_chunks_of_both_ways_and_lost_voxels_in_one_group(store, monkeypatch):
+    """What was fetched for one chunk is not overwritten while a voxel of another is done again."""
+    betas = load_subject("01", store).get_betas(mask_source="rsquare")
+    assert np.isnan(betas).any()
+    expected = noise_ceiling(betas).compute()
+    add, n = native.add_files, iter(range(10**6))
+    monkeypatch.setattr(native, "add_files", lambda *those: next(n) % 2 == 1 and add(*those))
+    np.testing.assert_array_equal(noise_ceiling(betas), expected)
+    assert next(n) > 4
+
+
 def test_held_files(tmp_path):
     for name in "ab":
         (tmp_path / name).write_bytes(name.encode())

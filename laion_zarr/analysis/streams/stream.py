@@ -168,11 +168,11 @@ class Stream(ByVoxel):
             for chunk, (rows, where) in enumerate(packed.rows):
                 yield where, self._of_rows(packed, chunk, rows)
         else:
-            yield from self._added(voxels, packed, memory, adder)
+            yield from self._added(voxels, packed, adder)
         self._spare.append((memory, adder))
 
     def _added(
-        self, voxels: np.ndarray, packed: PackedBetas, memory: Memory, adder: Adder
+        self, voxels: np.ndarray, packed: PackedBetas, adder: Adder
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Compute the result while trials are added up; from the trials, for lost voxels."""
         with closing(adder.places(packed)) as places:
@@ -182,7 +182,7 @@ class Stream(ByVoxel):
                 if (lost := np.flatnonzero(kept.lost)).size:
                     # What is in files was not fetched: of lost voxels, their chunk alone is.
                     known = place is None
-                    again = packed if known else self._packed(voxels[where[lost]], memory)
+                    again = packed if known else self._packed(voxels[where[lost]], adder.memory)
                     values[..., lost] = self._of_rows(again, chunk if known else 0, rows[lost])
                 yield where, values
 

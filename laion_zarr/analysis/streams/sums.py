@@ -194,6 +194,11 @@ class Adder:
         Compiled loops: `streams.compiled`.
     native : module, optional
         The same for chunks in files: `streams.native`.
+
+    Attributes
+    ----------
+    memory : Memory
+        Where chunks of voxels go that are not added up after all.
     """
 
     def __init__(
@@ -208,6 +213,7 @@ class Adder:
         self.n_trials = n_trials
         self.means = means
         self.loops, self.native = loops, native
+        self.memory = Memory()
         self._decoded, self._sums, self._means = Memory(), Memory(), Memory()
         self._rows = np.empty((LANES, len(n_trials) + 1), np.float32)
         self._lanes = np.zeros(2 * LANES)
