@@ -9,9 +9,9 @@ which gives the same values.
 from __future__ import annotations
 
 import ctypes
-import warnings
 from typing import Any, NamedTuple
 
+import google_crc32c._crc32c
 import numba
 import numpy as np
 from numba import njit, types
@@ -22,10 +22,6 @@ from laion_zarr.analysis.streams.sums import SESSIONS_AT_ONCE, Kept, Plan
 from laion_zarr.store import codec
 from laion_zarr.store.chunks import InFiles
 from laion_zarr.store.schema import CHUNK_VOXELS
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # it warns where it has no functions of C, and is not used then
-    import google_crc32c._crc32c
 
 
 class Functions(NamedTuple):
