@@ -258,7 +258,9 @@ def _means_and_noise_of_means(kept: Kept, n_trials: np.ndarray) -> np.ndarray:
     return found
 
 
-_MEANS_AND_NOISE = Finish(_means_and_noise_of_rows, _means_and_noise_of_means, means=True)
+_MEANS_AND_NOISE = Finish(
+    _means_and_noise_of_rows, _means_and_noise_of_means, means=True, varies=True
+)
 
 
 def _percent(noise: np.ndarray, n_trials: np.ndarray) -> np.ndarray:
@@ -272,7 +274,7 @@ def _percent(noise: np.ndarray, n_trials: np.ndarray) -> np.ndarray:
     return ceiling.astype(np.float32)
 
 
-_CEILING = Finish(_ceiling_of_rows, _ceiling_of_means)
+_CEILING = Finish(_ceiling_of_rows, _ceiling_of_means, varies=True)
 
 
 def _variances_of_known(squares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -134,7 +134,8 @@ def _scored(betas: np.ndarray, weights: np.ndarray, scored: bool, state: np.ndar
             state[SHIFT] = np.float32(shift)
         shift, scale = state[SHIFT], 1.0 if known else np.nan
     if np.isfinite(scale):
-        state[VARIANCE] += _squares(betas, shift, scale, weights)
+        if len(weights) > 0:
+            state[VARIANCE] += _squares(betas, shift, scale, weights)
         state[KNOWN] = 1
         return shift, scale
     state[LOST] = 1
@@ -219,31 +220,41 @@ def _apart(sums: np.ndarray, shares: np.ndarray, out: Any) -> None:
 
 @njit(**MATHS)
 def _finish(means: np.ndarray, weights: np.ndarray, halves: bool, state: np.ndarray) -> None:
-    """Finish the means of a voxel, its variances and its correlation."""
+    """Finish the variances of a voxel and its correlation, from its means less the shift."""
     squares = np.float32(0)
-    for k in range(len(means)):
+    for k in range(len(weights)):
         squares += weights[k] * means[k] * means[k]
     state[VARIANCE] -= squares
-    shift = np.float32(state[SHIFT] if state[KNOWN] else np.nan)
-    for k in range(len(means)):
-        means[k] += shift
     if halves:
         half = len(means) // 2
         state[CORRELATION] = _correlation(means[:half], means[half : 2 * half])
     if not state[KNOWN]:
-        state[VARIANCE], state[LOST] = np.nan, 0
+        state[VARIANCE], state[CORRELATION], state[LOST] = np.nan, np.nan, 0
+
+
+@njit(**MATHS)
+def _place(sums: np.ndarray, shares: np.ndarray, shifts: np.ndarray, out: np.ndarray) -> None:
+    """Write sums that lie side by side, times shares, as means (bin, `LANES`)."""
+    f4 = np.float32
+    e, f, g, h = f4(shifts[0]), f4(shifts[1]), f4(shifts[2]), f4(shifts[3])
+    for k in range(len(shares)):
+        share, row = shares[k], out[k]
+        a, b = sums[4 * k] * share + e, sums[4 * k + 1] * share + f
+        c, d = sums[4 * k + 2] * share + g, sums[4 * k + 3] * share + h
+        row[0], row[1], row[2], row[3] = a, b, c, d
 
 
 @njit(**MATHS)
 def _finish_lanes(voxel: int, plan: Plan, kept: Kept) -> None:
     """Finish `LANES` voxels, or the last ones."""
-    a, b, c, d = kept.rows[0], kept.rows[1], kept.rows[2], kept.rows[3]
-    _apart(kept.sums[voxel // LANES], plan.shares, (a, b, c, d))
-    for lane in range(min(LANES, len(kept.state) - voxel)):
-        _finish(kept.rows[lane], plan.bin_weights, plan.halves, kept.state[voxel + lane])
-    for k in range(len(kept.means)):
-        means = kept.means[k]
-        means[voxel], means[voxel + 1], means[voxel + 2], means[voxel + 3] = a[k], b[k], c[k], d[k]
+    sums, own = kept.sums[voxel // LANES], kept.state[voxel : voxel + LANES]
+    if plan.halves or len(plan.bin_weights) > 0:
+        _apart(sums, plan.shares, (kept.rows[0], kept.rows[1], kept.rows[2], kept.rows[3]))
+    for lane in range(len(own)):
+        _finish(kept.rows[lane], plan.bin_weights, plan.halves, own[lane])
+        kept.lanes[lane] = own[lane, SHIFT] if own[lane, KNOWN] else np.nan
+    if len(kept.means):
+        _place(sums, plan.shares, kept.lanes, kept.means[:, voxel : voxel + LANES])
 
 
 @compiled_for(types.void(_f4, _i8, types.i8, _i8, PLAN, KEPT))

@@ -46,12 +46,15 @@ class Finish:
         Whether `of_means` uses the means of an image, not only what was computed from them.
     halves : bool
         Whether there are two means of each image, of its even trials and of its odd ones.
+    varies : bool
+        Whether `of_means` uses variances.
     """
 
     of_rows: Callable[[np.ndarray, Repeats], np.ndarray]
     of_means: Callable[[Kept, np.ndarray], np.ndarray]
     means: bool = False
     halves: bool = False
+    varies: bool = False
 
 
 @cache
@@ -203,7 +206,8 @@ class Stream(ByVoxel):
     @cached_property
     def _plan(self) -> tuple[Plan, np.ndarray]:
         sessions = [trials for _, trials in self.betas.sessions_with(self.groups.images >= 0)]
-        return plan_sums(self.groups.images, self.groups.scored, sessions, self.finish.halves)
+        images, scored = self.groups.images, self.groups.scored
+        return plan_sums(images, scored, sessions, self.finish.halves, self.finish.varies)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: self.__dict__[name] for name in ("betas", "groups", "finish")}

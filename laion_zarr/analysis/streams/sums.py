@@ -35,9 +35,10 @@ class Plan(NamedTuple):
         Sum to which the trial is added; that after the last bin for a trial that is z-scored and
         not counted.
     weights : numpy.ndarray of float32
-        1 ÷ (n − 1), where n is the number of trials of the bin; 0 if that is one, or none.
+        1 ÷ (n − 1), where n is the number of trials of the bin; 0 if that is one, or none. Empty if
+        no variances are kept.
     shares, bin_weights : numpy.ndarray, (bin + 1,) float32
-        1 ÷ n and n ÷ (n − 1) likewise.
+        1 ÷ n and n ÷ (n − 1) likewise; the latter are empty if no variances are kept.
     starts : numpy.ndarray, (group + 1,) int64
         First trial of each group.
     consecutive : numpy.ndarray, (group,) bool
@@ -49,7 +50,8 @@ class Plan(NamedTuple):
     scored : bool
         Whether to z-score; if False, each session is one group.
     halves : bool
-        Whether the second half of the bins are those of the odd trials, see `bins_of`.
+        Whether the second half of the bins are those of the odd trials, see `bins_of`; they are
+        correlated.
     """
 
     order: np.ndarray
@@ -97,7 +99,10 @@ class Kept(NamedTuple):
 
     @property
     def variances(self) -> np.ndarray:
-        """Sum over the bins of the variance (ddof 1) of the trials of a bin; 0 for one trial."""
+        """Sum over the bins of the variance (ddof 1) of the trials of a bin; 0 for one trial.
+
+        Only if the plan says so.
+        """
         return self.state[:, VARIANCE]
 
     @property
@@ -133,7 +138,11 @@ def bins_of(images: np.ndarray, halves: bool) -> tuple[np.ndarray, np.ndarray]:
 
 
 def plan_sums(
-    images: np.ndarray, scored: np.ndarray | None, sessions: Sequence[slice], halves: bool
+    images: np.ndarray,
+    scored: np.ndarray | None,
+    sessions: Sequence[slice],
+    halves: bool = False,
+    varies: bool = False,
 ) -> tuple[Plan, np.ndarray]:
     """Plan of the sums of some sessions, and the number of trials of each bin, (bin,).
 
@@ -147,6 +156,8 @@ def plan_sums(
         Trials of each session.
     halves : bool
         Whether each image has two bins, see `bins_of`.
+    varies : bool
+        Whether variances are kept.
     """
     bins, n_binned = bins_of(images, halves)
     groups = np.where(images >= 0, 0, -1) if scored is None else scored
@@ -163,12 +174,13 @@ def plan_sums(
     binned = np.where(bins[trials] < 0, len(n_binned), bins[trials])
     n = np.append(n_binned, 0)
     weights = np.where(n > 1, 1 / np.maximum(n - 1, 1), 0)
+    kept = slice(None if varies else 0)
     plan = Plan(
         order,
         binned.astype(np.uint32),
-        weights[binned].astype(np.float32),
+        weights[binned].astype(np.float32)[kept],
         (1 / np.maximum(n, 1)).astype(np.float32),
-        (weights * n).astype(np.float32),
+        (weights * n).astype(np.float32)[kept],
         starts,
         order[starts[1:] - 1] - order[starts[:-1]] == np.diff(starts) - 1,
         np.cumsum(list(map(len, sizes)), dtype=np.int64),
