@@ -26,18 +26,23 @@ def is_small(shape: tuple[int, ...], dtype: np.dtype) -> bool:
 class WholeMemory:
     """Memory for a whole array, taken when its first block is made; a computation has its own.
 
-    Blocks that are windows of it are the array without a copy. Elsewhere, as on another worker,
+    Blocks that are windows of it are the array without a copy. Elsewhere, as in another process,
     there is another memory, and blocks are copied.
     """
 
-    def __init__(self, shape: tuple[int, int], dtype: np.dtype) -> None:
+    def __init__(self, shape: tuple[int, int], dtype: np.dtype, moved: bool = False) -> None:
         self.shape, self.dtype = shape, dtype
+        self._moved = moved
         self._lock = Lock()
         self._values: np.ndarray | None = None
         self._spares: list[Memory] = []
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return WholeMemory, (self.shape, self.dtype)
+        return WholeMemory, (self.shape, self.dtype, True)
+
+    def is_of_all(self) -> bool:
+        """Whether all blocks are made in this process, and go to whoever asked for the whole."""
+        return not (self._moved or on_a_worker())
 
     def values(self) -> np.ndarray:
         """The memory, as an array of the whole."""

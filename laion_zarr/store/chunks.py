@@ -230,6 +230,8 @@ class PackedChunks:
     ) -> None:
         self.arrays = [array for array, _ in arrays]
         self._memory = memory
+        # Of each array. No cached_property: in Python 3.11 one thread of all would fetch at a time.
+        self._spans: list[list[tuple[str, _Span, np.ndarray | None]]] | None = None
         if not arrays:
             return
         for array, shape in arrays:
@@ -242,11 +244,11 @@ class PackedChunks:
     def unpack(self, array: int, chunk: int, out: np.ndarray) -> np.ndarray:
         """Verify and decode a chunk, by its position in `ids`, of an array, by its position."""
         span, number = self._places[chunk]
+        if self._spans is None:
+            self._spans = self._fetched()
         return self.arrays[array]._unpack(*self._spans[array][span], number, out)
 
-    @cached_property
-    def _spans(self) -> list[list[tuple[str, _Span, np.ndarray | None]]]:
-        """Spans of each array, fetched."""
+    def _fetched(self) -> list[list[tuple[str, _Span, np.ndarray | None]]]:
         spans = [list(map(array._span, self._runs)) for array in self.arrays]
         requests = [array._requests(own) for array, own in zip(self.arrays, spans, strict=True)]
         store = self.arrays[0].stored.store

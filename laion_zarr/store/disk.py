@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import resource
 import stat
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
@@ -26,42 +27,76 @@ from laion_zarr.errors import StoreError
 
 # A pipe would be waited for, a link would be followed before anybody has looked where it leads.
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-# Of one store, at once: half of what a process may have open on most systems, 1,024.
-_MOST_HELD = 512
 _ABSENT = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 
 
 class _HeldFiles:
-    """Files that several threads have open together, each for as long as one of them needs it."""
+    """Files that threads have open together, each for as long as one of them needs it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._files: dict[str, tuple[int, int]] = {}  # descriptor, and how many need it
 
-    def __reduce__(self) -> Any:
-        return type(self), ()  # another process opens its own
+    def take(self, paths: Sequence[str], opened: Callable[[str], int]) -> list[int] | None:
+        """Descriptors of files, which are open until they are given back.
 
-    def take(self, key: str, opened: Callable[[str], int]) -> None:
-        """Open a file, unless it is open, until it is given back."""
+        None, and nothing is taken, where one cannot be opened, or too many would be open: whoever
+        reads them one by one needs descriptors, too.
+        """
+        # A quarter of what a process may have open: 1,024 files on most systems, 256 on macOS.
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4
+        taken: list[str] = []
+        found: list[int] | None = None
         with self._lock:
-            if key not in self._files and len(self._files) >= _MOST_HELD:
-                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), key)
-            descriptor, n = self._files.get(key) or (opened(key), 0)
-            self._files[key] = descriptor, n + 1
+            try:
+                for path in paths:
+                    if path not in self._files and 0 <= most <= len(self._files):
+                        return None
+                    descriptor, n = self._files.get(path) or (opened(path), 0)
+                    self._files[path] = descriptor, n + 1
+                    taken.append(path)
+                found = [self._files[path][0] for path in paths]
+            except OSError:
+                return None
+            finally:
+                if found is None:
+                    self._release(taken)
+        return found
 
-    def descriptors(self, keys: Iterable[str]) -> list[int]:
-        """Descriptors of files that were taken."""
-        return [self._files[key][0] for key in keys]
-
-    def give_back(self, keys: Iterable[str]) -> None:
+    def give_back(self, paths: Sequence[str]) -> None:
         """Close the files that nobody needs any more."""
         with self._lock:
-            for key in keys:
-                descriptor, n = self._files.pop(key)
-                if n > 1:
-                    self._files[key] = descriptor, n - 1
-                else:
+            self._release(paths)
+
+    def _release(self, paths: Sequence[str]) -> None:
+        for path in paths:
+            descriptor, n = self._files.pop(path, (-1, 0))
+            if n > 1:
+                self._files[path] = descriptor, n - 1
+            elif n == 1:
+                with suppress(OSError):
                     os.close(descriptor)
+
+    def close(self) -> None:
+        """Close all files, whoever needs them."""
+        self._lock = threading.Lock()  # a thread that is no more may have had the other
+        files, self._files = self._files, {}
+        for descriptor, _ in files.values():
+            with suppress(OSError):
+                os.close(descriptor)
+
+
+_HELD = _HeldFiles()  # of all stores: a process has one limit
+
+
+def _forget() -> None:
+    """Close what a forked process has inherited: the threads that need it are not in it."""
+    global _HELD
+    inherited, _HELD = _HELD, _HeldFiles()
+    inherited.close()
+
+
+os.register_at_fork(after_in_child=_forget)
 
 
 class DiskStore(LocalStore):
@@ -78,7 +113,6 @@ class DiskStore(LocalStore):
     def __init__(self, root: Path | str, *, read_only: bool = False) -> None:
         super().__init__(root, read_only=read_only)
         self._inside: set[str] = set()  # folders that were seen to lie in the store
-        self._held = _HeldFiles()
 
     def __getstate__(self) -> Any:
         return {**self.__dict__, "_inside": set()}
@@ -149,17 +183,14 @@ class DiskStore(LocalStore):
         Threads that ask for the same file share it. None where a file cannot be opened, or too many
         would be open at once.
         """
-        taken: list[str] = []
-        found = None
+        files, root = _HELD, f"{self.root}/"
+        paths = [root + key for key in keys]
+        found = files.take(paths, lambda path: self._descriptor(path.removeprefix(root)))
         try:
-            with suppress(OSError):
-                for key in keys:
-                    self._held.take(key, self._descriptor)
-                    taken.append(key)
-                found = self._held.descriptors(taken)
             yield found
         finally:
-            self._held.give_back(taken)
+            if found is not None:
+                files.give_back(paths)
 
     def place(self, key: str) -> Path:
         """Path of a key that is to be written or removed; no folder on the way is a link."""

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
+import multiprocessing
 import os
 import pickle
+import threading
+from collections.abc import Iterator
 
 import dask
 import numpy as np
@@ -83,7 +88,7 @@ def test_a_session_of_few_voxels_and_trials(store, calls):
 
 def test_files_are_open_while_they_are_read_and_no_longer(store, monkeypatch):
     sub = load_subject("01", store)
-    held = sub._handle.stored.store._held
+    held = disk._HELD
     most = []
     add = native.add_files
 
@@ -97,7 +102,7 @@ def test_files_are_open_while_they_are_read_and_no_longer(store, monkeypatch):
     assert max(most) <= len(sub.get_sessions())  # of one shard; threads share them
     assert not held._files
     assert not [file for file in psutil.Process().open_files() if str(store) in file.path]
-    monkeypatch.setattr(disk, "_MOST_HELD", 1)  # too few: each chunk is then read by itself
+    monkeypatch.setattr(disk.resource, "getrlimit", lambda which: (7, 7))  # each by itself
     n = len(most)
     np.testing.assert_array_equal(noise_ceiling(sub.get_betas()), expected)
     assert len(most) == n
@@ -123,15 +128,75 @@ def test_held_files(tmp_path):
     with store.held(["a", "b"]) as first, store.held(["b", "a"]) as second:
         assert second == first[::-1]
         assert [os.pread(file, 9, 0) for file in first] == [b"a", b"b"]
-        own = pickle.loads(pickle.dumps(store))
-        assert not own._held._files
-        with store.held(["a", "missing"]) as none:
-            assert none is None
+        with store.held(["a", "missing"]) as none, store.held(["missing"]) as too:
+            assert none is too is None
+        with pickle.loads(pickle.dumps(store)).held(["a"]) as third:
+            assert third == first[:1]
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.pread(first[0], 1, 0)
     with pytest.raises(StoreError, match=r"out is a link to .*, outside"), store.held(["a", "out"]):
         pass
-    assert not store._held._files
+    assert not disk._HELD._files
+
+
+def test_no_more_files_are_held_than_leave_some_for_others(tmp_path, monkeypatch):
+    """As many as stores there are: a process has one limit. None is kept of a list that is cut."""
+    for name in "abc":
+        (tmp_path / name).touch()
+    one, other = DiskStore(tmp_path), DiskStore(tmp_path)
+    monkeypatch.setattr(disk.resource, "getrlimit", lambda which: (11, 11))
+    with one.held(["a"]) as first:
+        with other.held(["b", "c"]) as none:
+            assert none is None
+            assert len(disk._HELD._files) == 1
+        with other.held(["b", "a"]) as both:
+            assert both is not None
+            assert both[1:] == first
+    monkeypatch.setattr(disk.resource, "getrlimit", lambda which: (-1, -1))  # no limit
+    with one.held(["a", "b", "c"]) as all_:
+        assert all_ is not None
+
+
+def _files_of(folder, pipe):
+    here = [file for file in psutil.Process().open_files() if str(folder) in file.path]
+    with DiskStore(folder).held(["a"]) as own:
+        pipe.send((len(here), os.pread(own[0], 9, 0)))
+
+
+def test_a_forked_process_has_files_and_locks_of_its_own(tmp_path):
+    (tmp_path / "a").write_bytes(b"beta")
+    context = multiprocessing.get_context("fork")
+    ours, its = context.Pipe(duplex=False)
+    with DiskStore(tmp_path).held(["a"]) as file, disk._HELD._lock:
+        child = context.Process(target=_files_of, args=(tmp_path, its))
+        child.start()
+        assert ours.poll(60)
+        assert ours.recv() == (0, b"beta")
+        child.join()
+        assert os.pread(file[0], 9, 0) == b"beta"
+
+
+class Meeting(Elsewhere):
+    """A store whose first request of a session's betas waits for the second, of another thread."""
+
+    met = threading.Barrier(2)
+    turns: Iterator[int] = iter(())
+
+    async def get(self, key, prototype=None, byte_range=None):
+        if key.endswith("ses-01/betas/c/0/0") and next(self.turns) < 2:
+            await asyncio.to_thread(self.met.wait)
+        return await super().get(key, prototype, byte_range)
+
+
+def test_threads_fetch_at_the_same_time(store, monkeypatch):
+    monkeypatch.setattr(stream, "READ_BYTES", 1)  # a group of voxels for each chunk
+    monkeypatch.setattr(Meeting, "met", threading.Barrier(2, timeout=30))
+    monkeypatch.setattr(Meeting, "turns", itertools.count())
+    lazy = noise_ceiling(load_subject("01", Meeting(LocalStore(store))).get_betas())
+    with dask.config.set(scheduler="threads", num_workers=2):
+        found = lazy.compute()
+    np.testing.assert_array_equal(found, noise_ceiling(load_subject("01", store).get_betas()))
+    assert next(Meeting.turns) > 2
 
 
 def test_functions_are_tried():

@@ -396,3 +396,24 @@ def test_averages_are_written_to_their_place(sub, monkeypatch, scheduler):
     monkeypatch.setattr(_whole, "_WHOLE_BYTES", 0)
     large = sub.get_image_betas(mask_source="rsquare")
     np.testing.assert_array_equal(large.compute(scheduler=scheduler), found)
+
+
+def test_a_selection_of_averages_takes_no_memory_for_all(sub, monkeypatch):
+    """Nor shares any with them."""
+    monkeypatch.setattr(repeats, "_BLOCK_BYTES", 4 * 200 * 23)
+    taken, values = [], _whole.WholeMemory.values
+    monkeypatch.setattr(_whole.WholeMemory, "values", lambda own: taken.append(1) or values(own))
+    averages = sub.get_image_betas(mask_source="rsquare")
+    expected = averages.compute().values
+    assert taken
+    for index in (np.s_[:, 3], np.s_[:, :4], np.s_[2:5], np.s_[[4, 1], 7]):
+        taken.clear()
+        found = averages[index].compute()
+        np.testing.assert_array_equal(found, expected[index])
+        assert not taken
+    whole, few = dask.compute(averages.data, averages.data[:, :4])
+    assert not np.shares_memory(whole, few)
+    assert averages.data[:, :] is averages.data
+    changed = averages.data.copy()
+    changed[0] = -1
+    np.testing.assert_array_equal(changed[:, 3], np.append(-1, expected[1:, 3]))

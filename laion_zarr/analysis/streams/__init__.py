@@ -7,7 +7,8 @@ unpacked; `compiled` adds them up in loops that numba compiled, and `native` als
 them there, if they are in files. Both are imported by the first task only.
 
 Guarantees: values do not depend on the number of threads, on the groups, on where chunks lie, or,
-but for rounding, on whether numba is there; a chunk is read once, and proven.
+but for rounding, on whether numba is there; a chunk is proven, and read once, or twice if a voxel
+of it has NaN.
 
 Begin with `stream.Stream`.
 """

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import dask.array as da
@@ -16,7 +17,6 @@ from laion_zarr._whole import (
     Written,
     is_small,
     memory_of,
-    on_a_worker,
     windows,
 )
 from laion_zarr.analysis.streams.stream import ByVoxel, copy_columns
@@ -42,12 +42,34 @@ def columns_of(stream: ByVoxel, voxels: np.ndarray, n_rows: int, width: int) -> 
 
     Zarr requires chunks of equal size, and C order differs from storage order: the voxels that are
     read together belong to several blocks. If all may be in memory at once, each group is written
-    to its place there, and blocks are windows of it. Else blocks are assembled from the groups; one
-    that belongs to many blocks is first cut into a piece for each.
+    to its place there, and blocks are windows of it. Else, and for selections, blocks are assembled
+    from the groups; one that belongs to many blocks is first cut into a piece for each.
     """
-    name = f"{stream.label}-{tokenize(stream, digest(voxels), width)}"
-    whole, dtype = (n_rows, len(voxels)), np.dtype(np.float32)
-    memory = memory_of(name) if is_small(whole, dtype) else None
+    make = partial(_made, stream, voxels, n_rows, width)
+    if not is_small((n_rows, len(voxels)), np.dtype(np.float32)):
+        return da.Array(*make(False))
+    found = _Columns(*make(True))
+    found._made, found._apart = found.name, cache(lambda: da.Array(*make(False)))
+    return found
+
+
+class _Columns(WholeArray):
+    """Array whose blocks are windows of one memory; those of a selection are not."""
+
+    __slots__ = ("_apart",)
+    _apart: Callable[[], da.Array]
+
+    def __getitem__(self, index: Any) -> da.Array:
+        plain = super().__getitem__(index)
+        return self._apart()[index] if plain is not self and self.as_made() else plain
+
+
+def _made(
+    stream: ByVoxel, voxels: np.ndarray, n_rows: int, width: int, together: bool
+) -> tuple[HighLevelGraph, str, tuple[tuple[int, ...], ...], np.dtype]:
+    """Graph, name, chunks and dtype of `columns_of`, in one memory or not."""
+    name = f"{stream.label}-{tokenize(stream, digest(voxels), width, together)}"
+    dtype, memory = np.dtype(np.float32), memory_of(name) if together else None
     tasks, places = stream.tasks(voxels, name, memory)
     starts = range(0, max(1, len(voxels)), width)  # one empty block if there are no voxels
     widths = tuple(min(width, len(voxels) - start) for start in starts)
@@ -60,16 +82,11 @@ def columns_of(stream: ByVoxel, voxels: np.ndarray, n_rows: int, width: int) -> 
                 piece = _Piece(key, np.arange(len(piece.inside), dtype=np.int32), piece.columns)
             pieces[block].append(piece)
     if memory is not None:
-        tasks[memory] = (WholeMemory, whole, dtype)
+        tasks[memory] = (WholeMemory, (n_rows, len(voxels)), dtype)
     for block, (own, window) in enumerate(zip(pieces, windows(widths), strict=True)):
         parts, insides, columns = ([piece[k] for piece in own] for k in range(3))
         tasks[name, 0, block] = (_filled, memory, n_rows, window, parts, insides, columns)
-    graph = HighLevelGraph.from_collections(name, tasks)
-    if memory is None:
-        return da.Array(graph, name, ((n_rows,), widths), dtype=dtype)
-    found = WholeArray(graph, name, ((n_rows,), widths), dtype=dtype)
-    found._made = name
-    return found
+    return HighLevelGraph.from_collections(name, tasks), name, ((n_rows,), widths), dtype
 
 
 class _Piece(NamedTuple):
@@ -113,7 +130,7 @@ def _filled(
     columns: list[np.ndarray],
 ) -> np.ndarray:
     """Block whose `columns` are the columns `insides` of the parts, if not written there before."""
-    if memory is None or on_a_worker():
+    if memory is None or not memory.is_of_all():
         found = np.empty((n_rows, window.stop - window.start), np.float32)
     else:
         found = memory.values()[:, window]

@@ -56,7 +56,7 @@ def compiled_for(signature: Any) -> Callable[..., Any]:
         function.__qualname__ += f"-{_sources()}"
         try:
             return njit(signature, nogil=True, cache=True, **MATHS)(function)
-        except RuntimeError:  # neither the package's folder nor the user's can be written
+        except (RuntimeError, OSError):  # no folder for it can be written, or its disk is full
             return njit(signature, nogil=True, **MATHS)(function)
 
     return wrap

@@ -14,7 +14,7 @@ import numpy as np
 from dask.base import normalize_token
 
 from laion_zarr._progress import Bar
-from laion_zarr._whole import WholeMemory, Written, on_a_worker
+from laion_zarr._whole import WholeMemory, Written
 from laion_zarr.analysis.streams.sums import Adder, Kept, Plan, plan_sums
 from laion_zarr.analysis.streams.trials import Repeats, TrialGroups, standardize
 from laion_zarr.arrays.lazy import LazyBetas, PackedBetas, as_run
@@ -243,7 +243,7 @@ def _call(
     columns: np.ndarray | None = None,
 ) -> np.ndarray | Written:
     """Result for the voxels of a group: in the memory of all, if this process makes all of it."""
-    if memory is None or columns is None or on_a_worker():
+    if memory is None or columns is None or not memory.is_of_all():
         found: np.ndarray | Written = stream(voxels)
     else:
         stream.write(voxels, columns, memory.values())
